@@ -1,0 +1,31 @@
+# Two commands for a fresh machine with Python 3.11 and make: `make run` and `make test`. Each sets up what it needs.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+RUN := runs/gmm40
+
+.PHONY: run test lint lock clean
+
+$(READY): requirements.lock pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --requirement requirements.lock
+	$(BIN)/python -m pip install --quiet --no-deps --editable .
+	touch $(READY)
+
+run: $(READY)  ## the main job: train on gmm40, draw, evaluate, report
+	@if [ -e $(RUN)/config.json ]; then $(BIN)/allmodes run --resume $(RUN); else $(BIN)/allmodes run gmm40 --out $(RUN); fi
+
+test: lint
+	$(BIN)/python -m pytest
+
+lint: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+lock:  ## pin the versions again (needs uv)
+	uv pip compile pyproject.toml --extra dev --python-version 3.11 --no-emit-index-url --no-header -o requirements.lock
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info

@@ -1,0 +1,26 @@
+"""Draw from a density you can only evaluate, without missing a mode, and know how far to trust the draws."""
+
+from allmodes.errors import AllmodesError, ConfigError, RunError, TargetError
+from allmodes.fit import fit
+from allmodes.methods import IDEM, IWSM
+from allmodes.sampler import Draws, Sampler
+from allmodes.store import find_target, load
+from allmodes.target import Modes, Target
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "IDEM",
+    "IWSM",
+    "AllmodesError",
+    "ConfigError",
+    "Draws",
+    "Modes",
+    "RunError",
+    "Sampler",
+    "Target",
+    "TargetError",
+    "find_target",
+    "fit",
+    "load",
+]

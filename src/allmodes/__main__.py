@@ -1,0 +1,5 @@
+"""`python -m allmodes` is the command line."""
+
+from allmodes.cli import main
+
+main()

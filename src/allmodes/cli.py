@@ -1,0 +1,295 @@
+"""The command line: each command a small dataclass, parsed by tyro, and a thin function."""
+
+import contextlib
+import dataclasses
+import io
+import shlex
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import tyro
+from tyro.conf import Positional, arg
+
+from allmodes.errors import AllmodesError, ConfigError
+
+USAGE = """allmodes: draw from a density you can only evaluate, without missing a mode
+
+  allmodes run TARGET             train, draw, correct, evaluate, report: the main job
+  allmodes run --resume RUN       go on with an interrupted one
+  allmodes sample RUN -n N        more draws of a finished run
+  allmodes report RUN             write its report.html again, and print its result
+  allmodes benchmark SUITE        the main job over targets and seeds, with a table
+  allmodes study NAME             an analysis with its figures: bias-variance, ablation
+  allmodes targets                the registered densities
+  allmodes methods                the methods and their settings
+
+TARGET is a registered name (gmm40) or a function of your own (model.py:log_prob --dim 5).
+`allmodes COMMAND --help` lists the options. Exit status: 0 done, 1 a check asked for failed,
+2 wrong use or bad input, 130 interrupted and saved.
+"""
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """Train, draw, correct, evaluate and report, into one run folder."""
+
+    target: Positional[str | None] = None
+    """A registered name, or FILE.py:FUNCTION."""
+    dim: int | None = None
+    """Dimension of a function of your own."""
+    method: str = "iwsm"
+    """One of those that `allmodes methods` lists; its settings become options here."""
+    seed: int = 0
+    """Fixes everything random."""
+    n: Annotated[int, arg(aliases=["-n"])] = 10_000
+    """Draws to make."""
+    seconds: float | None = None
+    """Stop training after this many seconds instead of the method's own end."""
+    out: Path | None = None
+    """The run folder; runs/TARGET-METHOD-SEED when not given, with a number if that holds a run already."""
+    resume: Path | None = None
+    """Go on with this run folder."""
+    strict: bool = False
+    """Exit with status 1 when the verdict is below `trusted`."""
+    quiet: bool = False
+    """Show no progress."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Sample:
+    """Draw from a finished run, with importance weights."""
+
+    run: Positional[Path]
+    """The run folder."""
+    n: Annotated[int, arg(aliases=["-n"])] = 10_000
+    """Number of draws."""
+    seed: int = 1
+    """Fixes the draws."""
+    steps: int = 200
+    """Steps of the reverse path: more of them raise the effective share."""
+    fair: bool = False
+    """Write equally weighted draws, resampled by their weights."""
+    out: Path = Path("draws.npz")
+    """Arrays x (n, dim), log_prob (n,), log_weight (n,)."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Report:
+    """Write report.html of a run folder again, and print its result."""
+
+    run: Positional[Path]
+    """The run folder."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Benchmark:
+    """The main job over the targets of a suite and several seeds, and a table of medians."""
+
+    suite: Positional[str]
+    """mixtures or shapes."""
+    method: str = "iwsm"
+    """One of those that `allmodes methods` lists."""
+    seeds: int = 3
+    """Seeds 0, 1, .."""
+    out: Path = Path("runs/benchmark")
+    """Run folders and the table go here; runs that are there already are kept."""
+    quiet: bool = False
+    """Show no progress."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Study:
+    """An analysis that anyone can run again."""
+
+    name: Positional[str]
+    """bias-variance or ablation."""
+    out: Path | None = None
+    """Folder of its JSON and plots; runs/study-NAME when not given."""
+    quick: bool = False
+    """A small version, to see that it works."""
+
+
+def _run(argv: list[str]) -> int:
+    from allmodes import job
+    from allmodes.methods import METHODS
+    from allmodes.report.tables import print_result
+    from allmodes.runs import Run as Folder
+    from allmodes.store import find_method, find_target
+
+    name = _option(argv, "--method") or "iwsm"
+    find_method(name, {})  # an unknown name, before its settings become options
+    settings = Annotated[type(METHODS[name]), arg(name="", help="")]
+    fields = [("settings", settings, dataclasses.field(default=METHODS[name]))]
+    with_settings = dataclasses.make_dataclass("Run", fields, bases=(Run,), frozen=True)
+    with_settings.__doc__ = Run.__doc__
+    args = _parse(with_settings, argv, "run")
+
+    if args.resume is not None:
+        if args.target is not None:
+            raise ConfigError(f"--resume {args.resume} already says what to run: leave {args.target!r} out")
+        folder = Folder(args.resume)
+        folder.read_json("config.json")
+        folder.create()
+    else:
+        if args.target is None:
+            raise ConfigError("say what to run: a registered name (see `allmodes targets`) or FILE.py:FUNCTION")
+        if args.n < 1:
+            raise ConfigError(f"-n must be at least 1, got {args.n}")
+        target = find_target(args.target, args.dim)
+        target.check()
+        folder = Folder(args.out or _free(Path("runs") / f"{target.name}-{name}-{args.seed}"))
+        job.start(folder, target, args.settings, args.seed, args.n, "allmodes " + shlex.join(["run", *argv]))
+    try:
+        if (folder / "report.html").exists():  # it is written last
+            result = folder.read_json("result.json")
+        else:
+            result = job.carry_out(folder, seconds=args.seconds, quiet=args.quiet)
+    except KeyboardInterrupt:
+        print(f"interrupted; go on with: allmodes run --resume {shlex.quote(str(folder.path))}", file=sys.stderr)
+        return 130
+    print_result(result)
+    print(f"{folder / 'report.html'}")
+    return int(args.strict and result["verdict"]["word"] != "trusted")
+
+
+def _sample(argv: list[str]) -> int:
+    import jax
+    import numpy as np
+
+    from allmodes.runs import write_atomically
+    from allmodes.store import load
+
+    args = _parse(Sample, argv, "sample")
+    draws = load(args.run).sample(args.n, key=jax.random.key(args.seed), steps=args.steps)
+    z = draws.log_z
+    print(f"log Z {z.value:.4f} +- {z.std_error:.4f}, {draws.ess:.0f} of {len(draws)} effective, k^ {draws.khat:.2f}")
+    if args.fair:
+        draws = draws.resample(key=jax.random.fold_in(jax.random.key(args.seed), 1))
+    arrays = {name: np.asarray(getattr(draws, name)) for name in ("x", "log_prob", "log_weight")}
+    write_atomically(args.out, lambda file: np.savez(file, **arrays), mode="wb")
+    print(args.out)
+    return 0
+
+
+def _report(argv: list[str]) -> int:
+    from allmodes.report.page import write_report
+    from allmodes.report.tables import print_result
+    from allmodes.runs import Run as Folder
+    from allmodes.store import parse
+
+    args = _parse(Report, argv, "report")
+    folder = Folder(args.run)
+    result = folder.read_json("result.json")
+    path = write_report(folder.path, target=parse(folder)[0])
+    print_result(result)
+    print(path)
+    return 0
+
+
+def _benchmark(argv: list[str]) -> int:
+    from allmodes.benchmark import benchmark
+
+    args = _parse(Benchmark, argv, "benchmark")
+    benchmark(args.suite, args.method, args.seeds, args.out, quiet=args.quiet)
+    return 0
+
+
+def _study(argv: list[str]) -> int:
+    from allmodes.studies import run_study
+
+    args = _parse(Study, argv, "study")
+    out = args.out or Path("runs") / f"study-{args.name}"
+    run_study(args.name, out, quick=args.quick, progress=lambda text: print(text, file=sys.stderr, flush=True))
+    print(out)
+    return 0
+
+
+def _targets(argv: list[str]) -> int:
+    from allmodes import targets
+    from allmodes.report.tables import print_table
+
+    rows = []
+    for name, entry in targets.entries().items():
+        target = targets.get(name)
+        known = {"exact draws": target.sample, "log Z": target.log_z, "modes": target.modes}
+        listed = ", ".join(what for what, value in known.items() if value is not None)
+        rows.append([name, str(entry.dim), listed, entry.summary, entry.source])
+    print_table(["name", "dim", "known", "what", "source"], rows, title="targets")
+    return 0
+
+
+def _methods(argv: list[str]) -> int:
+    from allmodes.methods import METHODS
+    from allmodes.report.tables import print_table
+
+    for name, method in METHODS.items():
+        rows = [[f.name, str(getattr(method, f.name))] for f in dataclasses.fields(method)]
+        print_table(["setting", "default"], rows, title=f"{name}: {type(method).__doc__.splitlines()[0]}")
+    return 0
+
+
+COMMANDS: dict[str, Callable[[list[str]], int]] = {
+    "run": _run,
+    "sample": _sample,
+    "report": _report,
+    "benchmark": _benchmark,
+    "study": _study,
+    "targets": _targets,
+    "methods": _methods,
+}
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Entry point: exits with the status that `USAGE` states."""
+    argv = sys.argv[1:] if argv is None else argv
+    if not argv or argv[0] in ("-h", "--help", "help"):
+        print(USAGE, end="")
+        sys.exit(0 if argv else 2)
+    if argv[0] == "--version":
+        from allmodes import __version__
+
+        print(__version__)
+        sys.exit(0)
+    try:
+        if argv[0] not in COMMANDS:
+            raise ConfigError(f"unknown command {argv[0]!r}: there are {', '.join(COMMANDS)}")
+        sys.exit(COMMANDS[argv[0]](argv[1:]))
+    except AllmodesError as error:
+        print(f"allmodes: {' '.join(str(error).split())}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+def _option(argv: list[str], name: str) -> str | None:
+    """The value of an option before the parser is built, for those that decide which other options there are."""
+    for i, text in enumerate(argv):
+        if text == name and i + 1 < len(argv):
+            return argv[i + 1]
+        if text.startswith(name + "="):
+            return text.split("=", 1)[1]
+    return None
+
+
+def _parse(cls: type, argv: list[str], command: str) -> Any:
+    """tyro, with its boxed errors folded into one line."""
+    errors = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(errors):
+            return tyro.cli(cls, args=argv, prog=f"allmodes {command}")
+    except SystemExit as stop:
+        if stop.code in (0, None):
+            raise
+        text = " ".join("".join(c for c in errors.getvalue() if c not in "╭╮╰╯│─").split())
+        raise ConfigError(text or "wrong use") from None
+
+
+def _free(path: Path) -> Path:
+    """The path itself, or with the first number that makes it new."""
+    number, free = 1, path
+    while (free / "config.json").exists():
+        number += 1
+        free = path.with_name(f"{path.name}-{number}")
+    return free

@@ -1,0 +1,17 @@
+"""The library's own exceptions: each message says what was wrong, with the value, and what to do."""
+
+
+class AllmodesError(Exception):
+    """Base class: catch this to catch everything that the library raises on purpose."""
+
+
+class TargetError(AllmodesError, ValueError):
+    """The density cannot be used as given: not traceable, wrong shape, no finite value, unknown name."""
+
+
+class ConfigError(AllmodesError, ValueError):
+    """A setting is out of range, unknown, or contradicts another."""
+
+
+class RunError(AllmodesError, RuntimeError):
+    """A run folder is missing, damaged, unwritable, or belongs to another configuration."""

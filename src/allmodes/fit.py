@@ -1,0 +1,143 @@
+"""The training loop: compiled chunks of steps, budgets, progress and checkpoints. It knows no method by name."""
+
+import dataclasses
+import time
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array
+
+from allmodes.errors import ConfigError
+from allmodes.methods import IWSM, Info, Method
+from allmodes.runs import Run
+from allmodes.sampler import Sampler
+from allmodes.target import Target
+
+CHUNK = 100  # steps in one compiled call
+CHECKPOINT_SECONDS = 15.0
+
+
+@dataclasses.dataclass(frozen=True)
+class Progress:
+    """What a caller of `fit` is told after each chunk of steps."""
+
+    step: int
+    steps: int
+    seconds: float
+    line: dict  # what `metrics.jsonl` gets
+
+
+def fit(
+    target: Target,
+    method: Method | None = None,
+    *,
+    key: Array,
+    steps: int | None = None,
+    seconds: float | None = None,
+    run: Run | None = None,
+    resume: bool = False,
+    on_progress: Callable[[Progress], None] | None = None,
+) -> Sampler:
+    """Train a sampler on a density, with no data.
+
+    **Arguments**
+
+    - `target`: the density; `method`: its configuration, `IWSM()` when not given.
+    - `key`: a JAX key; the same key gives the same sampler, bit for bit, on the same machine.
+    - `steps`: at most so many, instead of the method's own number; `seconds`: stop after the chunk of steps in which
+      this much time of training has passed.
+    - `run`: a folder to keep `metrics.jsonl` and checkpoints in; with `resume`, go on from its newest checkpoint.
+    - `on_progress`: called after each chunk of steps.
+
+    Interrupted (Ctrl-C), it saves a checkpoint if there is a run folder, and raises `KeyboardInterrupt`.
+
+    **Raises** `TargetError` when the density cannot be used, `ConfigError` for a budget below 1, `RunError` when the
+    run folder is damaged or cannot be written.
+    """
+    method = IWSM() if method is None else method
+    if steps is not None:
+        if steps < 1:
+            raise ConfigError(f"steps must be at least 1, got {steps}")
+        method = dataclasses.replace(method, steps=steps)
+    if seconds is not None and not seconds > 0:
+        raise ConfigError(f"seconds must be positive, got {seconds}")
+    target.check()
+    k_init, k_steps = jax.random.split(key)
+
+    clock = {"start": 0.0, "compile": 0.0, "train": 0.0}
+    state = None
+    if run is not None and resume:
+        restored = run.load_state(method.template(target))
+        if restored is not None:
+            state, clock = restored[0], {**clock, **restored[1]}
+    if run is not None and not resume:
+        run.forget_states()
+    if run is not None:
+        run.cut_metrics(int(state.step) if state is not None else -1)
+    if state is None:
+        begin = time.monotonic()
+        state = jax.block_until_ready(method.init(target, k_init))
+        clock["start"] += time.monotonic() - begin
+
+    advance, size = None, 0
+    last_save = time.monotonic()
+    step, end = int(state.step), int(method.end(state))
+    try:
+        while step < end and (seconds is None or clock["train"] < seconds):
+            # One compilation serves all chunks but a shorter last one.
+            if min(CHUNK, end - step) != size:
+                begin = time.monotonic()
+                size = min(CHUNK, end - step)
+                advance = _compile(method, target, state, k_steps, size)
+                clock["compile"] += time.monotonic() - begin
+            begin = time.monotonic()
+            state, info = jax.block_until_ready(advance(state, k_steps))
+            step, end = int(state.step), int(method.end(state))
+            clock["train"] += time.monotonic() - begin
+            line = _line(method, state, info, clock)
+            if run is not None:
+                run.append_metrics(line)
+                if time.monotonic() - last_save > CHECKPOINT_SECONDS and step < end:
+                    run.save_state(step, state, clock)
+                    last_save = time.monotonic()
+            if on_progress is not None:
+                on_progress(Progress(step, end, sum(clock.values()), line))
+    finally:
+        # An interruption too leaves a checkpoint of the last whole chunk.
+        if run is not None:
+            run.save_state(step, state, clock)
+    return Sampler(target, method, state, clock)
+
+
+def _compile(method: Method, target: Target, state: Any, key: Array, steps: int) -> Callable:
+    """A compiled function that advances a state by `steps` steps; its buffers are reused for the result."""
+
+    def advance(state, key):
+        def one(state, _):
+            return method.step(target, state, jax.random.fold_in(key, state.step))
+
+        return jax.lax.scan(one, state, length=steps)
+
+    return jax.jit(advance).lower(state, key).compile()
+
+
+def _line(method: Method, state: Any, info: Info, clock: dict) -> dict:
+    """One line of `metrics.jsonl`: averages over the chunk, counters at its end."""
+    mean = jax.tree.map(lambda a: np.asarray(jnp.mean(a, axis=0)), info)
+    e = method.evaluations(state)
+    return {
+        "step": int(state.step),
+        "loss": float(mean.loss),
+        "ess": float(mean.weight_ess),
+        "refresh_ess": float(info.refresh_ess[-1]),
+        "refresh_rate": float(info.refresh_rate[-1]),
+        "log_prob_evaluations": int(e.log_prob),
+        "gradient_evaluations": int(e.gradient),
+        "seconds": round(clock["train"], 3),
+        "level_loss": [float(f"{v:.4g}") for v in mean.level_loss],
+        "level_ess": [float(f"{v:.4g}") for v in mean.level_ess],
+        "level_gate": [float(f"{v:.4g}") for v in mean.level_gate],
+    }

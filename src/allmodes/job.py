@@ -1,0 +1,169 @@
+"""The main job: train, draw, correct, evaluate, report, all into one run folder."""
+
+import importlib.metadata
+import os
+import platform
+import resource
+import sys
+import time
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from allmodes import trust
+from allmodes.errors import RunError
+from allmodes.fit import Progress, fit
+from allmodes.methods import Method
+from allmodes.metrics import evaluate, forward_ess
+from allmodes.metrics.weights import elbo, eubo
+from allmodes.report.page import write_report
+from allmodes.report.progress import Progress as Bar
+from allmodes.runs import Run
+from allmodes.sampler import STEPS, Draws, Sampler
+from allmodes.store import describe, export, parse
+from allmodes.target import Target
+
+EXACT = 5000  # exact draws noised for the EUBO and the forward ESS
+
+
+def start(run: Run, target: Target, method: Method, seed: int, draws: int, command: str) -> dict:
+    """Make the folder of a new run and write its `config.json`.
+
+    **Raises** `RunError` when the folder holds a run already, or cannot be written.
+    """
+    run.create()
+    if (run / "config.json").exists():
+        raise RunError(f"{run.path} holds a run already: go on with it by --resume {run.path}, or choose another --out")
+    if not target.origin:
+        export(target, run)
+    config = {**describe(target, method, seed), "draws": draws, "steps": STEPS, "command": command, **_versions()}
+    run.write_json("config.json", config)
+    return config
+
+
+def carry_out(run: Run, *, seconds: float | None = None, quiet: bool = False, budget: float = 20.0) -> dict:
+    """Do the job that `config.json` describes, from wherever it stands: returns what `result.json` holds.
+
+    `seconds` bounds the training; `budget` the time that each of the two sets of metrics may take.
+    """
+    target, method, config = parse(run)
+    root = jax.random.key(config["seed"])
+    k_fit, k_draw, k_exact, k_forward, k_points, k_metrics = jax.random.split(root, 6)
+
+    with Bar(quiet=quiet) as bar:
+
+        def show(p: Progress) -> None:
+            renewal = p.line["refresh_ess"]
+            bar.update(
+                step=p.step, total_steps=p.steps, loss=p.line["loss"], ess=renewal,
+                evaluations=p.line["log_prob_evaluations"], seconds=p.seconds,
+            )  # fmt: skip
+
+        bar.message(f"{target.name}: searching for its mass, then training for at most {method.steps:,} steps")
+        sampler = fit(target, method, key=k_fit, run=run, resume=True, seconds=seconds, on_progress=show)
+        bar.message(f"drawing {config['draws']:,}")
+        begin = time.monotonic()
+        draws = sampler.sample(config["draws"], key=k_draw, steps=config["steps"])
+        jax.block_until_ready(draws.x)
+        sample_seconds = time.monotonic() - begin
+        run.write_draws(
+            x=np.asarray(draws.x), log_prob=np.asarray(draws.log_prob), log_weight=np.asarray(draws.log_weight)
+        )
+        bar.message("evaluating")
+        begin = time.monotonic()
+        result = _evaluated(sampler, draws, run, (k_exact, k_forward, k_points, k_metrics), config, budget)
+        result["seconds"] = {
+            "compile": round(sampler.seconds["compile"], 2),
+            "train": round(sampler.seconds["start"] + sampler.seconds["train"], 2),
+            "sample": round(sample_seconds, 2),
+            "evaluate": round(time.monotonic() - begin, 2),
+        }
+        result["peak_memory_mb"] = round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+        run.write_json("result.json", result)
+        write_report(run.path, target=target)
+    return result
+
+
+def _evaluated(sampler: Sampler, draws: Draws, run: Run, keys: tuple, config: dict, budget: float) -> dict[str, Any]:
+    k_exact, k_forward, k_points, k_metrics = keys
+    target, n = sampler.target, len(draws)
+    spent = sampler.evaluations
+    log_z = draws.log_z
+    first = evaluate(target, draws.x, k_metrics, budget_seconds=budget)
+    second = evaluate(target, draws.x, k_metrics, budget_seconds=budget, log_weight=draws.log_weight)
+    raw, corrected = first["metrics"], second["metrics"]
+    modes = {}
+    if "mode_weights" in first:
+        true, before, after = (
+            first["mode_weights"]["true"],
+            *(e["mode_weights"]["estimated"] for e in (first, second)),
+        )
+        modes = {"mode_weights": {"true": true, "raw": before, "corrected": after}}
+
+    if target.sample is not None:
+        forward = sampler.log_weights(target.sample(k_exact, EXACT), key=k_forward, steps=config["steps"])
+        raw["eubo"] = eubo(forward)._asdict()
+    else:
+        points = sampler.method.points(sampler.state)[:EXACT]
+        forward = sampler.log_weights(points, key=k_points, steps=config["steps"])
+    seen = forward_ess(forward)
+    if target.sample is not None:
+        raw["forward_ess"] = {"value": seen}
+    raw["elbo"] = elbo(draws.log_weight)._asdict()
+    raw["reverse_ess"] = {"value": draws.ess / n}
+    raw["khat"] = {"value": draws.khat}
+    evidence = {"value": log_z.value, "std_error": log_z.std_error}
+    if target.log_z is not None:
+        evidence |= {"truth": target.log_z, "error": log_z.value - target.log_z}
+        raw["log_z_error"] = {"value": log_z.value - target.log_z, "std_error": log_z.std_error}
+
+    found = raw.get("modes_found")
+    verdict = trust.judge(
+        n=n, ess=draws.ess, khat=draws.khat, log_z_error=log_z.std_error, forward_ess=seen,
+        exact=target.sample is not None, modes=None if found is None else (found["value"], found["of"]),
+        broken=int(np.sum(np.asarray(draws.log_prob) == -np.inf)),
+    )  # fmt: skip
+    return {
+        "target": target.name, "dim": int(target.dim), "method": config["method"]["name"], "seed": config["seed"],
+        "command": config["command"], "versions": config["versions"], "machine": config["machine"],
+        "steps": int(sampler.state.step), "draws": n, "reverse_steps": config["steps"],
+        "log_prob_evaluations": spent["log_prob"] + n, "gradient_evaluations": spent["gradient"],
+        "evaluations": {"train": spent["log_prob"], "sample": n},
+        "nonfinite": {"nan": spent["nan"], "zero": spent["zero"]},
+        "log_z": evidence, "metrics": raw, "metrics_corrected": corrected, **modes,
+        "levels": _levels(sampler, run), "verdict": trust.as_dict(verdict),
+    }  # fmt: skip
+
+
+def _levels(sampler: Sampler, run: Run) -> dict:
+    """Loss, weight ESS and gate per noise level over the last tenth of training; sigma over the target's spread."""
+    lines = run.read_metrics()
+    if not lines:
+        return {}
+    lines = lines[-max(1, len(lines) // 10) :]
+    mean = {
+        name: np.mean([line[f"level_{name}"] for line in lines], axis=0).tolist() for name in ("loss", "ess", "gate")
+    }
+    count = len(mean["loss"])
+    sigma = sampler.process.noise.sigma((jnp.arange(count) + 0.5) / count)
+    return {
+        "sigma": np.asarray(sigma).tolist(),
+        "loss": mean["loss"],
+        "weight_ess": mean["ess"],
+        "gate": mean["gate"],
+    }
+
+
+def _versions() -> dict:
+    names = ("allmodes", "jax", "jaxlib", "equinox", "optax", "numpy")
+    versions = {name: importlib.metadata.version(name) for name in names}
+    return {"versions": {"python": platform.python_version(), **versions}, "machine": machine()}
+
+
+def machine() -> str:
+    """What this runs on, for the record beside each figure."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    devices = jax.devices()
+    return f"{platform.machine()} {sys.platform}, {len(devices)} x {devices[0].device_kind}, {cores} cores"

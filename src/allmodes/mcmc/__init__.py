@@ -1,0 +1,1 @@
+"""Moves that leave the target invariant, and the searches that come before them."""

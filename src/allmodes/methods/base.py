@@ -1,0 +1,54 @@
+"""The protocol that every method keeps, and that `fit` knows it by."""
+
+from typing import Any, ClassVar, NamedTuple, Protocol, runtime_checkable
+
+from jaxtyping import Array, Float, Int, Scalar
+
+from allmodes.count import Evaluations
+from allmodes.frame import Frame
+from allmodes.paths import Process
+from allmodes.target import Target
+
+
+class Info(NamedTuple):
+    """What one training step reports; rows of levels are equal strata of t, from low noise to high."""
+
+    loss: Scalar
+    weight_ess: Scalar  # effective share of the batch that the importance weights leave
+    level_loss: Float[Array, " levels"]
+    level_ess: Float[Array, " levels"]
+    level_gate: Float[Array, " levels"]  # mean share of the target-score identity in the blend
+    refresh_ess: Scalar  # of path weights at the last renewal of the buffer, NaN before the first
+    refresh_rate: Scalar  # tempering exponent, or acceptance rate, of that renewal
+
+
+@runtime_checkable
+class Method(Protocol):
+    """A frozen configuration with pure functions; `State` is one pytree of arrays.
+
+    `init` may run on the host (a warm start); `step` is traced once and scanned.
+    """
+
+    name: ClassVar[str]
+    steps: int
+
+    def init(self, target: Target, key: Array) -> Any:
+        """The state before the first training step."""
+
+    def template(self, target: Target) -> Any:
+        """Shapes and types of the state, without its work: what a checkpoint is read into."""
+
+    def step(self, target: Target, state: Any, key: Array) -> tuple[Any, Info]:
+        """One training step."""
+
+    def end(self, state: Any) -> Int[Array, ""]:
+        """The step after which training is over, as known so far: at most `steps`."""
+
+    def process(self, state: Any) -> tuple[Frame, Process]:
+        """What the sampler needs of a state."""
+
+    def points(self, state: Any) -> Float[Array, "size dim"]:
+        """The points that training ended with, in the user's coordinates: a second opinion on where the mass is."""
+
+    def evaluations(self, state: Any) -> Evaluations:
+        """What the state has cost so far, the warm start included."""

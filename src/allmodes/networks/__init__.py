@@ -1,0 +1,6 @@
+"""Denoisers: networks behind one preconditioning."""
+
+from allmodes.networks.denoiser import Denoiser
+from allmodes.networks.mlp import MLP
+
+__all__ = ["MLP", "Denoiser"]

@@ -1,0 +1,56 @@
+"""A residual multilayer perceptron with Fourier features of the point and of the noise level."""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Scalar
+
+_TIME_FREQUENCIES = 16
+
+
+class _Block(eqx.Module):
+    first: eqx.nn.Linear
+    second: eqx.nn.Linear
+
+    def __init__(self, width: int, key: Array):
+        k1, k2 = jax.random.split(key)
+        self.first = eqx.nn.Linear(width, width, key=k1)
+        self.second = eqx.nn.Linear(width, width, key=k2)
+
+    def __call__(self, h: Float[Array, " width"]) -> Float[Array, " width"]:
+        return h + self.second(jax.nn.gelu(self.first(jax.nn.gelu(h))))
+
+
+class MLP(eqx.Module):
+    """`F(z, log sigma)`: `depth` residual blocks of two `width x width` layers; the output starts at zero.
+
+    `frequencies` sines and cosines of each coordinate, at 1, 2, 4, .. radians per unit, let a small network resolve
+    modes that are narrow beside the distance between them (Tancik et al. 2020).
+    """
+
+    first: eqx.nn.Linear
+    blocks: list[_Block]
+    last: eqx.nn.Linear
+    frequencies: int = eqx.field(static=True)
+
+    def __init__(self, dim: int, width: int, depth: int, frequencies: int, *, key: Array):
+        k_first, k_last, *k_blocks = jax.random.split(key, depth + 2)
+        inputs = dim * (1 + 2 * frequencies) + 1 + 2 * _TIME_FREQUENCIES
+        self.first = eqx.nn.Linear(inputs, width, key=k_first)
+        self.blocks = [_Block(width, k) for k in k_blocks]
+        last = eqx.nn.Linear(width, dim, key=k_last)
+        self.last = eqx.tree_at(lambda m: (m.weight, m.bias), last, replace_fn=jnp.zeros_like)
+        self.frequencies = frequencies
+
+    def __call__(self, z: Float[Array, " dim"], log_sigma: Scalar) -> Float[Array, " dim"]:
+        """Network output for one point."""
+        level = log_sigma / 4.0
+        angles = level * jnp.exp(jnp.linspace(0.0, 4.0, _TIME_FREQUENCIES))
+        features = [z, level[None], jnp.sin(angles), jnp.cos(angles)]
+        if self.frequencies:
+            q = (z[:, None] * 2.0 ** jnp.arange(self.frequencies)).ravel()
+            features += [jnp.sin(q), jnp.cos(q)]
+        h = self.first(jnp.concatenate(features))
+        for block in self.blocks:
+            h = block(h)
+        return self.last(jax.nn.gelu(h))

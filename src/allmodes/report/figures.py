@@ -1,0 +1,154 @@
+"""Which figures a run's page shows, with their captions."""
+
+import base64
+from collections.abc import Iterable, Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+from jaxtyping import Float
+
+from allmodes.report import plots
+from allmodes.report.folder import RunFiles, floats
+from allmodes.report.scatter import log_density
+from allmodes.report.words import finite
+from allmodes.target import Target
+
+_MOST_EXACT = 10_000
+_CURVES = {
+    "loss": "the loss",
+    "weight ESS": "the effective share of the weighted batch",
+    "draws' ESS": "the effective share of the sampler's own draws",
+    "blend gate": "the blend of the two score estimates",
+}
+
+
+class Picture(NamedTuple):
+    """One figure of the page: its image as base64 of a PNG and, where it may span the page, a wide one."""
+
+    group: str
+    title: str
+    caption: str
+    image: str
+    wide: str | None = None
+
+
+def figures_of(files: RunFiles, target: Target | None) -> Iterator[Picture]:
+    """Yield each picture that the run has the figures for."""
+    result = files.result
+    if target is not None and files.draws and files.draws["x"].shape[1] != target.dim:
+        target = None  # another density than the one that was run: nothing of it belongs here
+    raw = files.draws.get("x")
+    corrected = exact = None
+    if raw is not None:
+        chosen = resample(files.draws["log_weight"])
+        corrected = None if chosen is None else raw[chosen]
+        exact = _exact(target, len(raw), result.get("seed"))
+        yield from _pictures(raw, corrected, exact, target)
+    yield from _modes(result)
+    if raw is not None:
+        yield from _weights(files, chosen, exact, target)
+    yield from _training(files)
+
+
+def resample(log_weight: Float[np.ndarray, " n"]) -> np.ndarray | None:
+    """Return indices of an equally weighted sample (systematic resampling), or None when no draw carries weight."""
+    log_weight = np.where(np.isnan(log_weight), -np.inf, log_weight.astype(float))
+    top = log_weight.max()
+    if not np.isfinite(top):
+        return None
+    share = np.cumsum(np.exp(log_weight - top))
+    places = (np.arange(len(share)) + 0.5) / len(share)
+    chosen = np.minimum(np.searchsorted(share / share[-1], places), len(share) - 1)
+    return np.random.default_rng(0).permutation(chosen)
+
+
+def _exact(target: Target | None, n: int, seed: Any) -> np.ndarray | None:
+    if target is None or target.sample is None:
+        return None
+    import jax
+
+    key = jax.random.fold_in(jax.random.key(seed if isinstance(seed, int) else 0), 0x5EED)
+    return np.asarray(target.sample(key, min(n, _MOST_EXACT)))
+
+
+def _samples(raw: Any, corrected: Any, exact: Any) -> dict[str, np.ndarray]:
+    samples = {"exact": exact, "raw": raw, "corrected": corrected}
+    return {kind: values for kind, values in samples.items() if values is not None}
+
+
+def _pictures(raw: Any, corrected: Any, exact: Any, target: Target | None) -> Iterator[Picture]:
+    dim = raw.shape[1]
+    if dim > 1:
+        if dim == 2:
+            ground = " over contours of the density" if target is not None else ""
+        else:
+            ground = " over exact draws (grey)" if exact is not None else ""
+            ground += ", in the two coordinates of largest spread"
+        for kind, points in (("raw", raw), ("corrected", corrected)):
+            if points is not None:
+                data = _png(plots.plot_draws(points, target=target, exact=exact, frame=raw, kind=kind))
+                yield Picture("draws", f"{kind.capitalize()} draws", f"{kind.capitalize()} draws{ground}.", data)
+    if dim != 2:
+        samples = _samples(raw, corrected, exact)
+        images = [_png(plots.plot_marginals(samples, target=target, wide=wide)) for wide in (False, True)[:dim]]
+        what = "The draws" if dim == 1 else "One coordinate at a time, those of largest spread"
+        caption = f"{what}{'; exact draws in grey' if exact is not None else ''}."
+        yield Picture("draws", "Marginals" if dim > 1 else "Draws", caption, *images)
+
+
+def _modes(result: dict[str, Any]) -> Iterator[Picture]:
+    modes = result.get("mode_weights") or {}
+    true = floats(modes.get("true"))
+    weights = {kind: floats(modes.get(kind)) for kind in ("raw", "corrected")}
+    weights = {kind: w for kind, w in weights.items() if w.shape == true.shape and np.isfinite(w).all()}
+    if not (len(true) and np.isfinite(true).all() and weights):
+        return
+    entry = (result.get("metrics") or {}).get("mode_off")
+    off = finite(entry.get("value")) if isinstance(entry, dict) else None
+    draws = int(finite(result.get("draws")) or 1000)
+    show = {"draws": draws, "off": off}
+    images = [_png(plots.plot_mode_weights(true, weights, **show, wide=wide)) for wide in (False, True)]
+    caption = "Each mode's share of the draws; grey is where exact draws would lie, a cross is next to none."
+    yield Picture("modes", "Mode weights", caption, *images)
+
+
+def _weights(files: RunFiles, chosen: Any, exact: Any, target: Target | None) -> Iterator[Picture]:
+    energy, log_weight = -files.draws["log_prob"], files.draws["log_weight"]
+    exact_energy = None if exact is None or target is None else -log_density(target, exact)
+    samples = _samples(energy, None if chosen is None else energy[chosen], exact_energy)
+    if any(np.isfinite(values).any() for values in samples.values()):
+        caption = "How improbable the draws are; the right tail is where bad draws show."
+        yield Picture("weights", "Energies", caption, _png(plots.plot_energies(samples)))
+    if chosen is not None:
+        entry = (files.result.get("metrics") or {}).get("khat")
+        khat = finite(entry.get("value")) if isinstance(entry, dict) else None
+        caption = "How much each draw has to be corrected; a long right tail means that a few draws count for most."
+        yield Picture("weights", "Log weights", caption, _png(plots.plot_log_weights(log_weight, khat=khat)))
+
+
+def _png(figure: Any) -> str:
+    return base64.b64encode(plots.png(figure)).decode("ascii")
+
+
+def _listed(names: Iterable[str]) -> str:
+    words = [_CURVES[name] for name in names]
+    return ", ".join(words[:-1]) + " and " + words[-1] if len(words) > 1 else words[0]
+
+
+def _training(files: RunFiles) -> Iterator[Picture]:
+    names = (("loss", "loss"), ("weight ESS", "ess"), ("draws' ESS", "refresh_ess"))
+    curves = {name: files.history[key] for name, key in names if key in files.history}
+    curves = {name: values for name, values in curves.items() if np.isfinite(values).any()}
+    if len(curves) > 2 and np.nanmin(curves["weight ESS"]) == 1.0:
+        del curves["weight ESS"]  # weights that are all one have nothing to show beside the draws' own
+    if curves and len(files.history["step"]) > 1:
+        caption = f"As training went on: {_listed(curves)}."
+        yield Picture("training", "By step", caption, _png(plots.plot_training(files.history["step"], curves)))
+    levels = files.result.get("levels") or {}
+    sigma = floats(levels.get("sigma"))
+    names = (("loss", "loss"), ("weight ESS", "weight_ess"), ("blend gate", "gate"))
+    curves = {name: floats(levels.get(key)) for name, key in names}
+    curves = {name: v for name, v in curves.items() if v.shape == sigma.shape and np.isfinite(v).any()}
+    if len(sigma) > 1 and np.all(sigma > 0) and curves:
+        caption = f"At each noise level: {_listed(curves)}."
+        yield Picture("training", "By noise level", caption, _png(plots.plot_levels(sigma, curves)))

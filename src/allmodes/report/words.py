@@ -1,0 +1,126 @@
+"""What each figure is called, what it says in one sentence, and how numbers are written."""
+
+import math
+from typing import Any, NamedTuple
+
+
+class Word(NamedTuple):
+    """The name of a figure and what it tells a scientist who is not a machine-learning person."""
+
+    label: str
+    meaning: str
+
+
+METRICS = {
+    "w2": Word("2\u2011Wasserstein distance", "How far the draws must be moved, in units of x, to become exact ones."),
+    "mmd": Word("Maximum mean discrepancy", "How well a smooth test function could tell the draws from exact ones."),
+    "mode_tv": Word("Mode weights, total variation", "The share of the draws that lie in the wrong mode."),
+    "mode_worst": Word("Worst mode, relative error", "The relative error of the weight that is most wrong."),
+    "mode_off": Word("Mass off every mode", "The share of draws where an exact one would practically never lie."),
+    "modes_found": Word("Modes found", "How many of the known modes have at least half of their share."),
+    "emc": Word("Entropic mode coverage", "How evenly the draws spread over the modes: 1 is even, 0 is all in one."),
+    "log_z_error": Word("Error of log Z", "The estimated log Z less the known one."),
+    "elbo": Word("ELBO", "A lower bound on log Z from the sampler's own draws; it cannot see a missing mode."),
+    "eubo": Word("EUBO", "An upper bound on log Z from exact draws; far above the ELBO, it tells of missing mass."),
+    "reverse_ess": Word("ESS of the draws", "How many equal draws the weighted ones are worth, as a share of them."),
+    "forward_ess": Word(
+        "ESS from exact draws", "The same share as exact draws see it; it falls when a mode is missing."
+    ),
+    "khat": Word("Pareto k\u0302", "The heaviness of the weights' tail: below 0.7 corrected figures are reliable."),
+}
+
+GENERAL = (
+    Word("log Z", "The log of the integral of the density: the evidence, where the density is likelihood times prior."),
+    Word("Effective sample size", "How many equal, independent draws the weighted ones are worth."),
+    Word("Density evaluations", "The points at which the density, its gradient, or both were computed: the cost."),
+    Word("Raw draws", "What the sampler gives, each counted once."),
+    Word("Corrected draws", "The same draws, counted by their weights: right wherever the sampler has draws at all."),
+    Word("Floor", "The value between two independent sets of exact draws of the same size: no sampler can do better."),
+    Word("Ratio", "The value over its floor: 1 means that the draws cannot be told from exact ones."),
+    Word("Mode weights", "Each mode's share of the draws, beside its true share of the mass."),
+    Word("Energies", "Minus the log-density at the draws: low is probable, high is improbable."),
+    Word("Log weights", "The log of the factor by which each draw must be counted to be right on average."),
+    Word(
+        "By step", "The loss falls as the sampler learns; effective shares near 1 mean that it needs little correction."
+    ),
+    Word(
+        "By noise level",
+        "The sampler learns to undo blurs of every width \u03c3; the gate says how: 1 by gradients, 0 by draws.",
+    ),
+)
+
+VERDICTS = {
+    "trusted": ("good", "Every check that could be made was passed."),
+    "use with correction": ("warn", "Use the weighted or resampled draws, not the raw ones."),
+    "do not use": ("bad", "Not even the corrected draws can be relied on."),
+}
+
+
+def finite(value: Any) -> float | None:
+    """Return the number, or None for whatever is not a finite number."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        return None
+    return float(value)
+
+
+def number(value: Any, digits: int = 3) -> str:
+    """Write a number for reading: `1,234`, `0.0123`, `1.3e6`; empty for whatever is not a number."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or math.isnan(value):
+        return ""
+    if math.isinf(value):
+        return "\u221e" if value > 0 else "-\u221e"
+    if isinstance(value, int):
+        return f"{value:,}"
+    if value == 0:
+        return "0"
+    if not 1e-3 <= abs(value) < 1e6:
+        mantissa, exponent = f"{value:.{digits - 1}e}".split("e")
+        return f"{mantissa}e{int(exponent)}"
+    decimals = max(0, digits - 1 - math.floor(math.log10(abs(value))))
+    return f"{value:,.{decimals}f}"
+
+
+def with_error(value: Any, error: Any) -> str:
+    """`value ± error`, the value to as many decimals as its error deserves."""
+    value, error = finite(value), finite(error)
+    if value is None:
+        return ""
+    if error is None or error <= 0:
+        return number(value)
+    decimals = min(max(0, 1 - math.floor(math.log10(error))), 6)
+    return f"{value:,.{decimals}f} \u00b1 {error:,.{decimals}f}"
+
+
+def percent(value: Any) -> str:
+    """Write a share as a percentage."""
+    value = finite(value)
+    if value is None:
+        return ""
+    share = 100 * value
+    return f"{share:.0f}%" if share >= 10 or share == 0 else f"{share:.2g}%" if share >= 1e-3 else "< 0.001%"
+
+
+def count(value: Any) -> str:
+    """Shorten a large count: `812`, `45,120`, `1.3 million`."""
+    value = finite(value)
+    if value is None:
+        return ""
+    for size, name in ((1e9, " billion"), (1e6, " million")):
+        if value >= size:
+            return f"{value / size:.3g}{name}"
+    return f"{value:,.0f}"
+
+
+def duration(seconds: Any) -> str:
+    """Seconds as `0.4 s`, `21 s`, `3 min 34 s` or `2 h 5 min`."""
+    seconds = finite(seconds)
+    if seconds is None:
+        return ""
+    if seconds < 9.95:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"

@@ -1,0 +1,230 @@
+"""The run folder: what was asked for, what happened, and a state from which to go on.
+
+`config.json` (enough to repeat the run), `metrics.jsonl` (a line a chunk of steps), `checkpoint/` (Orbax), `draws.npz`,
+`result.json`, `report.html`. Every file but the growing `metrics.jsonl` is written whole or not at all.
+"""
+
+import contextlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from allmodes.errors import RunError
+
+KEEP = 2  # checkpoints, so that a damaged newest one leaves another
+
+
+def write_atomically(path: Path, write: Callable[[Any], None], mode: str = "w") -> None:
+    """Write a file beside `path` and move it into place: a reader, or a crash, sees the old file or the new one.
+
+    **Raises** `RunError` when the folder cannot be written or the disk is full; the old file is then still there.
+    """
+    temporary = None
+    try:
+        with tempfile.NamedTemporaryFile(mode, dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
+            temporary = file.name
+            write(file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+    except OSError as error:
+        if temporary is not None:
+            with contextlib.suppress(OSError):
+                os.unlink(temporary)
+        raise RunError(
+            f"cannot write {path}: {error.strerror or error}. What was there before is unchanged."
+        ) from error
+
+
+def _jsonable(value: Any) -> Any:
+    """NaN and infinities are not JSON: they become null."""
+    if isinstance(value, dict):
+        return {k: _jsonable(v) for k, v in value.items()}
+    if isinstance(value, list | tuple | np.ndarray):
+        return [_jsonable(v) for v in value]
+    if isinstance(value, np.generic):
+        value = value.item()
+    return None if isinstance(value, float) and not np.isfinite(value) else value
+
+
+class Run:
+    """A run folder. Reading and writing it raise `RunError`, with the path and what to do."""
+
+    def __init__(self, path: str | os.PathLike):
+        self.path = Path(path)
+
+    def create(self) -> "Run":
+        """Make the folder if it is not there, and check that it can be written."""
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            with tempfile.NamedTemporaryFile(dir=self.path):
+                pass
+        except OSError as error:
+            reason = error.strerror or error
+            raise RunError(f"cannot write the run folder {self.path}: {reason}. Choose another with --out.") from error
+        return self
+
+    def __truediv__(self, name: str) -> Path:
+        return self.path / name
+
+    # Files.
+
+    def write_json(self, name: str, value: dict) -> None:
+        """Write a JSON file whole."""
+        text = json.dumps(_jsonable(value), indent=1, allow_nan=False)
+        write_atomically(self / name, lambda file: file.write(text + "\n"))
+
+    def read_json(self, name: str) -> dict:
+        """Read a JSON object."""
+        path = self / name
+        try:
+            value = json.loads(path.read_text())
+        except FileNotFoundError:
+            raise RunError(
+                f"{path} is missing: {self.path} is not a run folder, or the run stopped before it"
+            ) from None
+        except (OSError, ValueError) as error:
+            raise RunError(
+                f"{path} is damaged ({error}): restore it, or start the run again in a new folder"
+            ) from error
+        if not isinstance(value, dict):
+            raise RunError(f"{path} is damaged (not a JSON object): restore it, or start again in a new folder")
+        return value
+
+    def write_draws(self, **arrays: np.ndarray) -> None:
+        """Write `draws.npz` whole."""
+        write_atomically(self / "draws.npz", lambda file: np.savez(file, **arrays), mode="wb")
+
+    def read_draws(self) -> dict[str, np.ndarray]:
+        """The arrays of `draws.npz`."""
+        try:
+            with np.load(self / "draws.npz", allow_pickle=False) as file:
+                return dict(file)
+        except (OSError, ValueError) as error:
+            raise RunError(
+                f"{self / 'draws.npz'} cannot be read ({error}): draw again with `allmodes sample`"
+            ) from error
+
+    # The live record of training.
+
+    def append_metrics(self, line: dict) -> None:
+        """Add a line to `metrics.jsonl`."""
+        try:
+            with open(self / "metrics.jsonl", "a") as file:
+                file.write(json.dumps(_jsonable(line), allow_nan=False) + "\n")
+        except OSError as error:
+            raise RunError(f"cannot write {self / 'metrics.jsonl'}: {error.strerror or error}") from error
+
+    def read_metrics(self, up_to: int | None = None) -> list[dict]:
+        """The lines of `metrics.jsonl` up to a step; a torn last line is left out."""
+        lines = []
+        with contextlib.suppress(FileNotFoundError):
+            for text in (self / "metrics.jsonl").read_text().splitlines():
+                with contextlib.suppress(ValueError):
+                    line = json.loads(text)
+                    if up_to is None or line["step"] <= up_to:
+                        lines.append(line)
+        return lines
+
+    def cut_metrics(self, step: int) -> None:
+        """Drop the lines after `step`: a run resumed from there writes them again."""
+        lines = self.read_metrics(up_to=step)
+        text = "".join(json.dumps(line) + "\n" for line in lines)
+        write_atomically(self / "metrics.jsonl", lambda file: file.write(text))
+
+    # Checkpoints.
+
+    @contextlib.contextmanager
+    def _manager(self) -> Iterator[Any]:
+        import orbax.checkpoint as ocp
+
+        options = ocp.CheckpointManagerOptions(max_to_keep=KEEP, create=True, enable_async_checkpointing=False)
+        with _quiet_orbax():
+            manager = ocp.CheckpointManager((self / "checkpoint").absolute(), options=options)
+            try:
+                yield manager
+            finally:
+                manager.close()
+
+    def save_state(self, step: int, state: Any, extra: dict) -> None:
+        """Write a checkpoint: every array of the state by the name of its place, and a small JSON object."""
+        import orbax.checkpoint as ocp
+
+        try:
+            with self._manager() as manager:
+                if step in manager.all_steps():
+                    return
+                parts = ocp.args.Composite(state=ocp.args.StandardSave(_named(state)), extra=ocp.args.JsonSave(extra))
+                manager.save(step, args=parts, force=True)
+        except OSError as error:
+            reason = error.strerror or error
+            raise RunError(
+                f"cannot write a checkpoint in {self.path}: {reason}. Earlier ones are unchanged."
+            ) from error
+
+    def forget_states(self) -> None:
+        """Remove the checkpoints of an earlier training."""
+        shutil.rmtree(self / "checkpoint", ignore_errors=True)
+
+    def load_state(self, template: Any) -> tuple[Any, dict] | None:
+        """The newest readable checkpoint, as a state like `template`, with its JSON object; None where there is none.
+
+        **Raises** `RunError` when there are checkpoints and none can be read, or they are of another configuration.
+        """
+        import orbax.checkpoint as ocp
+
+        if not (self / "checkpoint").is_dir():
+            return None
+        names = _named(template)
+        problem, unreadable = None, []
+        with self._manager() as manager:
+            for step in sorted(manager.all_steps(), reverse=True):
+                parts = ocp.args.Composite(state=ocp.args.StandardRestore(names), extra=ocp.args.JsonRestore())
+                try:
+                    restored = manager.restore(step, args=parts)
+                except Exception as error:  # Orbax raises many kinds for a damaged folder
+                    problem = problem or error
+                    unreadable.append(step)
+                    continue
+                leaves = [jax.numpy.asarray(restored.state[name]) for name in names]
+                wanted = jax.tree.leaves(template)
+                if any(a.shape != b.shape or a.dtype != b.dtype for a, b in zip(leaves, wanted, strict=True)):
+                    problem = problem or ValueError("its arrays have other shapes")
+                    continue
+                for newer in unreadable:  # training from here will write them again
+                    manager.delete(newer)
+                return jax.tree.unflatten(jax.tree.structure(template), leaves), dict(restored.extra)
+        if problem is None:
+            return None
+        reason = str(problem).strip().split("\n")[0][:200]
+        raise RunError(
+            f"no checkpoint in {self / 'checkpoint'} can be read ({type(problem).__name__}: {reason}): damaged, or "
+            "config.json was changed. Delete the folder `checkpoint` to train again from the start."
+        ) from problem
+
+
+def _named(tree: Any) -> dict[str, Any]:
+    """Leaves by the name of their place, which is what a checkpoint holds: no class of ours is in the file."""
+    return {jax.tree_util.keystr(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(tree)}
+
+
+@contextlib.contextmanager
+def _quiet_orbax() -> Iterator[None]:
+    """Orbax logs each step to absl; a run has its own progress."""
+    import logging
+
+    logger = logging.getLogger("absl")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)

@@ -1,0 +1,139 @@
+"""The density to draw from, and whatever else is known of it."""
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.typing import ArrayLike
+from jaxtyping import Array, Float, Int
+
+from allmodes.errors import TargetError
+
+
+@dataclasses.dataclass(frozen=True)
+class Modes:
+    """What is known of a target's modes, for metrics and reports only: no method sees it.
+
+    **Attributes**
+
+    - `weights`: `(modes,)`, each mode's share of the mass; sums to one.
+    - `assign`: maps points `(n, dim)` to the index of the mode that each belongs to, `(n,)`, or -1 for a point so far
+      from every mode that an exact draw would practically never lie there.
+    - `means`: `(modes, dim)`, a representative point of each, for pictures; optional.
+    """
+
+    weights: np.ndarray
+    assign: Callable[[np.ndarray], np.ndarray]
+    means: np.ndarray | None = None
+
+
+class Evaluation(NamedTuple):
+    """The density at n points. Where it is NaN or +inf it carries no mass: value -inf, gradient zero."""
+
+    log_prob: Float[Array, " n"]
+    grad: Float[Array, "n dim"]
+    nan: Int[Array, ""]  # points at which the value was NaN or +inf, or the gradient of a finite value was not finite
+    zero: Int[Array, ""]  # points at which the value was -inf
+
+
+@dataclasses.dataclass(frozen=True)
+class Target:
+    """An unnormalised log-density on R^dim.
+
+    `am.Target(log_prob, dim=2)` is enough; everything else is optional.
+
+    **Arguments**
+
+    - `log_prob`: one point `(dim,)` to a scalar `()`, traceable and differentiable by JAX. Values of -inf, NaN or +inf
+      are allowed in places: such points carry no mass, and they are counted.
+    - `dim`: the dimension, at least 1.
+    - `name`: what reports call it.
+    - `location`, `scale`: rough hints, `()` or `(dim,)`, of where the mass lies and how far it extends. Found from the
+      density when not given.
+    - `sample`: exact draws, `(key, n) -> (n, dim)`; evaluation only.
+    - `log_z`: the log of the integral of `exp(log_prob)`; evaluation only.
+    - `modes`: `Modes`; evaluation only.
+    - `source`: where the density and its constants come from.
+    - `origin`: how a run folder finds the target again; set by the library.
+
+    **Raises** `TargetError` when `dim` is not a positive integer or a hint has the wrong shape or value;
+    `check` (which `am.fit` calls) raises it when `log_prob` cannot be traced or has the wrong output.
+    """
+
+    log_prob: Callable[[Float[Array, " dim"]], Float[Array, ""]]
+    dim: int
+    name: str = "unnamed"
+    location: ArrayLike | Sequence[float] | None = None
+    scale: ArrayLike | Sequence[float] | None = None
+    sample: Callable[[Array, int], Float[Array, "n dim"]] | None = None
+    log_z: float | None = None
+    modes: Modes | None = None
+    source: str = ""
+    origin: str = ""
+
+    def __post_init__(self):
+        if isinstance(self.dim, bool) or not isinstance(self.dim, int | np.integer) or self.dim < 1:
+            raise TargetError(f"dim must be a whole number of at least 1, got {self.dim!r}")
+        if not callable(self.log_prob):
+            raise TargetError(f"log_prob must be a function of one point, got {type(self.log_prob).__name__}")
+        for name in ("location", "scale"):
+            hint = getattr(self, name)
+            if hint is None:
+                continue
+            hint = np.asarray(hint, float)
+            if hint.shape not in ((), (self.dim,)):
+                raise TargetError(f"{name} must have shape () or ({self.dim},), got {hint.shape}")
+            if not np.all(np.isfinite(hint)) or (name == "scale" and np.any(hint <= 0)):
+                raise TargetError(f"{name} must be finite{' and positive' if name == 'scale' else ''}, got {hint}")
+
+    def check(self) -> None:
+        """Trace `log_prob` and its gradient once, abstractly, so that misuse is met before any work is done.
+
+        **Raises** `TargetError`, naming what `log_prob` did.
+        """
+        point = jax.ShapeDtypeStruct((self.dim,), jnp.float32)
+        try:
+            out = jax.eval_shape(self.log_prob, point)
+        except Exception as error:
+            kind = type(error).__name__
+            reason = str(error).strip().split("\n")[0]
+            raise TargetError(
+                f"log_prob cannot be traced by JAX at a point of shape ({self.dim},): {kind}: {reason} "
+                "Write it with jax.numpy, for one point, without converting values to Python numbers or NumPy arrays, "
+                "and check that dim is right."
+            ) from error
+        shape = getattr(out, "shape", None)
+        if shape != ():
+            got = f"shape {shape}" if shape is not None else f"a {type(out).__name__}"
+            raise TargetError(f"log_prob must map one point of shape ({self.dim},) to a scalar (), but returned {got}")
+        if not jnp.issubdtype(out.dtype, jnp.floating):
+            raise TargetError(f"log_prob must return a real floating-point number, but returned {out.dtype}")
+        try:
+            jax.eval_shape(jax.grad(self.log_prob), point)
+        except Exception as error:
+            reason = str(error).strip().split("\n")[0]
+            raise TargetError(f"log_prob cannot be differentiated by JAX: {type(error).__name__}: {reason}") from error
+
+    def values(self, x: Float[Array, "n dim"]) -> Float[Array, " n"]:
+        """Log-density at each point, -inf where it is NaN or +inf."""
+        value = jax.vmap(self.log_prob)(x).astype(x.dtype)
+        return jnp.where(value < jnp.inf, value, -jnp.inf)
+
+    def evaluate(self, x: Float[Array, "n dim"]) -> Evaluation:
+        """Log-density and gradient at each point, made safe, with a count of the points that had to be."""
+        value, grad = jax.vmap(jax.value_and_grad(self.log_prob))(x)
+        value, grad = value.astype(x.dtype), grad.astype(x.dtype)
+        bad_value = ~(value < jnp.inf)  # NaN or +inf
+        zero = value == -jnp.inf
+        bad_grad = ~jnp.all(jnp.isfinite(grad), axis=-1)
+        nan = bad_value | (bad_grad & ~zero)
+        massless = nan | zero
+        return Evaluation(
+            jnp.where(massless, -jnp.inf, value),
+            jnp.where(massless[:, None], 0.0, grad),
+            jnp.sum(nan, dtype=jnp.int32),
+            jnp.sum(zero, dtype=jnp.int32),
+        )

@@ -1,0 +1,98 @@
+"""Benchmark densities by name: `get("gmm40")`; the families that build them can be called with other parameters.
+
+To add a target: one file with the function that builds it, one line in `REGISTRY`, one test.
+"""
+
+import dataclasses
+import difflib
+from collections.abc import Callable
+from functools import partial
+
+from allmodes.errors import TargetError
+from allmodes.target import Target
+from allmodes.targets.funnel import funnel
+from allmodes.targets.gmm import gmm_jax, gmm_torch, two_modes
+from allmodes.targets.manywell import many_well
+from allmodes.targets.mixture import affine, gaussian, gaussian_mixture, random_mixture
+from allmodes.targets.shapes import ring, rings, two_moons
+
+__all__ = [
+    "Entry",
+    "affine",
+    "entries",
+    "funnel",
+    "gaussian",
+    "gaussian_mixture",
+    "get",
+    "gmm_jax",
+    "gmm_torch",
+    "many_well",
+    "names",
+    "random_mixture",
+    "ring",
+    "rings",
+    "two_modes",
+    "two_moons",
+]
+
+
+@dataclasses.dataclass(frozen=True)
+class Entry:
+    """One registered target: how to build it, and what can be said of it without building it."""
+
+    build: Callable[[], Target]
+    dim: int
+    summary: str
+    source: str
+
+
+_TORCH = "FAB's and iDEM's GMM (torch family): means (u - 0.5) * 80, standard deviation softplus(1); arXiv 2208.01893"
+_JAX = "Beyond ELBOs' and SCLD's GMM (JAX family): means uniform in [-40, 40]^d, standard deviation 1; arXiv 2406.07423"
+_OWN = "allmodes"
+_RANDOM = "allmodes: random_mixture with seed 7"
+_FAB = "many well of FAB; arXiv 2208.01893"
+
+
+def _moved(scale: float, shift: float) -> Callable[[], Target]:
+    return lambda: affine(random_mixture(7, 25, 2), scale, shift)
+
+
+REGISTRY: dict[str, Entry] = {
+    "gaussian": Entry(gaussian, 8, "one correlated Gaussian, for checks in closed form", _OWN),
+    "gmm40": Entry(partial(gmm_torch, 40), 2, "40 equal modes in a box of side 80", _TORCH),
+    "gmm80": Entry(partial(gmm_torch, 80), 2, "80 equal modes, same box", _TORCH),
+    "gmm120": Entry(partial(gmm_torch, 120), 2, "120 equal modes, same box, many touching", _TORCH),
+    "gmm40-jax": Entry(gmm_jax, 2, "40 equal modes, the other density of this name", _JAX),
+    "mixture-2d": Entry(partial(random_mixture, 7, 25, 2), 2, "25 modes, weights 1 to 20, unequal shapes", _RANDOM),
+    "mixture-2d-small": Entry(_moved(1e-2, 0.0), 2, "mixture-2d scaled by 0.01", _RANDOM),
+    "mixture-2d-large": Entry(_moved(1e3, 0.0), 2, "mixture-2d scaled by 1,000", _RANDOM),
+    "mixture-2d-far": Entry(_moved(1.0, 2.5e5), 2, "mixture-2d shifted by 10,000 times its spread", _RANDOM),
+    "mixture-10d": Entry(partial(random_mixture, 7, 25, 10), 10, "25 modes, weights 1 to 20, unequal shapes", _RANDOM),
+    "two-modes": Entry(two_modes, 8, "weights 2/3 and 1/3, far apart", "Grenioux et al. 2025, a = 1"),
+    "ring": Entry(ring, 2, "one ring of radius 3, unnormalised", _OWN),
+    "rings": Entry(rings, 2, "two concentric rings, radii 1 and 3", _OWN),
+    "two-moons": Entry(two_moons, 2, "two interleaved half circles", "geometry of scikit-learn's make_moons"),
+    "funnel": Entry(funnel, 10, "widths over five orders of magnitude", "Neal 2003, Slice sampling, section 8"),
+    "manywell-8": Entry(partial(many_well, 8), 8, "16 modes of unequal weight, unnormalised", _FAB),
+    "manywell-32": Entry(partial(many_well, 32), 32, "65,536 modes of unequal weight, unnormalised", _FAB),
+}
+
+
+def get(name: str) -> Target:
+    """Build a registered target. **Raises** `TargetError` for an unknown name."""
+    entry = REGISTRY.get(name)
+    if entry is None:
+        close = difflib.get_close_matches(name, REGISTRY, n=3)
+        hint = f"did you mean {' or '.join(map(repr, close))}? " if close else ""
+        raise TargetError(f"there is no target called {name!r}; {hint}`allmodes targets` lists them")
+    return dataclasses.replace(entry.build(), name=name, source=entry.source)
+
+
+def names() -> tuple[str, ...]:
+    """List the registered names, in the order of `allmodes targets`."""
+    return tuple(REGISTRY)
+
+
+def entries() -> dict[str, Entry]:
+    """Return a copy of the registry: name to `Entry`."""
+    return dict(REGISTRY)

@@ -1,0 +1,305 @@
+"""The training loop: misuse, densities with holes, budgets, determinism, interruption and resumption.
+
+`SMALL`, `pair_log_prob`, `same_bits` and `compiled_once` serve other test files too: settings, and so compiled
+programs, are shared.
+"""
+
+import contextlib
+import importlib
+import json
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.experimental.compilation_cache import compilation_cache
+
+import allmodes as am
+from allmodes.runs import Run
+
+fit_module = importlib.import_module("allmodes.fit")  # `allmodes.fit` itself is the function
+
+SMALL = {
+    "batch": 128, "width": 16, "depth": 1, "buffer": 512, "own_draws": 100, "refresh_every": 20, "refresh_steps": 8,
+    "cooldown": 10, "enough": None,
+}  # fmt: skip
+CHUNK = 10
+
+
+def pair_log_prob(x):
+    """Two equal normals of standard deviation 1/2 at (-2, 0) and (2, 1), unnormalised: Z = pi."""
+    means = jnp.array([[-2.0, 0.0], [2.0, 1.0]])
+    return jax.nn.logsumexp(-0.5 * jnp.sum((x - means) ** 2, -1) / 0.25)
+
+
+def pair():
+    return am.Target(pair_log_prob, 2, name="pair")
+
+
+def small(steps, **changes):
+    return am.IWSM(**{**SMALL, "steps": steps, **changes})
+
+
+def same_bits(a, b):
+    """Whether two pytrees hold the same arrays, to the last bit."""
+    a, b = jax.tree.leaves(a), jax.tree.leaves(b)
+    return len(a) == len(b) and all(
+        x.dtype == y.dtype and np.asarray(x).tobytes() == np.asarray(y).tobytes() for x, y in zip(a, b, strict=True)
+    )
+
+
+@contextlib.contextmanager
+def compiled_once(folder):
+    """Compile quickly, and each program once a session: the many fits below differ in their data alone."""
+    settings = {
+        "jax_disable_most_optimizations": True,
+        "jax_compilation_cache_dir": str(folder / "compiled"),
+        "jax_persistent_cache_min_compile_time_secs": 0.0,
+        "jax_persistent_cache_min_entry_size_bytes": -1,
+    }
+    before = {name: jax.config.values[name] for name in settings}
+    for values in (settings, before):
+        for name, value in values.items():
+            jax.config.update(name, value)
+        compilation_cache.reset_cache()
+        if values is settings:
+            yield
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _compiled_once(tmp_path_factory):
+    with compiled_once(tmp_path_factory.getbasetemp()):
+        yield
+
+
+@pytest.fixture(autouse=True)
+def _short_chunks(monkeypatch):
+    monkeypatch.setattr(fit_module, "CHUNK", CHUNK)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """An uninterrupted run of 60 steps in a folder: the sampler, the folder, and what was told on the way."""
+    run, told = Run(tmp_path_factory.mktemp("whole") / "run").create(), []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(fit_module, "CHUNK", CHUNK)
+        sampler = am.fit(pair(), small(60), key=jax.random.key(3), run=run, on_progress=told.append)
+    return sampler, run, told
+
+
+# Misuse.
+
+
+@pytest.mark.parametrize("steps", [0, -5])
+def test_no_steps_are_refused(steps):
+    with pytest.raises(am.ConfigError, match=rf"steps must be at least 1, got {steps}"):
+        am.fit(pair(), small(60), key=jax.random.key(0), steps=steps)
+
+
+@pytest.mark.parametrize("seconds", [0.0, -1.0, float("nan")])
+def test_no_time_is_refused(seconds):
+    with pytest.raises(am.ConfigError, match=rf"seconds must be positive, got {seconds}"):
+        am.fit(pair(), small(60), key=jax.random.key(0), seconds=seconds)
+
+
+UNUSABLE = {
+    "converts to a float": (lambda x: -float(x[0]) ** 2, r"cannot be traced by JAX.*jax\.numpy"),
+    "branches on a value": (lambda x: -x[0] if x[0] > 0 else x[0], r"cannot be traced by JAX.*jax\.numpy"),
+    "uses NumPy": (lambda x: -np.linalg.norm(np.asarray(x)), r"cannot be traced by JAX"),
+    "another dimension": (lambda x: -jnp.sum((x - jnp.zeros(3)) ** 2), r"cannot be traced .*\(2,\).*check that dim"),
+    "a vector": (lambda x: -(x**2), r"must map one point of shape \(2,\) to a scalar \(\), but returned shape \(2,\)"),
+    "a tuple": (lambda x: (-jnp.sum(x**2), x), r"but returned a tuple"),
+    "nothing": (lambda x: None, r"but returned a NoneType"),
+    "a whole number": (lambda x: jnp.asarray(3), r"floating-point number, but returned int32"),
+    "no gradient": (
+        lambda x: jax.lax.while_loop(lambda s: s < 3.0, lambda s: s + 1.0, jnp.sum(x)), r"cannot be differentiated"
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("log_prob", "message"), UNUSABLE.values(), ids=UNUSABLE.keys())
+def test_a_function_that_cannot_be_used_is_refused_before_any_work(log_prob, message, tmp_path):
+    with pytest.raises(am.TargetError, match=message) as caught:
+        am.fit(am.Target(log_prob, 2), small(60), key=jax.random.key(0), run=Run(tmp_path))
+    assert "\n" not in str(caught.value)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("value", "counted"),
+    [(jnp.nan, r"\(\d{4,} NaN or \+inf, 0 -inf\)"), (-jnp.inf, r"\(0 NaN or \+inf, \d{4,} -inf\)")],
+)
+def test_a_density_without_a_finite_value_is_refused(value, counted):
+    target = am.Target(lambda x: jnp.sum(x) * 0.0 + value, 2)
+    with pytest.raises(am.TargetError, match="no finite value at any of") as caught:
+        am.fit(target, small(60), key=jax.random.key(0))
+    assert caught.match(counted)
+    assert caught.match("location=.., scale=..")
+    assert "\n" not in str(caught.value)
+
+
+# Densities with holes, each with its log Z in closed form.
+
+
+def gamma_of_nan(x):
+    """`x_0 exp(-x_0)` for x_0 > 0, times a normal; NaN, as is its gradient, for x_0 < 0."""
+    return jnp.log(x[0]) - x[0] - 0.5 * x[1] ** 2
+
+
+def cut_normal(x):
+    """A normal on x_0 >= 0 and x_1 <= 1 alone: -inf on one side, +inf on the other."""
+    return jnp.where(x[0] < 0.0, -jnp.inf, jnp.where(x[1] > 1.0, jnp.inf, -0.5 * jnp.sum(x**2)))
+
+
+HOLES = {  # log Z, then mean and standard deviation of x_0
+    "NaN on half the space": (gamma_of_nan, 0.5 * math.log(2.0 * math.pi), (2.0, math.sqrt(2.0)), (True, False)),
+    "-inf on half, +inf in a region": (
+        cut_normal, math.log(math.pi * 0.5 * (1.0 + math.erf(1.0 / math.sqrt(2.0)))),
+        (math.sqrt(2.0 / math.pi), math.sqrt(1.0 - 2.0 / math.pi)), (True, True),
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("log_prob", "log_z", "moments", "counted"), HOLES.values(), ids=HOLES.keys())
+def test_holes_carry_no_mass_and_are_counted(log_prob, log_z, moments, counted):
+    n = 2000
+    sampler = am.fit(am.Target(log_prob, 2), small(200), key=jax.random.key(0))
+    spent = sampler.evaluations
+    assert (spent["nan"] > 0, spent["zero"] > 0) == counted
+    assert spent["nan"] + spent["zero"] < spent["log_prob"]
+    draws = sampler.sample(n, key=jax.random.key(1), steps=100)
+    assert np.isfinite(draws.x).all()
+    assert not np.isnan(draws.log_weight).any()
+    assert np.max(draws.log_weight) < np.inf
+    # Outside of the support the weight is zero, inside it is not.
+    outside = ~np.isfinite(jax.vmap(log_prob)(draws.x))
+    np.testing.assert_array_equal(np.asarray(draws.log_weight) == -np.inf, outside)
+    np.testing.assert_array_equal(np.asarray(draws.log_prob) == -np.inf, outside)
+    assert draws.ess > 0.4 * n
+    estimate = draws.log_z
+    assert estimate.std_error < 0.03
+    assert abs(estimate.value - log_z) < 5.0 * estimate.std_error
+    fair = draws.resample(jax.random.key(2))
+    assert np.isfinite(fair.log_prob).all()
+    mean, deviation = moments
+    assert abs(float(jnp.mean(fair.x[:, 0])) - mean) < 5.0 * deviation / math.sqrt(draws.ess)
+
+
+# Budgets and progress.
+
+
+def test_progress_is_told_after_each_chunk(whole):
+    sampler, run, told = whole
+    assert [p.step for p in told] == [10, 20, 30, 40, 50, 60]
+    assert {p.steps for p in told} == {60}
+    seconds = [p.seconds for p in told]
+    assert seconds == sorted(seconds)
+    assert seconds[0] > 0
+    assert int(sampler.state.step) == 60
+    assert [json.dumps(p.line) for p in told[-1:]] == (run / "metrics.jsonl").read_text().splitlines()[-1:]
+    assert [line["step"] for line in run.read_metrics()] == [10, 20, 30, 40, 50, 60]
+
+
+def test_a_line_of_metrics_is_complete(whole):
+    sampler, run, _ = whole
+    first, *_, last = run.read_metrics()
+    levels = ("level_loss", "level_ess", "level_gate")
+    assert {"step", "loss", "ess", "refresh_ess", "log_prob_evaluations", "gradient_evaluations", *levels} <= set(last)
+    assert first["refresh_ess"] is None  # there was no renewal yet
+    assert 0.0 < last["refresh_ess"] <= 1.0
+    assert last["log_prob_evaluations"] == sampler.evaluations["log_prob"] > first["log_prob_evaluations"]
+    assert last["gradient_evaluations"] == sampler.evaluations["gradient"]
+    for name in levels:
+        assert len(last[name]) == 32
+        assert np.isfinite(last[name]).all()
+    assert all(0.0 <= gate <= 1.0 for gate in last["level_gate"])
+
+
+def test_seconds_stop_training_early():
+    told = []
+    sampler = am.fit(pair(), small(1_000_000), key=jax.random.key(3), seconds=0.05, on_progress=told.append)
+    step = int(sampler.state.step)
+    assert 0 < step < 1_000_000
+    assert step == told[-1].step == CHUNK * len(told)
+    assert sampler.seconds["train"] >= 0.05
+    # It stopped after the chunk in which the time had passed, not later.
+    assert all(p.line["seconds"] < 0.05 + 5e-4 for p in told[:-1])
+
+
+def test_steps_replace_the_methods_own_number():
+    told = []
+    sampler = am.fit(pair(), small(60), key=jax.random.key(3), steps=20, on_progress=told.append)
+    assert [p.step for p in told] == [10, 20]
+    assert sampler.method == small(20)
+
+
+def test_enough_ends_training_early():
+    """The first renewal, at step 20, finds a sampler that is good enough: the cooldown follows, and the end."""
+    told = []
+    sampler = am.fit(pair(), small(1000, enough=0.01), key=jax.random.key(3), on_progress=told.append)
+    assert int(sampler.state.step) == 20 + SMALL["cooldown"]
+    assert [p.steps for p in told] == [1000, 1000, 30]
+
+
+# Determinism, interruption, resumption.
+
+
+def test_the_same_key_gives_the_same_sampler_to_the_bit(whole):
+    sampler, _, _ = whole
+    again = am.fit(pair(), small(60), key=jax.random.key(3))  # with no folder, and nobody told
+    assert same_bits(again.state, sampler.state)
+    other = am.fit(pair(), small(60), key=jax.random.key(4))
+    assert not same_bits(other.state.average, sampler.state.average)
+
+
+def lines_without_time(run):
+    return [{k: v for k, v in line.items() if k != "seconds"} for line in run.read_metrics()]
+
+
+@pytest.mark.parametrize("checkpoint_seconds", [0.0, 1e9])
+def test_an_interrupted_run_goes_on_to_the_same_end(whole, tmp_path, monkeypatch, checkpoint_seconds):
+    monkeypatch.setattr(fit_module, "CHECKPOINT_SECONDS", checkpoint_seconds)
+    run, method = Run(tmp_path / "run").create(), small(60)
+
+    def interrupt(progress):
+        if progress.step == 30:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        am.fit(pair(), method, key=jax.random.key(3), run=run, on_progress=interrupt)
+    saved, clock = run.load_state(method.template(pair()))
+    assert int(saved.step) == 30
+    assert clock["train"] > 0
+    # As after a crash in the middle of a later line.
+    run.append_metrics({"step": 40, "loss": 1.0})
+    with open(run / "metrics.jsonl", "a") as file:
+        file.write('{"step": 50, "lo')
+
+    told = []
+    resumed = am.fit(pair(), method, key=jax.random.key(3), run=run, resume=True, on_progress=told.append)
+    sampler, uninterrupted, _ = whole
+    assert [p.step for p in told] == [40, 50, 60]
+    assert same_bits(resumed.state, sampler.state)
+    assert lines_without_time(run) == lines_without_time(uninterrupted)
+    assert same_bits(run.load_state(method.template(pair()))[0], sampler.state)
+    # The clocks go on, they do not start again; the warm start is not made twice.
+    assert resumed.seconds["train"] > clock["train"]
+    assert resumed.seconds["start"] == clock["start"]
+
+
+def test_a_finished_run_is_not_trained_again(whole):
+    sampler, run, told = whole
+    before, count = (run / "metrics.jsonl").read_text(), len(told)
+    again = am.fit(pair(), small(60), key=jax.random.key(3), run=run, resume=True, on_progress=told.append)
+    assert len(told) == count
+    assert same_bits(again.state, sampler.state)
+    assert (run / "metrics.jsonl").read_text() == before
+
+
+def test_a_fresh_start_in_a_used_folder_leaves_nothing_of_the_old_run(tmp_path):
+    run = Run(tmp_path / "run").create()
+    am.fit(pair(), small(60), key=jax.random.key(3), run=run)
+    fresh = am.fit(pair(), small(60), key=jax.random.key(4), run=run)
+    saved, _ = run.load_state(small(60).template(pair()))
+    assert same_bits(saved, fresh.state)

@@ -1,0 +1,284 @@
+"""Reverse and noising paths, whose weights are exact whatever the network is, and the renewals that rest on them."""
+
+import functools
+import math
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.scipy.special import logsumexp
+
+from allmodes import IWSM, Target
+from allmodes.buffer import Buffer
+from allmodes.count import Evaluations
+from allmodes.frame import Frame
+from allmodes.networks import MLP, Denoiser
+from allmodes.noise import Noise
+from allmodes.paths import Process, log_normal, noising, reverse
+from allmodes.search import Found
+
+SIGMAS = 5.0  # bounds are this many standard errors
+N = 8_000
+LEVELS = 32
+LOG_Z = 1.7
+
+CENTRES = np.array([[-0.8, 0.6], [0.9, -0.7]])
+WIDTHS, SHARES = np.array([0.5, 0.65]), np.array([0.35, 0.65])
+MEAN, STD = np.array([0.3, -0.2]), np.array([0.8, 1.1])
+
+
+def log_gaussian(z):
+    return LOG_Z + jnp.sum(-0.5 * ((z - MEAN) / STD) ** 2 - jnp.log(STD) - 0.5 * jnp.log(2 * jnp.pi))
+
+
+def log_mixture(z):
+    d2 = jnp.sum((z - CENTRES) ** 2, axis=-1)
+    return LOG_Z + logsumexp(jnp.log(SHARES / (2 * jnp.pi * WIDTHS**2)) - 0.5 * d2 / WIDTHS**2)
+
+
+def draw_gaussian(seed, n):
+    """From NumPy: nothing to compile."""
+    return jnp.asarray(MEAN + STD * np.random.default_rng(seed).normal(size=(n, 2)), jnp.float32)
+
+
+def draw_mixture(seed, n):
+    rng = np.random.default_rng(seed)
+    mode = rng.choice(2, size=n, p=SHARES)
+    return jnp.asarray(CENTRES[mode] + WIDTHS[mode, None] * rng.normal(size=(n, 2)), jnp.float32)
+
+
+DRAW = {"gaussian": draw_gaussian, "mixture": draw_mixture}
+TARGETS = {
+    "gaussian": Target(log_gaussian, 2),
+    "mixture": Target(log_mixture, 2),
+}
+
+
+def make_process(dim=2, cls=Process, perturbed=0.0, mean=0.0, variance=1.0, sigma_min=0.1):
+    """A process with a fresh network, whose last layer is random where `perturbed` is positive."""
+    network = MLP(dim, 16, 1, 2, key=jax.random.key(0))
+    weight = perturbed * np.random.default_rng(1).normal(size=network.last.weight.shape)
+    network = eqx.tree_at(lambda m: m.last.weight, network, jnp.asarray(weight, jnp.float32))
+    t = (np.arange(LEVELS) + 0.5) / LEVELS
+    s2 = (sigma_min * (2.5 / sigma_min) ** t[:, None]) ** 2 * np.ones(dim)
+    arrays = (s2 / (1 + s2), np.full(dim, mean), np.full(dim, variance))
+    noise = Noise(jnp.asarray(sigma_min), jnp.asarray(2.5))
+    return cls(Denoiser(network), noise, *(jnp.asarray(a, jnp.float32) for a in arrays))
+
+
+# Compiled once for each shape and number of steps.
+run_reverse = jax.jit(reverse, static_argnums=(2, 3))
+run_noising = jax.jit(noising, static_argnums=3)
+
+
+@functools.cache
+def weights_both_ways(name, perturbed, steps=8):
+    """Log weights, less the true log Z, of the sampler's paths and of noised exact draws."""
+    target, process = TARGETS[name], make_process(perturbed=perturbed, mean=0.2, variance=0.9)
+    path = run_reverse(process, jax.random.key(2), N, steps)
+    z = DRAW[name](3, N)
+    back = run_noising(process, jax.random.key(4), z, steps)
+    assert np.array_equal(back.z, z)
+    values = jax.jit(target.values)
+    return tuple(np.asarray(p.log_ratio + values(p.z), float) - LOG_Z for p in (path, back))
+
+
+def standard_errors_off(values, expected):
+    values = np.asarray(values, float)
+    return np.abs(values.mean(axis=0) - expected) / (values.std(axis=0) / np.sqrt(len(values)))
+
+
+def ess(log_w):
+    w = np.exp(log_w)
+    return w.mean() ** 2 / np.mean(w**2)
+
+
+# The last layer's fan-in is 16: outputs of about this many units.
+NETWORKS = pytest.mark.parametrize("perturbed", [0.0, 0.3], ids=["untrained", "perturbed"])
+DENSITIES = pytest.mark.parametrize("name", TARGETS)
+
+
+@NETWORKS
+@DENSITIES
+def test_path_weights_are_unbiased_for_z(name, perturbed):
+    log_w, _ = weights_both_ways(name, perturbed)
+    assert standard_errors_off(np.exp(log_w), 1.0) < SIGMAS
+    assert ess(log_w) > 0.05  # or the standard error could not be believed
+    # Without its weights the sampler is wrong: the check can fail.
+    assert standard_errors_off(log_w, 0.0) > 2 * SIGMAS
+
+
+@NETWORKS
+@DENSITIES
+def test_noising_weights_are_unbiased_for_one_over_z(name, perturbed):
+    _, log_w = weights_both_ways(name, perturbed)
+    assert standard_errors_off(np.exp(-log_w), 1.0) < SIGMAS
+    assert ess(-log_w) > 0.05
+
+
+@NETWORKS
+@DENSITIES
+def test_reverse_and_noising_weights_have_one_law(name, perturbed):
+    # For every f, E_noising[f(w)] = E_reverse[w f(w)] / Z.
+    log_r, log_f = weights_both_ways(name, perturbed)
+    for level in np.quantile(log_f, [0.1, 0.5, 0.9]):
+        forward, backward = log_f < level, np.exp(log_r) * (log_r < level)
+        error = math.hypot(forward.std(), backward.std()) / np.sqrt(N)
+        assert abs(forward.mean() - backward.mean()) < SIGMAS * error
+    # So both ways of the ESS agree: Z^2 / E_r[w^2] = 1 / E_f[1 / (w/Z)]^-1 .. = Z / E_f[w].
+    w2, w = np.exp(2 * log_r), np.exp(log_f)
+    error = math.hypot(w2.std(), w.std()) / np.sqrt(N)
+    assert abs(w2.mean() - w.mean()) < SIGMAS * error
+    # ELBO below log Z below EUBO.
+    assert log_r.mean() < 0 < log_f.mean()
+
+
+class Exact(Process):
+    """Knows the posterior variance of a standard Gaussian at every level, not at 32 of them."""
+
+    def error_at(self, sigma):
+        return jnp.full(self.mean.shape, sigma**2 / (1 + sigma**2))
+
+
+@pytest.mark.parametrize(("dim", "steps"), [(1, 64), (3, 2)])
+def test_exact_denoiser_of_a_gaussian_gives_equal_weights(dim, steps):
+    # The reverse kernel is then exact however long the steps: every path has the weight Z, every draw is exact.
+    process = make_process(dim, Exact, sigma_min=0.05)
+
+    def log_prob(z):
+        return LOG_Z - 0.5 * np.sum(np.asarray(z, float) ** 2, axis=-1) - 0.5 * dim * np.log(2 * np.pi)
+
+    path = run_reverse(process, jax.random.key(5), 2000, steps)
+    np.testing.assert_allclose(path.log_ratio + log_prob(path.z), LOG_Z, atol=2e-5 * dim * steps)
+    assert np.all(standard_errors_off(path.z, 0.0) < SIGMAS)
+    assert np.all(standard_errors_off(np.asarray(path.z) ** 2, 1.0) < SIGMAS)
+    z = jnp.asarray(np.random.default_rng(6).normal(size=(500, dim)), jnp.float32)
+    path = run_noising(process, jax.random.key(7), z, steps)
+    np.testing.assert_allclose(path.log_ratio + log_prob(z), LOG_Z, atol=2e-5 * dim * steps)
+
+
+def test_error_is_interpolated_in_log_sigma():
+    process = make_process(2)
+    middles = (np.arange(LEVELS) + 0.5) / LEVELS
+    error_at = jax.jit(lambda sigma: process.error_at(sigma))
+    for t, expected in (
+        (middles[3], process.error[3]),
+        (0.5 * (middles[3] + middles[4]), np.sqrt(process.error[3] * process.error[4])),
+        (0.0, process.error[0]),
+        (1.0, process.error[-1]),
+    ):
+        np.testing.assert_allclose(error_at(process.noise.sigma(jnp.asarray(t))), expected, rtol=1e-4)
+
+
+def test_prior_has_its_own_density():
+    process = make_process(2, mean=0.4, variance=0.7)
+    z = np.asarray(process.prior(jax.random.key(9), N), float)
+    variance = 0.7 + 2.5**2
+    assert np.all(standard_errors_off(z, 0.4) < SIGMAS)
+    assert np.all(standard_errors_off((z - 0.4) ** 2, variance) < SIGMAS)
+    expected = np.sum(-0.5 * (z - 0.4) ** 2 / variance - 0.5 * np.log(2 * np.pi * variance), axis=1)
+    np.testing.assert_allclose(process.log_prior(jnp.asarray(z, jnp.float32)), expected, rtol=1e-5)
+
+
+def test_log_normal():
+    z, mean, variance = np.array([[1.0, 2.0], [0.0, -1.0]]), np.array([[0.5, 0.5], [0.0, 0.0]]), np.array([0.2, 3.0])
+    expected = np.sum(-0.5 * (z - mean) ** 2 / variance - 0.5 * np.log(2 * np.pi * variance), axis=1)
+    f32 = [jnp.asarray(a, jnp.float32) for a in (z, mean, variance)]
+    np.testing.assert_allclose(log_normal(*f32), expected, rtol=1e-6)
+    one = np.sum(-0.5 * (z - mean) ** 2 / 0.3 - 0.5 * np.log(2 * np.pi * 0.3), axis=1)
+    np.testing.assert_allclose(log_normal(*f32[:2], jnp.asarray([0.3])), one, rtol=1e-5)
+
+
+# Renewals of the buffer.
+
+# The mixture, stretched: the density that a method sees is of x, the buffer holds z.
+LOCATION, SCALE = np.array([5.0, -30.0]), np.array([0.1, 20.0])
+STRETCHED = Target(lambda x: log_mixture((x - LOCATION) / SCALE) - np.log(SCALE).sum(), 2)
+
+
+@jax.jit
+def build_state(z, perturbed):
+    frame = Frame(jnp.asarray(LOCATION, jnp.float32), jnp.asarray(SCALE, jnp.float32))
+    points, zero = Buffer.of(z, frame.evaluate(STRETCHED, z)), jnp.zeros(())
+    found = Found(frame, points, zero + 0.05, zero + jnp.full(2, 0.5), zero, Evaluations.none())
+    state = MOVES._build(found, jax.random.key(11))
+    last = lambda s: s.average.network.last.weight  # noqa: E731
+    return eqx.tree_at(last, state, perturbed * jax.random.normal(jax.random.key(12), last(state).shape))
+
+
+def exact_state(perturbed):
+    """A state whose buffer holds exact draws, and whose network knows nothing."""
+    return build_state(draw_mixture(10, N), jnp.asarray(perturbed))
+
+
+def check_mixture(z, n=None):
+    """|z| of the share of a mode and of moments; the standard errors are of n draws."""
+    z = np.asarray(z, float)
+    n = len(z) if n is None else n
+    # On either side of the line through the origin, along the first coordinate.
+    below = SHARES @ [0.5 * math.erfc(c / w / math.sqrt(2)) for c, w in zip(CENTRES[:, 0], WIDTHS, strict=True)]
+    columns = [z[:, 0] < 0, z[:, 0], z[:, 1], z[:, 0] ** 2, z[:, 1] ** 2, z[:, 0] * z[:, 1], z[:, 0] ** 3]
+    expected = [
+        below, *(SHARES @ CENTRES), *(SHARES @ (CENTRES**2 + WIDTHS[:, None] ** 2)), SHARES @ CENTRES.prod(axis=1),
+        SHARES @ (CENTRES[:, 0] ** 3 + 3 * CENTRES[:, 0] * WIDTHS**2),
+    ]  # fmt: skip
+    return standard_errors_off(np.stack(columns, axis=1), expected) * np.sqrt(n / len(z))
+
+
+SMALL = dict(width=16, depth=1, frequencies=2, buffer=N, refresh_steps=8)
+MOVES, PATH = IWSM(weights="moves", **SMALL), IWSM(weights="path", temper_ess=1e-6, **SMALL)
+
+
+@functools.cache
+def compiled_refresh(method):
+    return jax.jit(lambda state, key: method._refresh(STRETCHED, state, key))
+
+
+@functools.cache
+def renew(method, perturbed):
+    """The state after one renewal, and after three more."""
+    refresh = compiled_refresh(method)
+    first = state = refresh(exact_state(perturbed), jax.random.key(13))
+    for i in range(3):
+        state = refresh(state, jax.random.key(14 + i))
+    return first, state
+
+
+@NETWORKS
+def test_independence_metropolis_leaves_the_target_invariant(perturbed):
+    start = exact_state(perturbed)
+    assert np.all(check_mixture(start.buffer.z) < SIGMAS)
+    first, last = renew(MOVES, perturbed)
+    assert np.all(check_mixture(first.buffer.z) < SIGMAS)
+    assert np.all(check_mixture(last.buffer.z) < SIGMAS)
+    # It did renew points, at the rate that it says.
+    kept = np.mean(np.all(np.asarray(first.buffer.z) == np.asarray(start.buffer.z), axis=1))
+    np.testing.assert_allclose(1 - kept, first.refresh_rate, atol=1e-3)
+    assert 0.1 < first.refresh_rate < 1
+    assert int(first.evaluations.log_prob) == int(first.evaluations.gradient) == N
+
+
+@NETWORKS
+def test_draws_of_the_same_sampler_fail_the_same_check(perturbed):
+    _, process = MOVES.process(exact_state(perturbed))
+    draws = run_reverse(process, jax.random.key(13), N, MOVES.refresh_steps)
+    assert np.any(check_mixture(draws.z) > 2 * SIGMAS)
+
+
+@pytest.mark.parametrize("method", [MOVES, PATH], ids=["moves", "path"])
+def test_renewed_points_keep_their_own_values(method):
+    _, state = renew(method, 0.3)
+    e = jax.jit(lambda s: s.frame.evaluate(STRETCHED, s.buffer.z))(state)
+    np.testing.assert_allclose(state.buffer.log_prob, e.log_prob, rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(state.buffer.grad, e.grad, rtol=1e-3, atol=1e-3)
+
+
+def test_untempered_path_weights_bring_the_sampler_to_the_target():
+    first, last = renew(PATH, 0.3)
+    assert first.refresh_rate == 1.0  # eta
+    for state in (first, last):
+        assert 0.05 < state.refresh_ess < 0.9
+        assert np.all(check_mixture(state.buffer.z, n=float(state.refresh_ess) * N) < SIGMAS)
+    assert int(first.evaluations.log_prob) == 6 * N

@@ -1,0 +1,134 @@
+"""`kill -9` at a random moment, `--resume`, and the end is that of a run that nobody killed, to the last bit."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+
+import jax
+import numpy as np
+
+from allmodes import store
+from allmodes.runs import Run
+
+MODEL = """
+import jax, jax.numpy as jnp, numpy as np
+import allmodes as am
+
+means = np.array([[-2.0, 0.0], [2.0, 1.0], [0.0, -3.0]], np.float32)
+
+def log_prob(x):
+    return jax.nn.logsumexp(-2.0 * jnp.sum((x - means) ** 2, -1))
+
+def sample(key, n):
+    k_mode, k_noise = jax.random.split(key)
+    return means[jax.random.randint(k_mode, (n,), 0, 3)] + 0.5 * jax.random.normal(k_noise, (n, 2))
+
+target = am.Target(log_prob, 2, name="three", sample=sample, log_z=float(np.log(1.5 * np.pi)))
+"""
+# A checkpoint after every chunk, so that a kill falls between two, or into the writing of one. The package's attribute
+# `fit` is the function: its module must be asked for by name.
+COMMAND = """
+import functools, importlib, sys
+module = importlib.import_module("allmodes.fit")
+module.CHUNK, module.CHECKPOINT_SECONDS = 10, 0.0
+from allmodes import cli, job
+job.carry_out, job.EXACT = functools.partial(job.carry_out, budget=0.1), 500
+cli.main(sys.argv[1:])
+"""
+CHUNKS = 40
+SETTINGS = (
+    "--batch 64 --buffer 512 --own-draws 100 --width 16 --depth 1 --refresh-every 20 --refresh-steps 8 "
+    "--local-every 30 "
+    f"--cooldown 10 --enough None --steps {10 * CHUNKS} -n 300 --quiet"
+).split()
+
+
+def start(cache, *words):
+    """The command in a process of its own. Compiled programs are kept between them, to save time."""
+    environment = os.environ | {
+        "JAX_COMPILATION_CACHE_DIR": str(cache),
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+        "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
+    }
+    command = [sys.executable, "-c", COMMAND, "run", *map(str, words)]
+    return subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+
+
+def finish(process):
+    _, stderr = process.communicate(timeout=300)
+    assert process.returncode == 0, stderr
+
+
+def written(run):
+    try:
+        return (run / "metrics.jsonl").read_bytes().count(b"\n")
+    except FileNotFoundError:
+        return 0
+
+
+def kill_after(process, run, lines, delay):
+    """Kill -9 some time after so many lines of metrics; returns how many there were then."""
+    deadline = time.monotonic() + 300
+    while written(run) < lines:
+        assert process.poll() is None, process.communicate()[1]
+        assert time.monotonic() < deadline
+        time.sleep(0.002)
+    time.sleep(delay)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    assert process.returncode == -signal.SIGKILL
+    return written(run)
+
+
+def facts(run):
+    """What must be equal: all of `result.json` but times, places, and figures that take as long as they are given."""
+    result = json.loads((run / "result.json").read_text())
+    for name in ("seconds", "peak_memory_mb", "command"):
+        del result[name]
+    for group in ("metrics", "metrics_corrected"):
+        for name in ("w2", "mmd"):
+            assert result[group].pop(name)["value"] > 0.0
+    return result
+
+
+def test_killed_and_resumed_is_as_if_never_killed(tmp_path):
+    seed = time.time_ns()
+    print("seed of the moments:", seed)
+    rng = random.Random(seed)
+    (tmp_path / "model.py").write_text(MODEL)
+    target, cache = [f"{tmp_path / 'model.py'}:target", *SETTINGS], tmp_path / "compiled"
+    whole, *broken = (Run(tmp_path / name) for name in ("whole", "early", "late"))
+    finish(start(cache, *target, "--out", whole.path))
+
+    processes = [start(cache, *target, "--out", run.path) for run in broken]
+    for run, process, (least, most) in zip(broken, processes, [(1, 8), (9, 24)], strict=True):
+        lines = kill_after(process, run, rng.randint(least, most), rng.uniform(0.0, 0.05))
+        print("killed", run.path.name, "after", lines, "lines of", CHUNKS)
+        assert lines < CHUNKS
+        assert not (run / "draws.npz").exists()
+    for process in [start(cache, "--resume", run.path, "--quiet") for run in broken]:
+        finish(process)
+
+    described, method, _ = store.parse(whole)
+    state, _ = whole.load_state(method.template(described))
+    draws, metrics = whole.read_draws(), whole.read_metrics()
+    assert len(metrics) == CHUNKS
+    assert method.end(state) == state.step == 10 * CHUNKS
+    for run in broken:
+        resumed, _ = run.load_state(method.template(described))
+        for (path, a), (_, b) in zip(*(leaves(tree) for tree in (resumed, state)), strict=True):
+            assert a.tobytes() == b.tobytes(), path
+        assert {name: array.tobytes() for name, array in run.read_draws().items()} == {
+            name: array.tobytes() for name, array in draws.items()
+        }
+        assert [line | {"seconds": 0} for line in run.read_metrics()] == [line | {"seconds": 0} for line in metrics]
+        assert facts(run) == facts(whole)
+        assert not [path for path in run.path.iterdir() if path.name.startswith(".")]
+
+
+def leaves(tree):
+    return [(jax.tree_util.keystr(path), np.asarray(leaf)) for path, leaf in jax.tree_util.tree_leaves_with_path(tree)]

@@ -1,0 +1,202 @@
+"""The search for where a density has its mass: scale, location, typical sets, and what it says when there is none."""
+
+import functools
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from allmodes import Target, TargetError
+from allmodes.search import broad, scout, search
+from allmodes.targets import affine, funnel, gaussian_mixture, ring
+
+SIZE = 512
+WIDTHS = np.array([0.5, 1.0, 0.3])
+MIXTURE = gaussian_mixture(np.array([[-4.0, 0.0], [3.0, 3.0], [2.0, -5.0]]), WIDTHS**2, [0.2, 0.3, 0.5])
+
+
+def normal(x):
+    return -0.5 * jnp.sum(x**2)
+
+
+def half_space(x):
+    return jnp.where(x[0] > 0, -0.5 * jnp.sum(x**2), -jnp.inf)
+
+
+def half_space_of_nan(x):
+    return jnp.where(x[0] < 1, -0.5 * jnp.sum(x**2), jnp.nan)
+
+
+def found(target, key=0):
+    """The result, and its points in the user's coordinates."""
+    result = search(target, jax.random.key(key), SIZE)
+    x = np.asarray(result.frame.to_x(result.points.z), float)
+    assert x.shape == (SIZE, target.dim)
+    assert np.all(np.isfinite(x))
+    assert np.all(np.isfinite(result.points.log_prob))
+    assert np.all(np.isfinite(result.points.grad))
+    # The frame is of the points.
+    np.testing.assert_allclose(np.mean(result.points.z, axis=0), 0.0, atol=1e-3)
+    np.testing.assert_allclose(np.std(result.points.z, axis=0), 1.0, atol=1e-3)
+    assert 0 < result.step_size < 100
+    assert np.all(np.asarray(result.tau) > 0)
+    assert int(result.evaluations.log_prob) == int(result.evaluations.gradient) > SIZE
+    return result, x
+
+
+def stored_values_are_true(result, target, atol):
+    e = jax.jit(lambda z: result.frame.evaluate(target, z))(result.points.z)
+    np.testing.assert_allclose(result.points.log_prob, e.log_prob, atol=atol)
+    np.testing.assert_allclose(result.points.grad, e.grad, atol=atol * 10)
+
+
+def test_standard_normal():
+    dim = 10
+    target = Target(normal, dim)
+    result, x = found(target)
+    # Forty moves after the climb the points are a sample: standard errors of its mean and standard deviation, and as
+    # much again for what is left of the start.
+    assert np.all(np.abs(result.frame.location) < 10 / np.sqrt(SIZE))
+    assert np.all(np.abs(np.asarray(result.frame.scale) - 1) < 10 / np.sqrt(2 * SIZE))
+    # At equilibrium, neither on top of the mode nor far out: E|grad|^2 = dim, and the narrowest scale is one.
+    gradient = np.mean(np.sum(x**2, axis=1))
+    assert abs(gradient / dim - 1) < 10 * np.sqrt(2 / dim / SIZE)
+    np.testing.assert_allclose(result.tau, 1.0, atol=0.3)
+    assert result.edges == 0
+    stored_values_are_true(result, target, 1e-4)
+    # Little is spent: 100 evaluations a point and scout.
+    assert int(result.evaluations.log_prob) < 100 * (SIZE + 1024)
+
+
+@functools.cache
+def mixture_at(scale, shift):
+    target = affine(MIXTURE, scale, shift)
+    return target, *found(target)
+
+
+@pytest.mark.parametrize(("scale", "shift"), [(1.0, 0.0), (1e-2, 0.0), (1e3, 0.0), (1.0, 1e4)])
+def test_mixture_at_any_scale_and_place(scale, shift):
+    _, one, x_one = mixture_at(1.0, 0.0)
+    target, result, x = mixture_at(scale, shift)
+    # Every mode, each in its own typical set, wherever the density lies.
+    mode = target.modes.assign(x)
+    assert set(mode) == {0, 1, 2}
+    counts = np.bincount(mode)
+    x = (x - shift) / scale
+    for m in range(3):
+        radius = np.sum((x[mode == m] - MIXTURE.modes.means[m]) ** 2, axis=1) / WIDTHS[m] ** 2
+        assert 1.0 < np.mean(radius) < 3.0  # 2 at equilibrium
+    # The same box and the same shares of points as at scale one, within standard errors of two samples.
+    reference = np.bincount(MIXTURE.modes.assign(x_one))
+    error = np.sqrt(2 * reference / SIZE * (1 - reference / SIZE) * SIZE)
+    assert np.all(np.abs(counts - reference) < 5 * error + 1e-9)
+    np.testing.assert_allclose(np.asarray(result.frame.scale, float) / scale, one.frame.scale, rtol=0.2)
+    np.testing.assert_allclose((np.asarray(result.frame.location, float) - shift) / scale, one.frame.location, atol=1.0)
+    np.testing.assert_allclose(result.tau, one.tau, rtol=0.25)
+
+
+def test_stored_values_in_the_final_frame():
+    target, result, _ = mixture_at(1e3, 0.0)
+    stored_values_are_true(result, target, 1e-2)
+
+
+def test_stored_values_far_from_the_origin():
+    # Rounding x at 1e4 (1e-3 apart in float32), with gradients of up to 3 / 0.3.
+    target, result, _ = mixture_at(1.0, 1e4)
+    stored_values_are_true(result, target, 3e-2)
+
+
+def test_hard_edge():
+    result, x = found(Target(half_space, 2))
+    assert np.all(x[:, 0] > 0)
+    assert x[:, 0].min() < 0.1  # up to the edge
+    assert 0.01 < result.edges < 0.5
+    assert int(result.evaluations.zero) > 0
+    assert int(result.evaluations.nan) == 0
+    np.testing.assert_allclose(x[:, 0].mean(), np.sqrt(2 / np.pi), atol=10 * np.sqrt((1 - 2 / np.pi) / SIZE))
+    np.testing.assert_allclose(x[:, 1].std(), 1.0, atol=10 / np.sqrt(2 * SIZE))
+
+
+@functools.cache
+def nan_region():
+    return found(Target(half_space_of_nan, 1))
+
+
+def test_region_of_nan():
+    result, x = nan_region()
+    assert np.all(x < 1)
+    assert int(result.evaluations.nan) > 0
+    assert int(result.evaluations.zero) == 0
+    # Of N(0, 1) given x < 1: mean -phi(1) / Phi(1), variance 1 - phi(1) / Phi(1) - mean^2.
+    ratio = np.exp(-0.5) / np.sqrt(2 * np.pi) / (0.5 * math.erfc(-1 / math.sqrt(2)))
+    variance = 1 - ratio - ratio**2
+    np.testing.assert_allclose(x.mean(), -ratio, atol=10 * np.sqrt(variance / SIZE))
+    np.testing.assert_allclose(x.std(), np.sqrt(variance), rtol=10 / np.sqrt(2 * SIZE))
+
+
+def test_edge_of_a_region_of_nan_is_an_edge():
+    # As in log(x), which is NaN and not -inf for x < 0: the target-score identity fails on it all the same.
+    assert nan_region()[0].edges > 0.01
+
+
+def test_nothing_found():
+    with pytest.raises(TargetError, match=r"no finite value at any of .* \(\d+ NaN or \+inf, 0 -inf\)") as error:
+        search(Target(lambda x: jnp.nan * x[0], 2), jax.random.key(0), SIZE)
+    assert "\n" not in str(error.value)
+    assert "location=.., scale=.." in str(error.value)
+
+
+def test_hints_reach_what_a_search_from_the_origin_cannot():
+    def island(x):
+        d = (x - 2e6) / 3.0
+        return jnp.where(jnp.sum(d**2) < 100, -0.5 * jnp.sum(d**2), -jnp.inf)
+
+    with pytest.raises(TargetError, match=r"no finite value .* \(0 NaN or \+inf, \d+ -inf\)"):
+        scout(Target(island, 2), jax.random.key(0))
+    box, _ = scout(Target(island, 2, location=2e6, scale=5.0), jax.random.key(0))
+    np.testing.assert_allclose(box.location, 2e6, atol=6.0)
+    assert np.all((np.asarray(box.scale) > 2) & (np.asarray(box.scale) < 20))
+
+
+def test_ring_all_around():
+    result, x = found(ring(3.0, 0.25))
+    radius, angle = np.linalg.norm(x, axis=1), np.arctan2(x[:, 1], x[:, 0])
+    np.testing.assert_allclose(radius.mean(), 3.0, atol=0.15)
+    np.testing.assert_allclose(radius.std(), 0.25, atol=0.1)
+    assert np.bincount(np.floor((angle + np.pi) / (np.pi / 4)).astype(int), minlength=8)[:8].min() > SIZE / 8 / 3
+    np.testing.assert_allclose(result.tau * result.frame.scale, 0.25 * np.sqrt(2), rtol=0.3)
+
+
+def test_funnel_is_not_all_neck():
+    # The density has its peak deep in the neck, where there is no mass: the first coordinate is N(0, 9).
+    target = funnel(10)
+    _, x = found(target)
+    assert np.mean(x[:, 0] > -9) > 0.95
+    # The others are at equilibrium given the first.
+    ratio = x[:, 1:] ** 2 / np.exp(x[:, :1])
+    assert 0.5 < np.median(np.mean(ratio, axis=1)) < 2.0
+
+
+def test_broad_spreads_points_over_the_box():
+    target = affine(MIXTURE, 10.0, 3.0)
+    result = broad(target, jax.random.key(1), SIZE)
+    z = np.asarray(result.points.z, float)
+    assert np.all(np.abs(z) <= 1)
+    np.testing.assert_allclose(z.mean(axis=0), 0.0, atol=5 / np.sqrt(3 * SIZE))
+    np.testing.assert_allclose(np.mean(z**2, axis=0), 1 / 3, atol=5 * np.sqrt(4 / 45 / SIZE))
+    means = (np.asarray(10 * MIXTURE.modes.means + 3) - result.frame.location) / result.frame.scale
+    assert np.all(np.abs(means) < 1)
+    stored_values_are_true(result, target, 1e-2)
+
+
+def test_search_is_deterministic_and_fills_a_larger_buffer_with_copies(monkeypatch):
+    _, result, _ = mixture_at(1.0, 0.0)
+    monkeypatch.setattr("allmodes.search._STARTS", SIZE)
+    again = search(affine(MIXTURE, 1.0, 0.0), jax.random.key(0), SIZE + 88)
+    assert again.points.z.shape == (SIZE + 88, 2)
+    for new, old in zip(jax.tree.leaves(again.points), jax.tree.leaves(result.points), strict=True):
+        assert np.array_equal(new[:SIZE], old)
+        assert np.array_equal(new[SIZE:], old[:88])
+    assert int(again.evaluations.log_prob) == int(result.evaluations.log_prob)
