@@ -58,7 +58,6 @@ def test_a_full_disk_keeps_the_old_file(tmp_path):
     assert os.listdir(tmp_path) == ["a.txt"]
 
 
-@pytest.mark.xfail(strict=False, reason="write_atomically removes its temporary file after an OSError only")
 @pytest.mark.parametrize("stop", [KeyboardInterrupt, ValueError])
 def test_a_write_that_is_stopped_leaves_nothing_behind(tmp_path, stop):
     path = tmp_path / "a.txt"
@@ -281,7 +280,6 @@ def test_a_damaged_newest_checkpoint_falls_back_to_the_older(run, damage):
     assert bits(run.load_state(state())[0]) == bits(state(20))
 
 
-@pytest.mark.xfail(strict=False, reason="Orbax has no checksum of the arrays: other numbers are read without a word")
 @orbax_complains
 def test_a_flipped_bit_counts_as_damage(run):
     for step in (10, 20):
@@ -312,9 +310,6 @@ CHANGES = {
 }
 
 
-@pytest.mark.xfail(
-    strict=False, reason="Orbax casts what it reads to the type asked for, before load_state compares it"
-)
 def test_a_state_of_other_types_is_refused(run):
     run.save_state(10, state(), {})
     with pytest.raises(RunError, match=r"no checkpoint in .* can be read"):

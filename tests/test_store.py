@@ -98,7 +98,6 @@ def test_targets_that_are_not_there(model, spec, dim, message):
     assert sys.path == path
 
 
-@pytest.mark.xfail(strict=False, raises=SystemExit, reason="find_target lets SystemExit of a user's script through")
 def test_a_script_that_leaves_is_refused(tmp_path):
     (tmp_path / "leaves.py").write_text("import sys; sys.exit('usage: leaves.py DATA')")
     with pytest.raises(am.TargetError, match=r"leaves\.py cannot be imported: SystemExit"):
@@ -148,7 +147,6 @@ def test_a_target_of_a_wrong_type_is_refused(unchecked):
     assert unchecked["half a dimension"] == "TargetError dim must be a whole number of at least 1, got 2.5"
 
 
-@pytest.mark.xfail(strict=False, reason="IWSM does not check its Literal settings: weights='kdee' is taken for 'moves'")
 @pytest.mark.parametrize("word", ["kdee", "serach", "tsl", "noise"])
 def test_a_word_that_a_setting_does_not_know_is_refused(unchecked, word):
     assert unchecked[word].startswith("ConfigError ")
@@ -227,9 +225,6 @@ def test_a_damaged_config_is_named(tmp_path, path, value):
         parse(run)
 
 
-@pytest.mark.xfail(
-    strict=False, reason="parse reads the hints outside of its try: a plain ValueError, or a TargetError"
-)
 @pytest.mark.parametrize(("path", "value"), HINTS.values(), ids=HINTS.keys())
 def test_a_damaged_hint_is_named(tmp_path, path, value):
     test_a_damaged_config_is_named(tmp_path, path, value)
@@ -317,9 +312,6 @@ def test_a_loaded_sampler_can_be_saved_again_and_moved(sampler, saved, tmp_path)
     assert same_bits(loaded.sample(8, key=jax.random.key(7), steps=10).x, here.x)
 
 
-@pytest.mark.xfail(
-    strict=False, reason="save keeps the first sampler of a folder without a word: config.json and its step are there"
-)
 def test_saving_another_sampler_in_the_folder_is_refused_or_done(sampler, saved):
     state = dataclasses.replace(sampler.state, average=jax.tree.map(lambda a: a + 1, sampler.state.average))
     other = dataclasses.replace(sampler, state=state)

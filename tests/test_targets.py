@@ -92,7 +92,8 @@ def test_draws_are_reproducible(name):
     assert draws.dtype == jnp.float32
     np.testing.assert_array_equal(draws, x)
     assert not np.any(np.all(x == np.asarray(target.sample(jax.random.key(4), N)), axis=1))
-    assert len(np.unique(x, axis=0)) > 0.999 * N
+    # At 2.5e5 from the origin float32 numbers are 1/64 to 1/32 apart: a few draws meet.
+    assert len(np.unique(x, axis=0)) > (0.98 if name == "mixture-2d-far" else 0.999) * N
 
 
 @every_target
@@ -121,7 +122,9 @@ def test_modes(name):
     error = np.sqrt(weights * (1 - weights) / N + MASS_ERROR**2)
     assert np.max(np.abs(frequency - weights) / error) < SIGMAS
     assert means.shape == (len(weights), target.dim)
-    if name not in ("gmm80", "gmm120", "mixture-2d"):  # there, some means lie in a neighbour's region
+    if name not in ("gmm80", "gmm120") and not name.startswith(
+        "mixture-2d"
+    ):  # there, some means lie in a neighbour's region
         np.testing.assert_array_equal(target.modes.assign(means), np.arange(len(weights)))
     far = np.full((1, target.dim), 1e3)
     np.testing.assert_array_equal(target.modes.assign(np.concatenate([far, far * np.nan])), [-1, -1])

@@ -129,6 +129,12 @@ def _run(argv: list[str]) -> int:
     if args.resume is not None:
         if args.target is not None:
             raise ConfigError(f"--resume {args.resume} already says what to run: leave {args.target!r} out")
+        other = [f for f in dataclasses.fields(Run) if f.name not in ("resume", "seconds", "strict", "quiet")]
+        changed = [f.name for f in other if getattr(args, f.name) != f.default]
+        changed += [k for k, v in dataclasses.asdict(METHODS[name]).items() if getattr(args.settings, k) != v]
+        if changed:
+            options = ", ".join("-n" if key == "n" else "--" + key.replace("_", "-") for key in changed)
+            raise ConfigError(f"--resume {args.resume} goes on as the run was begun: leave {options} out")
         folder = Folder(args.resume)
         folder.read_json("config.json")
         folder.create()
@@ -137,6 +143,10 @@ def _run(argv: list[str]) -> int:
             raise ConfigError("say what to run: a registered name (see `allmodes targets`) or FILE.py:FUNCTION")
         if args.n < 1:
             raise ConfigError(f"-n must be at least 1, got {args.n}")
+        if not 0 <= args.seed < 2**32:
+            raise ConfigError(f"--seed must lie between 0 and 2^32 - 1, got {args.seed}")
+        if args.seconds is not None and not args.seconds > 0:
+            raise ConfigError(f"seconds must be positive, got {args.seconds}")
         target = find_target(args.target, args.dim)
         target.check()
         folder = Folder(args.out or _free(Path("runs") / f"{target.name}-{name}-{args.seed}"))

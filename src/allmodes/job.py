@@ -49,6 +49,16 @@ def carry_out(run: Run, *, seconds: float | None = None, quiet: bool = False, bu
     `seconds` bounds the training; `budget` the time that each of the two sets of metrics may take.
     """
     target, method, config = parse(run)
+    missing = [name for name in ("seed", "draws", "steps", "command", "versions", "machine") if name not in config]
+    if missing and config.get("seed") is None:
+        raise RunError(
+            f"{run / 'config.json'} is damaged or that of a saved sampler (no {', '.join(missing)}): only "
+            "a folder that `allmodes run` began can be resumed"
+        )
+    if missing:
+        raise RunError(
+            f"{run / 'config.json'} is damaged: no {', '.join(missing)}. Restore it, or start again in a new folder"
+        )
     root = jax.random.key(config["seed"])
     k_fit, k_draw, k_exact, k_forward, k_points, k_metrics = jax.random.split(root, 6)
 
@@ -140,9 +150,9 @@ def _evaluated(sampler: Sampler, draws: Draws, run: Run, keys: tuple, config: di
 def _levels(sampler: Sampler, run: Run) -> dict:
     """Loss, weight ESS and gate per noise level over the last tenth of training; sigma over the target's spread."""
     lines = run.read_metrics()
+    lines = [line for line in lines[-max(1, len(lines) // 10) :] if line["loss"] is not None]
     if not lines:
         return {}
-    lines = lines[-max(1, len(lines) // 10) :]
     mean = {
         name: np.mean([line[f"level_{name}"] for line in lines], axis=0).tolist() for name in ("loss", "ess", "gate")
     }

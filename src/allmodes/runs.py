@@ -5,6 +5,7 @@
 """
 
 import contextlib
+import hashlib
 import json
 import os
 import shutil
@@ -35,10 +36,12 @@ def write_atomically(path: Path, write: Callable[[Any], None], mode: str = "w") 
             os.fsync(file.fileno())
         os.chmod(temporary, 0o644)
         os.replace(temporary, path)
-    except OSError as error:
+    except BaseException as error:
         if temporary is not None:
             with contextlib.suppress(OSError):
                 os.unlink(temporary)
+        if not isinstance(error, OSError):
+            raise
         raise RunError(
             f"cannot write {path}: {error.strerror or error}. What was there before is unchanged."
         ) from error
@@ -162,7 +165,9 @@ class Run:
             with self._manager() as manager:
                 if step in manager.all_steps():
                     return
-                parts = ocp.args.Composite(state=ocp.args.StandardSave(_named(state)), extra=ocp.args.JsonSave(extra))
+                named = _named(state)
+                about = {"extra": extra, "sha256": _digest(named)}
+                parts = ocp.args.Composite(state=ocp.args.StandardSave(named), about=ocp.args.JsonSave(about))
                 manager.save(step, args=parts, force=True)
         except OSError as error:
             reason = error.strerror or error
@@ -183,25 +188,27 @@ class Run:
 
         if not (self / "checkpoint").is_dir():
             return None
-        names = _named(template)
+        wanted = _named(template)
         problem, unreadable = None, []
         with self._manager() as manager:
             for step in sorted(manager.all_steps(), reverse=True):
-                parts = ocp.args.Composite(state=ocp.args.StandardRestore(names), extra=ocp.args.JsonRestore())
+                parts = ocp.args.Composite(state=ocp.args.StandardRestore(wanted), about=ocp.args.JsonRestore())
                 try:
                     restored = manager.restore(step, args=parts)
+                    about = dict(restored.about)
+                    leaves = [jax.numpy.asarray(restored.state[name]) for name in wanted]
+                    if any(a.shape != b.shape for a, b in zip(leaves, wanted.values(), strict=True)):
+                        raise ValueError("its arrays have other shapes")
+                    # Orbax keeps no checksum, and casts what it reads to the type asked for.
+                    if about["sha256"] != _digest(dict(zip(wanted, leaves, strict=True))):
+                        raise ValueError("its arrays are not those that were written")
                 except Exception as error:  # Orbax raises many kinds for a damaged folder
                     problem = problem or error
                     unreadable.append(step)
                     continue
-                leaves = [jax.numpy.asarray(restored.state[name]) for name in names]
-                wanted = jax.tree.leaves(template)
-                if any(a.shape != b.shape or a.dtype != b.dtype for a, b in zip(leaves, wanted, strict=True)):
-                    problem = problem or ValueError("its arrays have other shapes")
-                    continue
                 for newer in unreadable:  # training from here will write them again
                     manager.delete(newer)
-                return jax.tree.unflatten(jax.tree.structure(template), leaves), dict(restored.extra)
+                return jax.tree.unflatten(jax.tree.structure(template), leaves), about["extra"]
         if problem is None:
             return None
         reason = str(problem).strip().split("\n")[0][:200]
@@ -214,6 +221,17 @@ class Run:
 def _named(tree: Any) -> dict[str, Any]:
     """Leaves by the name of their place, which is what a checkpoint holds: no class of ours is in the file."""
     return {jax.tree_util.keystr(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(tree)}
+
+
+def _digest(arrays: dict[str, Any]) -> str:
+    """SHA-256 over names, types, shapes and bytes."""
+    digest = hashlib.sha256()
+    for name, array in arrays.items():
+        if jax.dtypes.issubdtype(array.dtype, jax.dtypes.prng_key):
+            array = jax.random.key_data(array)
+        array = np.ascontiguousarray(array)
+        digest.update(f"{name} {array.dtype} {array.shape} ".encode() + array.tobytes())
+    return digest.hexdigest()
 
 
 @contextlib.contextmanager

@@ -120,7 +120,11 @@ class Sampler:
         """Path weights of given points, by noising them: for exact draws, the target's own view of the sampler.
 
         Their mean is the EUBO; `forward_ess` of them falls when the sampler misses a mode. n evaluations.
+
+        **Raises** `ConfigError` when there is no point or steps is below 2.
         """
+        if len(x) < 1 or steps < 2:
+            raise ConfigError(f"log_weights needs at least 1 point and at least 2 steps, got {len(x)} and {steps}")
         blocks = -(-len(x) // BLOCK)
         size = -(-len(x) // blocks)
         padded = jnp.concatenate([x, jnp.broadcast_to(x[-1], (blocks * size - len(x), x.shape[1]))])

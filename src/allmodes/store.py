@@ -5,6 +5,7 @@ import difflib
 import importlib.util
 import os
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -107,7 +108,8 @@ def parse(run: Run) -> tuple[Target, Method, dict]:
         about, method = config["target"], config["method"]
         name, dim, origin = str(about["name"]), int(about["dim"]), str(about["origin"])
         method = find_method(method["name"], method["settings"])
-        hints = {k: np.asarray(about[k]) for k in ("location", "scale") if k in about}
+        hints = {k: np.asarray(about[k], float) for k in ("location", "scale") if k in about}
+        Target(abs, dim, **hints)  # for its checks of dim and hints
     except (AllmodesError, KeyError, TypeError, ValueError) as error:
         reason = f"no {error}" if isinstance(error, KeyError) else str(error)
         raise RunError(
@@ -131,13 +133,25 @@ def _is_target(origin: str) -> bool:
 
 
 def save(sampler: Sampler, path: str | os.PathLike) -> None:
-    """Write a sampler to a run folder. A target that has no name or file is stored as an exported computation."""
-    run = Run(path).create()
-    if not sampler.target.origin:
-        export(sampler.target, run)
-    if not (run / "config.json").exists():
+    """Write a sampler to a run folder. A target that has no name or file is stored as an exported computation.
+
+    A sampler that was saved there before is replaced, once the new one is whole.
+
+    **Raises** `RunError` when the folder cannot be written, or holds anything else than a saved sampler.
+    """
+    path = Path(path)
+    old = set(os.listdir(path)) if path.is_dir() else set()
+    if not old <= {"config.json", "checkpoint", EXPORTED}:
+        raise RunError(f"{path} holds more than a saved sampler: choose another folder")
+    Run(path).create()
+    with tempfile.TemporaryDirectory(dir=path.absolute().parent, prefix=f".{path.name}.") as temporary:
+        run = Run(Path(temporary) / "new").create()
+        if not sampler.target.origin:
+            export(sampler.target, run)
         run.write_json("config.json", describe(sampler.target, sampler.method))
-    run.save_state(int(sampler.state.step), sampler.state, sampler.seconds)
+        run.save_state(int(sampler.state.step), sampler.state, sampler.seconds)
+        os.replace(path, Path(temporary) / "old")
+        os.replace(run.path, path)
 
 
 def load(path: str | os.PathLike) -> Sampler:

@@ -49,7 +49,9 @@ def judge(
         reasons.append(reason)
 
     share = ess / n
-    if ess < MIN_EFFECTIVE:
+    if n < MIN_EFFECTIVE:
+        say(CORRECT, f"{n} draws are too few to tell how many are effective: make at least {MIN_EFFECTIVE}")
+    elif not ess >= MIN_EFFECTIVE:
         say(DO_NOT_USE, f"only {ess:.3g} of {n:,} draws are effective: the sampler is far from the target")
     elif share < MIN_SHARE:
         say(CORRECT, f"{share:.0%} of the draws are effective: use their weights")
@@ -66,7 +68,7 @@ def judge(
         say(CORRECT, f"log Z has a standard error of {log_z_error:.2g}")
     if forward_ess is not None:
         seen = "exact draws" if exact else "the points that training ended with"
-        if forward_ess < MIN_FORWARD:
+        if not forward_ess >= MIN_FORWARD:
             say(DO_NOT_USE, f"{seen} show regions that the sampler hardly reaches (forward ESS {forward_ess:.2g})")
         elif forward_ess < MIN_SHARE:
             say(CORRECT, f"{seen} give a forward ESS of {forward_ess:.2f}: some regions are underrated")

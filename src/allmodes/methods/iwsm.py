@@ -17,6 +17,7 @@ from allmodes.errors import ConfigError
 from allmodes.frame import Frame
 from allmodes.mcmc.local import mala
 from allmodes.methods.base import Info
+from allmodes.methods.settings import check
 from allmodes.networks import MLP, Denoiser
 from allmodes.noise import Noise, stratified_times
 from allmodes.paths import Process, noising, reverse
@@ -124,9 +125,7 @@ class IWSM:
     """Lowest noise, over the narrowest scale of the target."""
 
     def __post_init__(self):
-        for field in ("steps", "batch", "draws", "strata", "buffer", "refresh_every", "refresh_steps", "own_draws"):
-            if getattr(self, field) < 1:
-                raise ConfigError(f"{field} must be at least 1, got {getattr(self, field)}")
+        check(self, zero=("cooldown", "ema", "neighbours", "broad_share", "local_every", "depth", "frequencies"))
         if self.batch % LEVELS or (self.weights == "kde" and self.batch % self.strata):
             raise ConfigError(f"batch must be a multiple of {LEVELS} and of strata, got {self.batch}")
         if not 0.0 <= self.broad_share <= 1.0:
