@@ -20,12 +20,26 @@ from allmodes.weights import ess_fraction
 # Configuration.
 
 
-@pytest.mark.parametrize(
-    "field", ["steps", "batch", "draws", "strata", "buffer", "refresh_every", "refresh_steps", "own_draws"]
-)
-def test_fields_below_one_are_refused(field):
-    with pytest.raises(ConfigError, match=f"{field} must be at least 1, got 0"):
-        IWSM(**{field: 0})
+WRONG = {
+    "steps": (0, "a whole number, at least 1, got 0"),
+    "batch": (32.0, "a whole number, at least 1, got 32.0"),
+    "draws": (True, "a whole number, at least 1, got True"),
+    "depth": (-1, "a whole number, at least 0, got -1"),
+    "learning_rate": (float("nan"), "a finite number above 0, got nan"),
+    "sigma_max": (0, "a finite number above 0, got 0"),
+    "ema": (-0.1, "a finite number of at least 0, got -0.1"),
+    "enough": ("soon", "a finite number above 0, got 'soon'"),
+    "truncate": (1, "True or False, got 1"),
+    "weights": ("kdee", "one of moves, path, kde, none, got 'kdee'"),
+}
+
+
+@pytest.mark.parametrize("field", WRONG)
+@pytest.mark.parametrize("method", [IWSM, IDEM])
+def test_settings_of_the_wrong_kind_are_refused(method, field):
+    value, words = WRONG[field]
+    with pytest.raises(ConfigError, match=f"{field} must be {words}"):
+        method(**{field: value})
 
 
 @pytest.mark.parametrize(
@@ -34,7 +48,7 @@ def test_fields_below_one_are_refused(field):
         ({"batch": 100}, "batch must be a multiple of 32"),
         ({"batch": 96, "weights": "kde", "draws": 8, "strata": 9}, "of 32 and of strata, got 96"),
         ({"broad_share": 1.5}, r"broad_share must lie in \[0, 1\], got 1.5"),
-        ({"broad_share": -0.1}, "broad_share must lie in"),
+        ({"broad_share": -0.1}, "broad_share must be a finite number of at least 0"),
         ({"weights": "kde"}, "weights='kde' needs draws of at least 2"),
         ({"posterior_moves": True}, "posterior_moves needs draws of at least 2"),
         ({"own_draws": 2000, "buffer": 1000, "weights": "none"}, r"own_draws \(2000\) must not exceed buffer \(1000\)"),
