@@ -1,9 +1,6 @@
 """What each ingredient of the default is worth: it is taken away, or exchanged for the paper's, in turn."""
 
 import json
-import os
-import statistics
-import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -12,6 +9,7 @@ from typing import Any
 
 from allmodes.job import machine
 from allmodes.runs import Run
+from allmodes.studies.jobs import measured, medians
 
 TARGETS = {"gmm40": 30.0, "gmm120": 30.0}  # seconds of training that each variant may take
 DRAWS = 5000
@@ -58,10 +56,10 @@ def run(
                 begin = time.monotonic()
                 rows.append(_job(folder, target, name, seed, seconds, None))
                 say(f"{target}, {name}, seed {seed}: {time.monotonic() - begin:.0f} s")
-            table[target][name] = {"equal time": _medians(rows)}
+            table[target][name] = {"equal time": medians(rows)}
             if min(row["evaluations"] for row in rows) > EQUAL_EVALUATIONS:
                 rows = [_job(folder, target, name, seed, seconds, EQUAL_EVALUATIONS) for seed in range(seeds)]
-                table[target][name]["equal evaluations"] = _medians(rows)
+                table[target][name]["equal evaluations"] = medians(rows)
     result = {
         "command": "allmodes study ablation", "seeds": seeds, "seconds": targets, "draws": DRAWS,
         "variants": {name: what for name, (_, _, what) in VARIANTS.items()}, "table": table,
@@ -77,15 +75,8 @@ def run(
 
 def _job(folder: Run, target: str, name: str, seed: int, seconds: float, evaluations: int | None) -> dict:
     kind = "time" if evaluations is None else "evaluations"
-    path = folder.path / "jobs" / f"{target}-{name.replace(' ', '-').replace(',', '')}-{seed}-{kind}.json"
-    if not path.exists():
-        path.parent.mkdir(exist_ok=True)
-        job = json.dumps([target, name, seed, seconds, evaluations])
-        environment = {**os.environ, "JAX_COMPILATION_CACHE_DIR": str(folder.path.absolute() / "jobs" / "cache")}
-        command = [sys.executable, "-m", __name__, job]
-        done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, env=environment)
-        Run(path.parent).write_json(path.name, json.loads(done.stdout.splitlines()[-1]))
-    return Run(path.parent).read_json(path.name)
+    file = f"{target}-{name.replace(' ', '-').replace(',', '')}-{seed}-{kind}.json"
+    return measured(folder / "jobs" / file, ["-m", __name__], [target, name, seed, seconds, evaluations])
 
 
 def one(target_name: str, variant: str, seed: int, seconds: float, evaluations: int | None) -> dict[str, Any]:
@@ -120,17 +111,6 @@ def one(target_name: str, variant: str, seed: int, seconds: float, evaluations: 
         "sigma": np.asarray(sampler.process.noise.sigma((jnp.arange(32) + 0.5) / 32)).tolist(),
         "level_ess": np.mean([line["level_ess"] for line in history[-5:]], axis=0).tolist(),
     }  # fmt: skip
-
-
-def _medians(rows: list[dict]) -> dict[str, Any]:
-    figures: dict[str, Any] = {}
-    for name, value in rows[0].items():
-        values = [row[name] for row in rows if row[name] is not None]
-        if isinstance(value, list):
-            figures[name] = [statistics.median(column) for column in zip(*values, strict=True)]
-        elif not isinstance(value, str):
-            figures[name] = {"median": statistics.median(values), "all": values} if values else None
-    return figures
 
 
 if __name__ == "__main__":
