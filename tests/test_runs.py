@@ -260,7 +260,7 @@ DAMAGES = {
     "arrays deleted": lambda folder: shutil.rmtree(folder / "state" / "ocdbt.process_0"),
     "index deleted": lambda folder: (folder / "state" / "manifest.ocdbt").unlink(),
     "state deleted": lambda folder: shutil.rmtree(folder / "state"),
-    "torn JSON": lambda folder: (folder / "extra" / "metadata").write_text('{"t'),
+    "torn JSON": lambda folder: (folder / "about" / "metadata").write_text('{"t'),
     "everything emptied": empty_every_file,
 }
 

@@ -128,6 +128,10 @@ def unchecked():
         "serach": "am.IWSM(start='serach')",
         "tsl": "am.IDEM(score='tsl')",
         "noise": "am.IWSM(predicts='noise')",
+        "a whole number, at least 1, got 32.0": "am.IWSM(batch=32.0)",
+        "a whole number, at least 1, got True": "am.IWSM.paper(draws=True)",
+        "True or False, got 1": "am.IWSM(truncate=1)",
+        "a finite number above 0, got 'soon'": "am.IDEM(enough='soon')",
     }
     code = f"""
 import allmodes as am
@@ -150,7 +154,15 @@ def test_a_target_of_a_wrong_type_is_refused(unchecked):
 @pytest.mark.parametrize("word", ["kdee", "serach", "tsl", "noise"])
 def test_a_word_that_a_setting_does_not_know_is_refused(unchecked, word):
     assert unchecked[word].startswith("ConfigError ")
-    assert word in unchecked[word]
+    assert unchecked[word].endswith(f"got '{word}'")
+
+
+def test_settings_of_a_wrong_type_are_refused(unchecked):
+    messages = [message for message in unchecked if ", got " in message]
+    assert len(messages) == 4
+    for message in messages:
+        assert unchecked[message].startswith("ConfigError ")
+        assert unchecked[message].endswith(f" must be {message}")
 
 
 # config.json.

@@ -126,7 +126,7 @@ def test_modes(name):
         "mixture-2d"
     ):  # there, some means lie in a neighbour's region
         np.testing.assert_array_equal(target.modes.assign(means), np.arange(len(weights)))
-    far = np.full((1, target.dim), 1e3)
+    far = np.full((1, target.dim), 1e8)
     np.testing.assert_array_equal(target.modes.assign(np.concatenate([far, far * np.nan])), [-1, -1])
 
 

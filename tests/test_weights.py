@@ -237,7 +237,10 @@ def test_log_mixture_counts_an_own_component_that_is_a_member_once():
     own = centres[:40]
     x = own + sigma[:, None] * normal(18, 40, 2)
     got = np.asarray(log_mixture(x, own, centres, sigma, member=True), float)
-    expected = [mixture_in_float64(x[[i]], own[[i]], np.delete(centres, i, 0), sigma[[i]])[0] for i in range(40)]
+    expected = []
+    for i in range(40):
+        row = slice(i, i + 1)
+        expected.append(mixture_in_float64(x[row], own[row], np.delete(centres, i, 0), sigma[row])[0])
     np.testing.assert_allclose(got, expected, rtol=1e-5, atol=2e-4)
     assert np.all(np.asarray(log_mixture(x, own, centres, sigma))[:5] - got[:5] > 0.6)  # twice: log 2 where it is alone
 

@@ -83,7 +83,10 @@ class Target:
             hint = getattr(self, name)
             if hint is None:
                 continue
-            hint = np.asarray(hint, float)
+            try:
+                hint = np.asarray(hint, float)
+            except ValueError:
+                raise TargetError(f"{name} must be a number or {self.dim} numbers, got {hint!r}") from None
             if hint.shape not in ((), (self.dim,)):
                 raise TargetError(f"{name} must have shape () or ({self.dim},), got {hint.shape}")
             if not np.all(np.isfinite(hint)) or (name == "scale" and np.any(hint <= 0)):

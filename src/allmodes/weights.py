@@ -52,9 +52,11 @@ def truncate(log_w: Float[Array, "*s n"]) -> Float[Array, "*s n"]:
 
 def systematic(key: Array, weights: Float[Array, " n"], size: int) -> Int[Array, " size"]:
     """Indices of a systematic resample: each point appears floor or ceil of `size w` times, unbiased."""
-    cumulative = jnp.cumsum(weights)
+    # A parallel sum rounds differently at each place: a point of no weight must end where the one before it ended.
+    cumulative = jax.lax.cummax(jnp.where(weights > 0.0, jnp.cumsum(weights), 0.0))
     positions = (jnp.arange(size) + jax.random.uniform(key)) / size * cumulative[-1]
-    return jnp.clip(jnp.searchsorted(cumulative, positions, side="right"), 0, weights.shape[0] - 1)
+    inside = jnp.minimum(positions, jnp.nextafter(cumulative[-1], 0.0))
+    return jnp.searchsorted(cumulative, inside, side="right")
 
 
 def log_mixture(
