@@ -216,15 +216,45 @@ def test_a_line_of_metrics_is_complete(whole):
     assert all(0.0 <= gate <= 1.0 for gate in last["level_gate"])
 
 
-def test_seconds_stop_training_early():
-    told = []
-    sampler = am.fit(pair(), small(1_000_000), key=jax.random.key(3), seconds=0.05, on_progress=told.append)
-    step = int(sampler.state.step)
-    assert 0 < step < 1_000_000
-    assert step == told[-1].step == CHUNK * len(told)
-    assert sampler.seconds["train"] >= 0.05
-    # It stopped after the chunk in which the time had passed, not later.
-    assert all(p.line["seconds"] < 0.05 + 5e-4 for p in told[:-1])
+def test_seconds_wind_training_down():
+    """By a clock on which a step takes a second: 5 steps to see the pace, tens, and the last third a cooldown."""
+
+    class Clock:
+        now = 0.0
+
+        def monotonic(self):
+            return self.now
+
+    clock, told, advanced = Clock(), [], []
+    compiled = fit_module._compile
+
+    def timed(*arguments):
+        advance = compiled(*arguments)
+
+        def step(state, key, steps):
+            clock.now += steps
+            advanced.append((steps, int(state.end), int(state.cooldown)))
+            return advance(state, key, steps)
+
+        return step
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(fit_module, "time", clock)
+        patch.setattr(fit_module, "_compile", timed)
+        method = small(1_000_000, cooldown=100_000)
+        sampler = am.fit(pair(), method, key=jax.random.key(3), seconds=60.0, on_progress=told.append)
+    assert [steps for steps, *_ in advanced] == [5, 10, 10, 10, 10, 10, 5]
+    assert advanced[4][1:] == (1_000_000, 100_000)
+    assert advanced[5][1:] == (60, 15)  # after 45 of 60 seconds
+    assert int(sampler.state.step) == told[-1].step == 60
+    assert [p.steps for p in told[-3:]] == [60, 60, 60]
+    assert sampler.seconds["train"] == 60.0
+
+
+def test_an_end_that_is_nearer_than_the_budget_stays():
+    sampler = am.fit(pair(), small(30), key=jax.random.key(3), seconds=1e6)
+    assert int(sampler.state.step) == int(sampler.state.end) == 30
+    assert int(sampler.state.cooldown) == 10
 
 
 def test_steps_replace_the_methods_own_number():

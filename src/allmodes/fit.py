@@ -16,8 +16,10 @@ from allmodes.runs import Run
 from allmodes.sampler import Sampler
 from allmodes.target import Target
 
-CHUNK = 100  # steps in one compiled call
+CHUNK = 100  # most steps in one compiled call
+FIRST = 5  # steps of the first call where time is limited: no more is known of their pace
 CHECKPOINT_SECONDS = 15.0
+WIND_DOWN = 1 / 3  # of a budget of seconds, over which the method comes to an end
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,8 +49,9 @@ def fit(
 
     - `target`: the density; `method`: its configuration, `IWSM()` when not given.
     - `key`: a JAX key; the same key gives the same sampler, bit for bit, on the same machine.
-    - `steps`: at most so many, instead of the method's own number; `seconds`: stop after the chunk of steps in which
-      this much time of training has passed.
+    - `steps`: at most so many, instead of the method's own number.
+    - `seconds`: train for about so long at most, compilation apart. The method winds down over the last third, so that
+      what it ends with is whole; where it ends depends on the speed of the machine.
     - `run`: a folder to keep `metrics.jsonl` and checkpoints in; with `resume`, go on from its newest checkpoint.
     - `on_progress`: called after each chunk of steps.
 
@@ -82,22 +85,28 @@ def fit(
         state = jax.block_until_ready(method.init(target, k_init))
         clock["start"] += time.monotonic() - begin
 
-    advance, size = None, 0
-    last_save = time.monotonic()
     step, end = int(state.step), int(method.end(state))
+    advance, winding, pace, begun = None, False, None, (step, clock["train"])
+    last_save = time.monotonic()
     try:
         while step < end and (seconds is None or clock["train"] < seconds):
-            # One compilation serves all chunks but a shorter last one.
-            if min(CHUNK, end - step) != size:
+            if advance is None:
                 begin = time.monotonic()
-                size = min(CHUNK, end - step)
-                advance = _compile(method, target, state, k_steps, size)
+                advance = _compile(method, target, state, k_steps)
                 clock["compile"] += time.monotonic() - begin
+            size = min(CHUNK, end - step)
+            if seconds is not None:  # no longer than the time that is left
+                size = min(size, FIRST if pace is None else max(1, int((seconds - clock["train"]) / pace)))
             begin = time.monotonic()
-            state, info = jax.block_until_ready(advance(state, k_steps))
+            state, mean, last = jax.block_until_ready(advance(state, k_steps, size))
             step, end = int(state.step), int(method.end(state))
             clock["train"] += time.monotonic() - begin
-            line = _line(method, state, info, clock)
+            if seconds is not None:
+                pace = (clock["train"] - begun[1]) / (step - begun[0])
+                if not winding and clock["train"] > (1.0 - WIND_DOWN) * seconds:
+                    winding, state = True, method.wind_down(state, max(1, int((seconds - clock["train"]) / pace)))
+                    end = int(method.end(state))
+            line = _line(method, state, mean, last, clock)
             if run is not None:
                 run.append_metrics(line)
                 if time.monotonic() - last_save > CHECKPOINT_SECONDS and step < end:
@@ -112,28 +121,37 @@ def fit(
     return Sampler(target, method, state, clock)
 
 
-def _compile(method: Method, target: Target, state: Any, key: Array, steps: int) -> Callable:
-    """A compiled function that advances a state by `steps` steps; its buffers are reused for the result."""
+def _compile(method: Method, target: Target, state: Any, key: Array) -> Callable:
+    """A compiled `(state, key, steps) -> state, mean Info, last Info`: one program for chunks of any length.
 
-    def advance(state, key):
-        def one(state, _):
-            return method.step(target, state, jax.random.fold_in(key, state.step))
+    The old state is not given up to the new one: an interruption in the midst of a chunk saves it.
+    """
 
-        return jax.lax.scan(one, state, length=steps)
+    def step(state, key):
+        return method.step(target, state, jax.random.fold_in(key, state.step))
 
-    return jax.jit(advance).lower(state, key).compile()
+    def advance(state, key, steps):
+        def one(_, carry):
+            state, total, _ = carry
+            state, info = step(state, key)
+            return state, jax.tree.map(jnp.add, total, info), info
+
+        nothing = jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), jax.eval_shape(step, state, key)[1])
+        state, total, last = jax.lax.fori_loop(0, steps, one, (state, nothing, nothing))
+        return state, jax.tree.map(lambda a: a / steps, total), last
+
+    return jax.jit(advance).lower(state, key, 1).compile()
 
 
-def _line(method: Method, state: Any, info: Info, clock: dict) -> dict:
+def _line(method: Method, state: Any, mean: Info, last: Info, clock: dict) -> dict:
     """One line of `metrics.jsonl`: averages over the chunk, counters at its end."""
-    mean = jax.tree.map(lambda a: np.asarray(jnp.mean(a, axis=0)), info)
-    e = method.evaluations(state)
+    mean, e = jax.tree.map(np.asarray, mean), method.evaluations(state)
     return {
         "step": int(state.step),
         "loss": float(mean.loss),
         "ess": float(mean.weight_ess),
-        "refresh_ess": float(info.refresh_ess[-1]),
-        "refresh_rate": float(info.refresh_rate[-1]),
+        "refresh_ess": float(last.refresh_ess),
+        "refresh_rate": float(last.refresh_rate),
         "log_prob_evaluations": int(e.log_prob),
         "gradient_evaluations": int(e.gradient),
         "seconds": round(clock["train"], 3),

@@ -44,6 +44,9 @@ class Method(Protocol):
     def end(self, state: Any) -> Int[Array, ""]:
         """The step after which training is over, as known so far: at most `steps`."""
 
+    def wind_down(self, state: Any, steps: int) -> Any:
+        """The state told to end after `steps` more steps at most: time is running out. Cheap, on the host."""
+
     def process(self, state: Any) -> tuple[Frame, Process]:
         """What the sampler needs of a state."""
 

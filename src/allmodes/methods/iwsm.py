@@ -32,6 +32,7 @@ class State(eqx.Module):
 
     step: Int[Array, ""]
     end: Int[Array, ""]  # the step after which training is over, as known so far
+    cooldown: Int[Array, ""]  # last steps, over which the learning rate falls
     denoiser: Denoiser
     average: Denoiser  # exponential moving average of the parameters: the one that draws
     optimiser: optax.OptState
@@ -178,6 +179,7 @@ class IWSM:
         return State(
             step=jnp.zeros((), jnp.int32),
             end=jnp.asarray(self.steps, jnp.int32),
+            cooldown=jnp.asarray(min(self.cooldown, self.steps // 2), jnp.int32),
             denoiser=denoiser,
             average=denoiser,
             optimiser=self._optimiser().init(denoiser),
@@ -207,6 +209,12 @@ class IWSM:
         """The step after which training is over, as known so far."""
         return state.end
 
+    def wind_down(self, state: State, steps: int) -> State:
+        """End after `steps` more steps at most, over which the learning rate falls."""
+        end = jnp.minimum(state.end, state.step + steps)
+        cooldown = jnp.minimum(state.cooldown, jnp.maximum(end - state.step, 0))
+        return dataclasses.replace(state, end=end, cooldown=cooldown)
+
     def process(self, state: State) -> tuple[Frame, Process]:
         """The averaged denoiser with its error per level, and the moments of the buffer for the prior."""
         z = state.buffer.z
@@ -225,14 +233,10 @@ class IWSM:
     def _optimiser(self) -> optax.GradientTransformation:
         return optax.chain(optax.clip_by_global_norm(self.gradient_clip), optax.scale_by_adam())
 
-    @property
-    def _cooldown(self) -> int:
-        return min(self.cooldown, self.steps // 2)
-
     def _rate(self, state: State) -> Scalar:
         """Learning rate: warm-up, plateau, cosine cooldown to one hundredth before `state.end`."""
         warm_up = jnp.minimum(1.0, (state.step + 1.0) / 100.0)
-        done = jnp.clip((state.step - (state.end - self._cooldown)) / max(self._cooldown, 1), 0.0, 1.0)
+        done = jnp.clip((state.step - (state.end - state.cooldown)) / jnp.maximum(state.cooldown, 1), 0.0, 1.0)
         return self.learning_rate * warm_up * (0.01 + 0.99 * 0.5 * (1.0 + jnp.cos(jnp.pi * done)))
 
     def _train(self, target: Target, state: State, key: Array) -> tuple[State, Info]:
@@ -360,7 +364,7 @@ class IWSM:
             buffer, rate = choose(accept, new, state.buffer), jnp.mean(accept)
         end = state.end
         if self.enough is not None:
-            end = jnp.where(ess >= self.enough, jnp.minimum(end, state.step + self._cooldown), end)
+            end = jnp.where(ess >= self.enough, jnp.minimum(end, state.step + state.cooldown), end)
         return dataclasses.replace(
             state, end=end, buffer=buffer, refresh_ess=ess, refresh_rate=rate, evaluations=evaluations
         )

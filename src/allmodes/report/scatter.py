@@ -29,24 +29,37 @@ def plot_draws(
     """
     with style():
         figure, axes = new_figure(0.92 * NARROW)
-        frame = x if frame is None else frame
-        first, second = _widest(frame, exact, 2)
-        pairs = [points[:, [first, second]] for points in (x, frame, exact) if points is not None]
-        low, high = _extent(pairs[1:])
-        axes.set(xlim=(low[0], high[0]), ylim=(low[1], high[1]), xlabel=f"x[{first}]", ylabel=f"x[{second}]")
-        if target is not None and target.dim == 2:
-            _contours(axes, target, low, high, pairs[-1])
-        elif exact is not None:
-            _ground(axes, pairs[-1], low, high)
-        shown = pairs[0][:_SHOWN]
-        axes.plot(*shown.T, ".", color=COLOURS[kind], markersize=3, markeredgewidth=0, alpha=0.45)
-        outside = int(np.sum(~np.all((pairs[0] >= low) & (pairs[0] <= high), axis=1)))
-        if outside:
-            note = f"{outside:,} of {len(x):,} lie outside"
-            below = {"xycoords": "axes fraction", "xytext": (0, -29), "textcoords": "offset points"}
-            axes.annotate(note, (1, 0), **below, ha="right", fontsize=8.5, color="#5b6470")
-        axes.grid(False)
+        draw_axes(axes, x, target=target, exact=exact, frame=frame, kind=kind)
     return figure
+
+
+def draw_axes(
+    axes: Any,
+    x: Float[np.ndarray, "n dim"],
+    *,
+    target: Target | None = None,
+    exact: Float[np.ndarray, "m dim"] | None = None,
+    frame: Float[np.ndarray, "k dim"] | None = None,
+    kind: str = "raw",
+) -> None:
+    """`plot_draws` into axes that are there already."""
+    frame = x if frame is None else frame
+    first, second = _widest(frame, exact, 2)
+    pairs = [points[:, [first, second]] for points in (x, frame, exact) if points is not None]
+    low, high = _extent(pairs[1:])
+    axes.set(xlim=(low[0], high[0]), ylim=(low[1], high[1]), xlabel=f"x[{first}]", ylabel=f"x[{second}]")
+    if target is not None and target.dim == 2:
+        _contours(axes, target, low, high, pairs[-1])
+    elif exact is not None:
+        _ground(axes, pairs[-1], low, high)
+    shown = pairs[0][:_SHOWN]
+    axes.plot(*shown.T, ".", color=COLOURS[kind], markersize=3, markeredgewidth=0, alpha=0.45)
+    outside = int(np.sum(~np.all((pairs[0] >= low) & (pairs[0] <= high), axis=1)))
+    if outside:
+        note = f"{outside:,} of {len(x):,} lie outside"
+        below = {"xycoords": "axes fraction", "xytext": (0, -29), "textcoords": "offset points"}
+        axes.annotate(note, (1, 0), **below, ha="right", fontsize=8.5, color="#5b6470")
+    axes.grid(False)
 
 
 def plot_marginals(
