@@ -1,6 +1,6 @@
 """The README's picture, from the runs of `allmodes benchmark mixtures`: raw draws over contours of the density.
 
-python docs/make_pictures.py runs/benchmark docs/results/mixtures.png
+python benchmarks/pictures.py runs/benchmark docs/results/mixtures.png
 """
 
 import json
