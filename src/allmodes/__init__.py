@@ -5,6 +5,7 @@ from allmodes.fit import fit
 from allmodes.methods import IDEM, IWSM
 from allmodes.sampler import Draws, Sampler
 from allmodes.store import find_target, load
+from allmodes.symmetry import ParticleSymmetry
 from allmodes.target import Modes, Target
 
 __version__ = "0.1.0"
@@ -16,6 +17,7 @@ __all__ = [
     "ConfigError",
     "Draws",
     "Modes",
+    "ParticleSymmetry",
     "RunError",
     "Sampler",
     "Target",

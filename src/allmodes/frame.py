@@ -4,24 +4,29 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from allmodes.symmetry import ParticleSymmetry
 from allmodes.target import Evaluation, Target
 
 
 class Frame(eqx.Module):
     """`x = location + scale z`, per coordinate, so that the target has about zero mean and unit spread in z.
 
-    The target in z keeps its integral: `log_prob_z(z) = log_prob(x) + sum log scale`.
+    The target in z keeps its integral: `log_prob_z(z) = log_prob(x) + sum log scale`. With a symmetry, z are
+    coordinates of the mean-free subspace, `location` is zero and all of `scale` equal.
     """
 
-    location: Float[Array, " dim"]
-    scale: Float[Array, " dim"]
+    location: Float[Array, " free"]
+    scale: Float[Array, " free"]
+    symmetry: ParticleSymmetry | None = eqx.field(static=True, default=None)
 
-    def to_x(self, z: Float[Array, "*n dim"]) -> Float[Array, "*n dim"]:
+    def to_x(self, z: Float[Array, "*n free"]) -> Float[Array, "*n dim"]:
         """From unit scale to the user's coordinates."""
-        return self.location + self.scale * z
+        x = self.location + self.scale * z
+        return x if self.symmetry is None else self.symmetry.embed(x)
 
-    def to_z(self, x: Float[Array, "*n dim"]) -> Float[Array, "*n dim"]:
+    def to_z(self, x: Float[Array, "*n dim"]) -> Float[Array, "*n free"]:
         """From the user's coordinates to unit scale."""
+        x = x if self.symmetry is None else self.symmetry.project(x)
         return (x - self.location) / self.scale
 
     @property
@@ -29,11 +34,16 @@ class Frame(eqx.Module):
         """Log |dx/dz|."""
         return jnp.sum(jnp.log(self.scale))
 
-    def values(self, target: Target, z: Float[Array, "n dim"]) -> Float[Array, " n"]:
+    def values(self, target: Target, z: Float[Array, "n free"]) -> Float[Array, " n"]:
         """Log-density of z at each point."""
         return target.values(self.to_x(z)) + self.log_det
 
-    def evaluate(self, target: Target, z: Float[Array, "n dim"]) -> Evaluation:
+    def evaluate(self, target: Target, z: Float[Array, "n free"]) -> Evaluation:
         """Log-density of z and its gradient at each point."""
         e = target.evaluate(self.to_x(z))
-        return e._replace(log_prob=e.log_prob + self.log_det, grad=e.grad * self.scale)
+        grad = e.grad if self.symmetry is None else self.symmetry.project(e.grad)
+        return e._replace(log_prob=e.log_prob + self.log_det, grad=grad * self.scale)
+
+    def even(self, v: Float[Array, "*n free"]) -> Float[Array, "*n free"]:
+        """A figure of each coordinate, such as a variance, averaged over those that a symmetry makes alike."""
+        return v if self.symmetry is None else jnp.broadcast_to(jnp.mean(v, axis=-1, keepdims=True), v.shape)

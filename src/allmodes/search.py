@@ -110,11 +110,11 @@ def scout(target: Target, key: Array, climb_limit: int = 120) -> tuple[Frame, Ev
 
     **Raises** `TargetError` when no point with a finite density was found.
     """
-    dim = target.dim
+    dim = target.free_dim
     location = np.broadcast_to(np.asarray(0.0 if target.location is None else target.location, float), (dim,))
     scale = np.broadcast_to(np.asarray(1.0 if target.scale is None else target.scale, float), (dim,))
     decades = _SCALES if target.scale is None else (0.1, 10.0)
-    rough = Frame(jnp.asarray(location, jnp.float32), jnp.asarray(scale, jnp.float32))
+    rough = Frame(jnp.asarray(location, jnp.float32), jnp.asarray(scale, jnp.float32), target.symmetry)
 
     @jax.jit
     def explore(key):
@@ -129,7 +129,8 @@ def scout(target: Target, key: Array, climb_limit: int = 120) -> tuple[Frame, Ev
         low = jnp.min(jnp.where(alive, c.points.z, jnp.inf), axis=0)
         high = jnp.max(jnp.where(alive, c.points.z, -jnp.inf), axis=0)
         half = jnp.maximum(0.5 * (high - low), jnp.sqrt(tau2))
-        return 0.5 * (low + high), half, jnp.max(c.points.log_prob), c.evaluations
+        middle = jnp.zeros(dim) if target.symmetry else 0.5 * (low + high)
+        return middle, rough.even(half), jnp.max(c.points.log_prob), c.evaluations
 
     middle, half, best, evaluations = explore(key)
     if not np.isfinite(float(best)):
@@ -143,6 +144,7 @@ def scout(target: Target, key: Array, climb_limit: int = 120) -> tuple[Frame, Ev
     box = Frame(
         jnp.asarray(location + scale * np.asarray(middle, float), jnp.float32),
         jnp.asarray(scale * np.asarray(half, float), jnp.float32),
+        target.symmetry,
     )
     return box, evaluations
 
@@ -152,7 +154,7 @@ def search(target: Target, key: Array, size: int, climb_limit: int = 120, local_
 
     **Raises** `TargetError` when no point with a finite density was found.
     """
-    dim, wanted = target.dim, size
+    dim, wanted = target.free_dim, size
     size = min(size, _STARTS)
     k_scout, k_box = jax.random.split(key)
     box, evaluations = scout(target, k_scout, climb_limit)
@@ -174,12 +176,13 @@ def search(target: Target, key: Array, size: int, climb_limit: int = 120, local_
     moved, more = fill_box(k_box, box)
     evaluations = jax.tree.map(jnp.add, evaluations, more)
     points = moved.points
-    spread = jnp.maximum(jnp.std(points.z, axis=0), 1e-6)
-    frame = Frame(box.to_x(jnp.mean(points.z, axis=0)), box.scale * spread)
+    mean = jnp.zeros(dim) if target.symmetry else jnp.mean(points.z, axis=0)
+    spread = jnp.maximum(jnp.sqrt(box.even(jnp.mean((points.z - mean) ** 2, axis=0))), 1e-6)
+    frame = Frame(box.location + box.scale * mean, box.scale * spread, target.symmetry)
     # Between the two frames without passing through x, whose float32 grid is coarse far from the origin.
     z = (points.z - (frame.location - box.location) / box.scale) / spread
     rescaled = Buffer(z, points.log_prob - box.log_det + frame.log_det, points.grad * spread)
-    tau2 = 1.0 / jnp.maximum(jnp.mean(rescaled.grad**2, axis=0), 1e-12)
+    tau2 = 1.0 / jnp.maximum(frame.even(jnp.mean(rescaled.grad**2, axis=0)), 1e-12)
     return Found(
         frame,
         rescaled.take(jnp.arange(wanted) % size),
@@ -194,16 +197,16 @@ def broad(target: Target, key: Array, size: int) -> Found:
     """Points spread evenly over the box that the scouts span, unmoved: a start with no MCMC at all."""
     k_scout, k_box = jax.random.split(key)
     box, evaluations = scout(target, k_scout)
-    z = jax.random.uniform(k_box, (size, target.dim), minval=-1.0, maxval=1.0)
+    z = jax.random.uniform(k_box, (size, target.free_dim), minval=-1.0, maxval=1.0)
     e = jax.jit(lambda z: box.evaluate(target, z))(z)
     return Found(
-        box, Buffer.of(z, e), jnp.asarray(1e-3), jnp.full((target.dim,), 1e-4), jnp.zeros(()), evaluations.add(e)
+        box, Buffer.of(z, e), jnp.asarray(1e-3), jnp.full((target.free_dim,), 1e-4), jnp.zeros(()), evaluations.add(e)
     )
 
 
-def nowhere(dim: int, size: int) -> Found:
+def nowhere(target: Target, size: int) -> Found:
     """A search's result with zeros in it: the shapes of one."""
     zero = jnp.zeros(())
-    z = jnp.zeros((size, dim))
+    z = jnp.zeros((size, target.free_dim))
     points = Buffer(z, z[:, 0], z)
-    return Found(Frame(z[0], z[0]), points, zero, z[0], zero, Evaluations.none())
+    return Found(Frame(z[0], z[0], target.symmetry), points, zero, z[0], zero, Evaluations.none())

@@ -17,6 +17,7 @@ from allmodes.errors import AllmodesError, ConfigError, RunError, TargetError
 from allmodes.methods import METHODS, Method
 from allmodes.runs import Run, write_atomically
 from allmodes.sampler import Sampler
+from allmodes.symmetry import ParticleSymmetry
 from allmodes.target import Target
 
 EXPORTED = "target.stablehlo"
@@ -91,6 +92,8 @@ def describe(target: Target, method: Method, seed: int | None = None) -> dict:
         for name in ("location", "scale")
         if getattr(target, name) is not None
     }
+    if target.symmetry is not None:
+        hints["symmetry"] = dataclasses.asdict(target.symmetry)
     return {
         "target": {"origin": target.origin, "name": target.name, "dim": int(target.dim), **hints},
         "method": {"name": method.name, "settings": dataclasses.asdict(method)},
@@ -108,7 +111,9 @@ def parse(run: Run) -> tuple[Target, Method, dict]:
         about, method = config["target"], config["method"]
         name, dim, origin = str(about["name"]), int(about["dim"]), str(about["origin"])
         method = find_method(method["name"], method["settings"])
-        hints = {k: np.asarray(about[k], float) for k in ("location", "scale") if k in about}
+        hints: dict[str, Any] = {k: np.asarray(about[k], float) for k in ("location", "scale") if k in about}
+        if "symmetry" in about:
+            hints["symmetry"] = ParticleSymmetry(**about["symmetry"])
         Target(abs, dim, **hints)  # for its checks of dim and hints
     except (AllmodesError, KeyError, TypeError, ValueError) as error:
         reason = f"no {error}" if isinstance(error, KeyError) else str(error)

@@ -11,6 +11,7 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Int
 
 from allmodes.errors import TargetError
+from allmodes.symmetry import ParticleSymmetry
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,6 +52,7 @@ class Target:
       are allowed in places: such points carry no mass, and they are counted.
     - `dim`: the dimension, at least 1.
     - `name`: what reports call it.
+    - `symmetry`: `ParticleSymmetry` of particles that may be moved together, turned, mirrored and exchanged.
     - `location`, `scale`: rough hints, `()` or `(dim,)`, of where the mass lies and how far it extends. Found from the
       density when not given.
     - `sample`: exact draws, `(key, n) -> (n, dim)`; evaluation only.
@@ -66,6 +68,7 @@ class Target:
     log_prob: Callable[[Float[Array, " dim"]], Float[Array, ""]]
     dim: int
     name: str = "unnamed"
+    symmetry: ParticleSymmetry | None = None
     location: ArrayLike | Sequence[float] | None = None
     scale: ArrayLike | Sequence[float] | None = None
     sample: Callable[[Array, int], Float[Array, "n dim"]] | None = None
@@ -79,6 +82,12 @@ class Target:
             raise TargetError(f"dim must be a whole number of at least 1, got {self.dim!r}")
         if not callable(self.log_prob):
             raise TargetError(f"log_prob must be a function of one point, got {type(self.log_prob).__name__}")
+        if self.symmetry is not None:
+            n, d = self.symmetry.particles, self.symmetry.dim
+            if n * d != self.dim:
+                raise TargetError(f"{n} particles in {d} dimensions have {n * d} coordinates, but dim is {self.dim}")
+            if self.location is not None or np.ndim(self.scale) > 0:
+                raise TargetError("with a ParticleSymmetry, location must be left out and scale be one number")
         for name in ("location", "scale"):
             hint = getattr(self, name)
             if hint is None:
@@ -92,8 +101,15 @@ class Target:
             if not np.all(np.isfinite(hint)) or (name == "scale" and np.any(hint <= 0)):
                 raise TargetError(f"{name} must be finite{' and positive' if name == 'scale' else ''}, got {hint}")
 
+    @property
+    def free_dim(self) -> int:
+        """Dimension of the space that the mass lives in: `dim`, or that of the mean-free subspace of particles."""
+        return self.dim if self.symmetry is None else self.symmetry.free_dim
+
     def check(self) -> None:
         """Trace `log_prob` and its gradient once, abstractly, so that misuse is met before any work is done.
+
+        A declared symmetry is checked on random points.
 
         **Raises** `TargetError`, naming what `log_prob` did.
         """
@@ -119,6 +135,8 @@ class Target:
         except Exception as error:
             reason = str(error).strip().split("\n")[0]
             raise TargetError(f"log_prob cannot be differentiated by JAX: {type(error).__name__}: {reason}") from error
+        if self.symmetry is not None:
+            self.symmetry.check(self.log_prob)
 
     def values(self, x: Float[Array, "n dim"]) -> Float[Array, " n"]:
         """Log-density at each point, -inf where it is NaN or +inf."""

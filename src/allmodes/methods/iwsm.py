@@ -18,7 +18,7 @@ from allmodes.frame import Frame
 from allmodes.mcmc.local import mala
 from allmodes.methods.base import Info
 from allmodes.methods.settings import check
-from allmodes.networks import MLP, Denoiser
+from allmodes.networks import EGNN, MLP, Denoiser
 from allmodes.noise import Noise, stratified_times
 from allmodes.paths import Process, noising, reverse
 from allmodes.search import Found, broad, nowhere, search
@@ -166,7 +166,7 @@ class IWSM:
 
     def template(self, target: Target) -> State:
         """The shapes of a state, without the work: what a checkpoint is read into."""
-        return jax.eval_shape(self._build, nowhere(target.dim, self.buffer), jax.random.key(0))
+        return jax.eval_shape(self._build, nowhere(target, self.buffer), jax.random.key(0))
 
     def _build(self, found: Found, key: Array) -> State:
         dim = found.points.z.shape[1]
@@ -174,7 +174,11 @@ class IWSM:
         tau = jnp.sqrt(1.0 / jnp.mean(1.0 / found.tau**2))
         noise = Noise(jnp.clip(self.sigma_min * tau, 1e-5, 0.1), jnp.asarray(self.sigma_max))
         sigmas = noise.sigma((jnp.arange(LEVELS) + 0.5) / LEVELS)
-        denoiser = Denoiser(MLP(dim, self.width, self.depth, self.frequencies, key=key), self.predicts == "score")
+        if found.frame.symmetry is None:
+            network = MLP(dim, self.width, self.depth, self.frequencies, key=key)
+        else:
+            network = EGNN(found.frame.symmetry, self.width, self.depth, key=key)
+        denoiser = Denoiser(network, self.predicts == "score")
         ones = jnp.ones((LEVELS, dim))
         return State(
             step=jnp.zeros((), jnp.int32),
@@ -218,7 +222,9 @@ class IWSM:
     def process(self, state: State) -> tuple[Frame, Process]:
         """The averaged denoiser with its error per level, and the moments of the buffer for the prior."""
         z = state.buffer.z
-        return state.frame, Process(state.average, state.noise, state.error, jnp.mean(z, axis=0), jnp.var(z, axis=0))
+        mean = jnp.zeros_like(z[0]) if state.frame.symmetry else jnp.mean(z, axis=0)
+        variance = state.frame.even(jnp.mean((z - mean) ** 2, axis=0))
+        return state.frame, Process(state.average, state.noise, state.error, mean, variance)
 
     def points(self, state: State) -> Float[Array, "size dim"]:
         """The buffer, in the user's coordinates."""
@@ -263,7 +269,7 @@ class IWSM:
         w = weights.normalise(log_w).ravel()
 
         share = {"blend": jnp.where(state.smooth, state.gate.share(), 0.0), "tsi": 1.0, "dsi": 0.0}[self.score]
-        share = jnp.broadcast_to(share, (LEVELS, target.dim))
+        share = jnp.broadcast_to(share, state.error.shape)
         a = jnp.repeat(share, self.batch // LEVELS, axis=0)
         goal = a * tsi + (1.0 - a) * dsi
         if self.score_clip is not None:
@@ -282,15 +288,15 @@ class IWSM:
         decay = jnp.minimum(self.ema, (1.0 + state.step) / (10.0 + state.step))
         mix = lambda old, new: decay * old + (1.0 - decay) * new  # noqa: E731
 
-        by_level = (w[:, None] * (origin.z - denoised) ** 2).reshape(LEVELS, -1, target.dim)
+        by_level = (w[:, None] * (origin.z - denoised) ** 2).reshape(LEVELS, -1, origin.z.shape[1])
         state = dataclasses.replace(
             state,
             step=state.step + 1,
             denoiser=denoiser,
             average=jax.tree.map(mix, state.average, denoiser),
             optimiser=optimiser,
-            gate=state.gate.update(dsi, tsi, denoised, 0.99),
-            error=0.99 * state.error + 0.01 * jnp.mean(by_level, axis=1),
+            gate=jax.tree.map(state.frame.even, state.gate.update(dsi, tsi, denoised, 0.99)),
+            error=0.99 * state.error + 0.01 * state.frame.even(jnp.mean(by_level, axis=1)),
         )
         info = Info(
             loss=loss,
@@ -306,9 +312,9 @@ class IWSM:
     def _many_draws(self, target, state, key, index, origin, z_t, sigma):
         """K fresh draws around each x_t: their estimates, and the posterior moves of the buffer if asked for."""
         k_noise, k_move = jax.random.split(key)
-        shape = (self.batch, self.draws, target.dim)
+        shape = (self.batch, self.draws, z_t.shape[1])
         z = z_t[:, None] + sigma[:, None, None] * jax.random.normal(k_noise, shape)
-        e = state.frame.evaluate(target, z.reshape(-1, target.dim))
+        e = state.frame.evaluate(target, z.reshape(-1, z_t.shape[1]))
         drawn = Buffer(z, e.log_prob.reshape(shape[:2]), e.grad.reshape(shape))
         estimate = jax.vmap(posterior.from_draws)(z_t, sigma, drawn.z, drawn.log_prob, drawn.grad)
         buffer = state.buffer

@@ -74,11 +74,22 @@ def w2(
         a = a / total
     if not (np.isfinite(x[a > 0]).all() and np.isfinite(y).all()):
         return float("inf")
+    kept = a > 0
+    return coupling_cost(cdist(x[kept], y, "sqeuclidean"), a[kept], max_iterations=max_iterations)
+
+
+def coupling_cost(
+    cost: Float[np.ndarray, "n m"],
+    weights_x: Float[np.ndarray, " n"] | None = None,
+    *,
+    max_iterations: int = 10_000_000,
+) -> float:
+    """Root of the least mean cost over couplings of two sets, the second of equal weights; see `w2`."""
+    n, m = cost.shape
+    a = np.full(n, 1.0 / n) if weights_x is None else weights_x
     with _LOCK:  # the warning filters and the environment belong to the whole process
         ot = _pot()
-    kept = a > 0
-    cost = cdist(x[kept], y, "sqeuclidean")
-    _, log = ot.emd(a[kept], np.full(m, 1.0 / m), cost, numItermax=max_iterations, log=True)
+    _, log = ot.emd(a, np.full(m, 1.0 / m), cost, numItermax=max_iterations, log=True)
     if log["warning"] is not None:
         raise AllmodesError(
             f"optimal transport between {n} and {m} points did not converge in {max_iterations} iterations: "

@@ -1,6 +1,7 @@
 """Denoisers: networks behind one preconditioning."""
 
 from allmodes.networks.denoiser import Denoiser
+from allmodes.networks.egnn import EGNN
 from allmodes.networks.mlp import MLP
 
-__all__ = ["MLP", "Denoiser"]
+__all__ = ["EGNN", "MLP", "Denoiser"]

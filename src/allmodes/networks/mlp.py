@@ -5,7 +5,14 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Scalar
 
-_TIME_FREQUENCIES = 16
+_LEVEL_FREQUENCIES = 16
+
+
+def level_features(log_sigma: Scalar) -> Float[Array, " features"]:
+    """The noise level as a network sees it."""
+    level = log_sigma / 4.0
+    angles = level * jnp.exp(jnp.linspace(0.0, 4.0, _LEVEL_FREQUENCIES))
+    return jnp.concatenate([level[None], jnp.sin(angles), jnp.cos(angles)])
 
 
 class _Block(eqx.Module):
@@ -35,7 +42,7 @@ class MLP(eqx.Module):
 
     def __init__(self, dim: int, width: int, depth: int, frequencies: int, *, key: Array):
         k_first, k_last, *k_blocks = jax.random.split(key, depth + 2)
-        inputs = dim * (1 + 2 * frequencies) + 1 + 2 * _TIME_FREQUENCIES
+        inputs = dim * (1 + 2 * frequencies) + 1 + 2 * _LEVEL_FREQUENCIES
         self.first = eqx.nn.Linear(inputs, width, key=k_first)
         self.blocks = [_Block(width, k) for k in k_blocks]
         last = eqx.nn.Linear(width, dim, key=k_last)
@@ -44,9 +51,7 @@ class MLP(eqx.Module):
 
     def __call__(self, z: Float[Array, " dim"], log_sigma: Scalar) -> Float[Array, " dim"]:
         """Network output for one point."""
-        level = log_sigma / 4.0
-        angles = level * jnp.exp(jnp.linspace(0.0, 4.0, _TIME_FREQUENCIES))
-        features = [z, level[None], jnp.sin(angles), jnp.cos(angles)]
+        features = [z, level_features(log_sigma)]
         if self.frequencies:
             q = (z[:, None] * 2.0 ** jnp.arange(self.frequencies)).ravel()
             features += [jnp.sin(q), jnp.cos(q)]

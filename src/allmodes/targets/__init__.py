@@ -14,11 +14,13 @@ from allmodes.targets.funnel import funnel
 from allmodes.targets.gmm import gmm_jax, gmm_torch, two_modes
 from allmodes.targets.manywell import many_well
 from allmodes.targets.mixture import affine, gaussian, gaussian_mixture, random_mixture
+from allmodes.targets.particles import double_well, lennard_jones
 from allmodes.targets.shapes import ring, rings, two_moons
 
 __all__ = [
     "Entry",
     "affine",
+    "double_well",
     "entries",
     "funnel",
     "gaussian",
@@ -26,6 +28,7 @@ __all__ = [
     "get",
     "gmm_jax",
     "gmm_torch",
+    "lennard_jones",
     "many_well",
     "names",
     "random_mixture",
@@ -51,6 +54,7 @@ _JAX = "Beyond ELBOs' and SCLD's GMM (JAX family): means uniform in [-40, 40]^d,
 _OWN = "allmodes"
 _RANDOM = "allmodes: random_mixture with seed 7"
 _FAB = "many well of FAB; arXiv 2208.01893"
+_IDEM = "iDEM's constants (every ordered pair counted); arXiv 2402.06121"
 
 
 def _moved(scale: float, shift: float) -> Callable[[], Target]:
@@ -75,6 +79,9 @@ REGISTRY: dict[str, Entry] = {
     "funnel": Entry(funnel, 10, "widths over five orders of magnitude", "Neal 2003, Slice sampling, section 8"),
     "manywell-8": Entry(partial(many_well, 8), 8, "16 modes of unequal weight, unnormalised", _FAB),
     "manywell-32": Entry(partial(many_well, 32), 32, "65,536 modes of unequal weight, unnormalised", _FAB),
+    "dw4": Entry(double_well, 8, "4 particles in 2-D, double wells between pairs", _IDEM),
+    "lj13": Entry(partial(lennard_jones, 13), 39, "13 Lennard-Jones particles in 3-D", _IDEM),
+    "lj55": Entry(partial(lennard_jones, 55), 165, "55 Lennard-Jones particles in 3-D", _IDEM),
 }
 
 

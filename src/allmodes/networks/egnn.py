@@ -1,0 +1,87 @@
+"""An E(n)-equivariant graph network (Satorras et al. 2021) over all pairs of particles."""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Scalar
+
+from allmodes.networks.mlp import level_features
+from allmodes.symmetry import ParticleSymmetry
+
+_RADIAL = 24  # Gaussian features of a distance
+_REACH = 5.0  # the largest distance that they resolve, in units of the target's spread
+
+
+class _Layer(eqx.Module):
+    node: eqx.nn.Linear  # of both ends of a pair: the first edge layer, split into terms per node
+    radial: eqx.nn.Linear
+    edge: eqx.nn.Linear
+    pull: eqx.nn.Linear
+    mix: eqx.nn.Linear
+    out: eqx.nn.Linear
+
+    def __init__(self, width: int, radial: int, key: Array):
+        keys = jax.random.split(key, 5)
+        self.node = eqx.nn.Linear(width, width, use_bias=False, key=keys[0])
+        self.radial = eqx.nn.Linear(radial, width, key=keys[1])
+        self.edge = eqx.nn.Linear(width, width, key=keys[2])
+        pull = eqx.nn.Linear(width, 1, use_bias=False, key=keys[2])
+        self.pull = eqx.tree_at(lambda m: m.weight, pull, replace_fn=jnp.zeros_like)
+        self.mix = eqx.nn.Linear(2 * width, width, key=keys[3])
+        self.out = eqx.nn.Linear(width, width, key=keys[4])
+
+
+class EGNN(eqx.Module):
+    """`F(z, log sigma)` for particles: turns, mirrors and exchanges of the particles pass through it.
+
+    Messages are symmetric in the two ends of a pair, so half of the pairs do; they are dense matrices, gathered and
+    summed by products with the incidence matrix, which is what processors are quick at. The output starts at zero.
+    `z` and the output are coordinates of the mean-free subspace.
+    """
+
+    level: eqx.nn.Linear
+    layers: list[_Layer]
+    symmetry: ParticleSymmetry = eqx.field(static=True)
+
+    def __init__(self, symmetry: ParticleSymmetry, width: int, depth: int, *, key: Array):
+        k_level, *k_layers = jax.random.split(key, depth + 1)
+        self.level = eqx.nn.Linear(level_features(jnp.zeros(())).shape[0], width, key=k_level)
+        self.layers = [_Layer(width, 2 * _RADIAL + 2, k) for k in k_layers]
+        self.symmetry = symmetry
+
+    def __call__(self, z: Float[Array, " free"], log_sigma: Scalar) -> Float[Array, " free"]:
+        """Network output for one configuration."""
+        n, d = self.symmetry.particles, self.symmetry.dim
+        i, j = np.triu_indices(n, 1)
+        ends = np.zeros((len(i), n), np.float32)
+        ends[np.arange(len(i)), i] = ends[np.arange(len(i)), j] = 1.0
+        signs = ends.copy()
+        signs[np.arange(len(i)), j] = -1.0
+
+        scale = jnp.sqrt(1.0 + jnp.exp(2.0 * log_sigma))  # 1 / c_in: distances are seen in units of the target
+        x = x_0 = self.symmetry.embed(z).reshape(n, d)
+        h = jnp.broadcast_to(self.level(level_features(log_sigma)), (n, self.level.out_features))
+        first = None
+        for layer in self.layers:
+            apart = signs @ x
+            squared = jnp.sum(apart**2, axis=-1)
+            features = _distances(squared, scale)
+            first = features if first is None else first
+            radial = jax.vmap(layer.radial)(jnp.concatenate([features, first], axis=-1))
+            message = jax.nn.silu(ends @ jax.vmap(layer.node)(h) + radial)
+            message = jax.nn.silu(jax.vmap(layer.edge)(message))
+            pull = jax.vmap(layer.pull)(message) / (jnp.sqrt(squared + 1e-8)[:, None] + 1.0)
+            x = x + signs.T @ (apart * pull)
+            gathered = (ends.T @ message) / np.sqrt(n)
+            hidden = jax.nn.silu(jax.vmap(layer.mix)(jnp.concatenate([h, gathered], axis=-1)))
+            h = h + jax.vmap(layer.out)(hidden)
+        return self.symmetry.project((x - x_0).reshape(-1))
+
+
+def _distances(squared: Float[Array, " pairs"], scale: Scalar) -> Float[Array, "pairs radial"]:
+    """Smooth features of each pair's distance: Gaussians where the density lives, and the noisy square beyond."""
+    r = scale * jnp.sqrt(squared + 1e-8)
+    centres = np.linspace(0.0, _REACH, _RADIAL, dtype=np.float32)
+    bumps = jnp.exp(-(((r[:, None] - centres) / (centres[1] - centres[0])) ** 2))
+    return jnp.concatenate([bumps, jnp.log1p(squared)[:, None]], axis=-1)

@@ -1,0 +1,268 @@
+"""Particle systems: the mean-free subspace, densities, the equivariant network, and exactness on a Gaussian."""
+
+import dataclasses
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import allmodes as am
+from allmodes import targets
+from allmodes.frame import Frame
+from allmodes.networks import EGNN, Denoiser
+from allmodes.symmetry import ParticleSymmetry
+
+SYSTEMS = ("dw4", "lj13", "lj55")
+every_system = pytest.mark.parametrize("name", SYSTEMS)
+
+
+def turned(symmetry, seed, mirror=True):
+    """A random motion of free coordinates: turned, mirrored, particles exchanged."""
+    rng = np.random.default_rng(seed)
+    turn, _ = np.linalg.qr(rng.normal(size=(symmetry.dim, symmetry.dim)))
+    turn[:, 0] *= np.sign(np.linalg.det(turn)) * (-1 if mirror else 1)
+    order = rng.permutation(symmetry.particles)
+
+    def move(x):
+        particles = x.reshape(*x.shape[:-1], symmetry.particles, symmetry.dim)
+        return (particles[..., order, :] @ jnp.asarray(turn, x.dtype)).reshape(x.shape)
+
+    return move
+
+
+# The subspace.
+
+
+@pytest.mark.parametrize(("n", "d"), [(2, 1), (4, 2), (13, 3)])
+def test_free_coordinates_are_those_of_an_orthonormal_basis(n, d):
+    symmetry = ParticleSymmetry(n, d)
+    assert symmetry.free_dim == (n - 1) * d
+    z = jax.random.normal(jax.random.key(0), (5, symmetry.free_dim))
+    x = symmetry.embed(z)
+    assert x.shape == (5, n * d)
+    np.testing.assert_allclose(x.reshape(5, n, d).mean(axis=1), 0.0, atol=1e-6)
+    np.testing.assert_allclose(jnp.sum(x**2, axis=1), jnp.sum(z**2, axis=1), rtol=1e-5)
+    np.testing.assert_allclose(symmetry.project(x), z, atol=1e-5)
+    moved = (x.reshape(5, n, d) + 7.0).reshape(5, -1)
+    np.testing.assert_allclose(symmetry.project(moved), z, atol=1e-5)
+
+
+def test_the_frame_embeds_and_takes_gradients_along():
+    symmetry = ParticleSymmetry(4, 2)
+    frame = Frame(jnp.zeros(6), jnp.full(6, 1.7), symmetry)
+    target = targets.get("dw4")
+    z = jax.random.normal(jax.random.key(1), (8, 6))
+    np.testing.assert_allclose(frame.to_z(frame.to_x(z)), z, atol=1e-5)
+    e = frame.evaluate(target, z)
+    values, grads = jax.vmap(jax.value_and_grad(lambda z: frame.values(target, z[None])[0]))(z)
+    np.testing.assert_allclose(e.log_prob, values, rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(e.grad, grads, rtol=1e-4, atol=1e-3)
+    np.testing.assert_allclose(frame.log_det, 6 * math.log(1.7), rtol=1e-6)
+    np.testing.assert_allclose(frame.even(jnp.arange(6.0)), 2.5)
+
+
+# The densities.
+
+
+def by_hand(name, x):
+    """The published formulas, pair by pair, in float64."""
+    n, d = (4, 2) if name == "dw4" else (int(name[2:]), 3)
+    p = np.asarray(x, float).reshape(n, d)
+    energy = 0.0
+    for i in range(n):
+        for j in range(i):
+            r = np.linalg.norm(p[i] - p[j])
+            energy += 0.9 * (r - 4) ** 4 - 4 * (r - 4) ** 2 if name == "dw4" else 2 * (r**-12 - 2 * r**-6)
+    return -energy if name == "dw4" else -energy - 0.5 * np.sum((p - p.mean(axis=0)) ** 2)
+
+
+def configurations(name, count=6):
+    """Points where the density lives: particles on a lattice, a little displaced."""
+    symmetry = targets.get(name).symmetry
+    side = math.ceil(symmetry.particles ** (1 / symmetry.dim))
+    lattice = np.stack(np.meshgrid(*[np.arange(side)] * symmetry.dim), -1).reshape(-1, symmetry.dim)
+    lattice = (3.0 if name == "dw4" else 1.1) * lattice[: symmetry.particles]
+    noise = 0.05 * np.random.default_rng(2).normal(size=(count, *lattice.shape))
+    return jnp.asarray((lattice + noise).reshape(count, -1))
+
+
+@every_system
+def test_values_and_gradients(name):
+    target = targets.get(name)
+    assert target.dim == target.symmetry.particles * target.symmetry.dim
+    target.check()
+    x = configurations(name)
+    values, grads = jax.vmap(jax.value_and_grad(target.log_prob))(x)
+    np.testing.assert_allclose(values, [by_hand(name, row) for row in x], rtol=1e-5, atol=1e-3)
+    with jax.enable_x64(True):
+        f = jax.jit(target.log_prob)
+        row = jnp.asarray(np.asarray(x[0]), float)
+        step = 1e-6 * jnp.eye(target.dim)
+        slope = [(f(row + s) - f(row - s)) / 2e-6 for s in step]
+        np.testing.assert_allclose(jax.grad(target.log_prob)(row), slope, rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(grads[0], slope, rtol=1e-3, atol=1e-2)
+
+
+@every_system
+def test_symmetries(name):
+    target = targets.get(name)
+    x = configurations(name)
+    values = jax.vmap(target.log_prob)
+    moved = turned(target.symmetry, 3)(x) + jnp.tile(
+        jnp.arange(1.0, 1.0 + target.symmetry.dim), target.dim // target.symmetry.dim
+    )
+    np.testing.assert_allclose(values(moved), values(x), rtol=1e-4, atol=1e-3)
+
+
+@every_system
+@pytest.mark.parametrize("apart", [0.0, 1e-20, 1e-3, 0.29, 0.31])
+def test_close_contact_is_safe(name, apart):
+    target = targets.get(name)
+    x = configurations(name, 1)[0].reshape(target.symmetry.particles, -1)
+    x = x.at[1].set(x[0]).at[1, 0].add(apart).ravel()
+    value, grad = jax.value_and_grad(target.log_prob)(x)
+    assert np.isfinite(value)
+    assert np.all(np.isfinite(grad))
+    if name != "dw4":
+        assert value < -1e6  # no mass
+        if apart > 1e-6:
+            assert grad[target.symmetry.dim] > 0 > grad[0]  # and still pushed apart
+
+
+def test_the_core_joins_smoothly():
+    target = targets.lennard_jones(2)
+    energy = jax.vmap(lambda r: target.log_prob(jnp.zeros(6).at[3].set(r)))
+    slope = jax.vmap(jax.grad(lambda r: target.log_prob(jnp.zeros(6).at[3].set(r))))
+    r = jnp.asarray([0.2999, 0.3001])
+    for f in (energy, slope):
+        inside, outside = np.asarray(f(r), float)
+        assert abs(inside / outside - 1) < 0.02
+
+
+def test_settings_that_cannot_be_are_refused():
+    for wrong in (dict(particles=1), dict(particles=4, dim=0)):
+        with pytest.raises(am.TargetError, match="of a ParticleSymmetry must be a whole number"):
+            ParticleSymmetry(**wrong)
+    with pytest.raises(am.TargetError, match="4 particles in 2 dimensions have 8 coordinates, but dim is 9"):
+        am.Target(lambda x: -jnp.sum(x**2), 9, symmetry=ParticleSymmetry(4, 2))
+    with pytest.raises(am.TargetError, match="location must be left out"):
+        am.Target(lambda x: -jnp.sum(x**2), 8, symmetry=ParticleSymmetry(4, 2), location=1.0)
+    with pytest.raises(am.TargetError, match="oscillator must be positive"):
+        targets.lennard_jones(13, oscillator=0.0)
+
+
+FALSE = {
+    "all particles are moved together": lambda x: -jnp.sum(x**2),
+    "the whole is turned and mirrored": lambda x: -jnp.sum((x - jnp.tile(x.reshape(4, 2).mean(0), 4))[::2] ** 2),
+    "particles are exchanged": lambda x: -jnp.sum((x[:2] - x[2:4]) ** 2),
+}
+
+
+@pytest.mark.parametrize("what", FALSE)
+def test_a_symmetry_that_is_not_there_is_named(what):
+    target = am.Target(FALSE[what], 8, symmetry=ParticleSymmetry(4, 2))
+    with pytest.raises(
+        am.TargetError, match=f"declared symmetric .4 particles in 2 dimensions. but changes when {what}"
+    ):
+        target.check()
+
+
+# The network.
+
+
+def perturbed(network, seed):
+    """Weights that are not zero where the network starts at zero."""
+    leaves, tree = jax.tree.flatten(network)
+    keys = jax.random.split(jax.random.key(seed), len(leaves))
+    noisy = [a + 0.3 * jax.random.normal(k, a.shape) for a, k in zip(leaves, keys, strict=True)]
+    return jax.tree.unflatten(tree, noisy)
+
+
+@pytest.mark.parametrize(("n", "d"), [(4, 2), (13, 3)])
+@pytest.mark.parametrize("sigma", [0.01, 1.0, 3.0])
+def test_the_denoiser_is_equivariant(n, d, sigma):
+    symmetry = ParticleSymmetry(n, d)
+    denoiser = Denoiser(perturbed(EGNN(symmetry, 16, 2, key=jax.random.key(4)), 5))
+    z = jax.random.normal(jax.random.key(6), (symmetry.free_dim,))
+    move = turned(symmetry, 7)
+    moved = lambda z: symmetry.project(move(symmetry.embed(z)))  # noqa: E731
+    out = denoiser(z, jnp.asarray(sigma))
+    assert jnp.linalg.norm(out - z / (1 + sigma**2)) > 1e-3  # it does something
+    np.testing.assert_allclose(denoiser(moved(z), jnp.asarray(sigma)), moved(out), rtol=1e-3, atol=1e-4)
+
+
+def test_the_network_starts_at_zero_and_is_smooth_at_contact():
+    symmetry = ParticleSymmetry(4, 2)
+    network = EGNN(symmetry, 16, 2, key=jax.random.key(4))
+    z = jax.random.normal(jax.random.key(6), (6,))
+    np.testing.assert_array_equal(network(z, jnp.zeros(())), 0.0)
+    together = jnp.zeros(6)
+    gradient = jax.jacobian(perturbed(network, 5))(together, jnp.zeros(()))
+    assert np.all(np.isfinite(gradient))
+
+
+# The whole way, where everything is known: particles on springs to their mean.
+
+
+def springs(n=4, d=2, width=0.7):
+    """`exp(-|x - mean|^2 / 2 width^2)`: a Gaussian on the mean-free subspace."""
+
+    def log_prob(x):
+        p = x.reshape(n, d)
+        return -0.5 * jnp.sum((p - p.mean(axis=0)) ** 2) / width**2
+
+    def sample(key, count):
+        return symmetry.embed(width * jax.random.normal(key, (count, symmetry.free_dim)))
+
+    symmetry = ParticleSymmetry(n, d)
+    log_z = 0.5 * symmetry.free_dim * math.log(2 * math.pi * width**2)
+    return am.Target(log_prob, n * d, "springs", symmetry=symmetry, sample=sample, log_z=log_z)
+
+
+SMALL = dict(steps=30, batch=64, buffer=1024, width=16, depth=1, refresh_every=10, refresh_steps=20, enough=None)
+
+
+@pytest.fixture(scope="module")
+def sampler():
+    return am.fit(springs(), am.IWSM(**SMALL), key=jax.random.key(8))
+
+
+def test_path_weights_of_particles_are_unbiased_for_z(sampler):
+    # A network that has learned the wrong thing, too.
+    wrong = jax.tree.map(lambda a: a, sampler.state)
+    wrong = dataclasses.replace(wrong, average=perturbed(wrong.average, 9))
+    for state in (sampler.state, wrong):
+        draws = dataclasses.replace(sampler, state=state).sample(4000, key=jax.random.key(10), steps=20)
+        w = np.exp(np.asarray(draws.log_weight, float) - springs().log_z)
+        assert abs(w.mean() - 1) < 5 * w.std() / math.sqrt(len(w))
+        particles = np.asarray(draws.x).reshape(-1, 4, 2)
+        np.testing.assert_allclose(particles.mean(axis=1), 0.0, atol=1e-5)
+        assert np.std(draws.x) > 0.1
+
+
+def test_an_untrained_network_is_exact_for_springs(sampler):
+    draws = sampler.sample(4000, key=jax.random.key(11))
+    assert draws.ess > 0.9 * len(draws)
+    forward = sampler.log_weights(springs().sample(jax.random.key(12), 500), key=jax.random.key(13))
+    assert abs(np.mean(forward) - springs().log_z) < 0.1
+    radius = np.sum(np.asarray(draws.x) ** 2, axis=1) / 0.7**2  # chi-squared with six degrees of freedom
+    assert abs(radius.mean() - 6) < 5 * math.sqrt(12 / len(radius)) + 0.1
+
+
+def test_the_frame_of_particles_is_the_same_for_all_coordinates(sampler):
+    frame = sampler.state.frame
+    np.testing.assert_array_equal(frame.location, 0.0)
+    assert np.ptp(frame.scale) == 0.0
+    assert abs(float(frame.scale[0]) / 0.7 - 1) < 0.1
+    for figure in (sampler.state.error, sampler.state.gate.numerator, sampler.process.variance):
+        assert np.all(np.ptp(figure, axis=-1) <= 1e-6)
+
+
+def test_particles_are_saved_and_loaded(sampler, tmp_path):
+    sampler.save(tmp_path / "run")
+    loaded = am.load(tmp_path / "run")
+    assert loaded.target.symmetry == ParticleSymmetry(4, 2)
+    a, b = (s.sample(16, key=jax.random.key(14), steps=10).x for s in (sampler, loaded))
+    np.testing.assert_allclose(a, b, atol=1e-5)
