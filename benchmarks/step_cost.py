@@ -1,0 +1,70 @@
+"""What a training step and a renewal of the buffer cost, beside what the machine can do.
+
+    python benchmarks/step_cost.py gmm40 --out docs/results/step-cost.json
+
+Seconds are medians of compiled calls; FLOPs are XLA's own count of the compiled program; the rate is that of a product of
+(batch, width) with (width, width), the network's own shape, alone.
+"""  # noqa: D208
+
+import argparse
+import json
+import statistics
+import time
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+
+import allmodes as am
+from allmodes.job import machine
+
+
+def timed(function, *arguments, repeats=20):
+    """Median seconds of a compiled call."""
+    jax.block_until_ready(function(*arguments))
+    seconds = []
+    for _ in range(repeats):
+        begin = time.perf_counter()
+        jax.block_until_ready(function(*arguments))
+        seconds.append(time.perf_counter() - begin)
+    return statistics.median(seconds)
+
+
+def measured(function, *arguments, repeats=20):
+    """Seconds, FLOPs and their quotient of one compiled program."""
+    compiled = jax.jit(function).lower(*arguments).compile()
+    flops = compiled.cost_analysis()["flops"]
+    seconds = timed(compiled, *arguments, repeats=repeats)
+    return {"seconds": seconds, "gflop": flops / 1e9, "gflop_per_second": flops / seconds / 1e9}
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("target")
+    parser.add_argument("--out", type=Path)
+    args = parser.parse_args()
+    target, method, key = am.find_target(args.target), am.IWSM(), jax.random.key(0)
+    begin = time.perf_counter()
+    state = jax.block_until_ready(method.init(target, key))
+    start = time.perf_counter() - begin
+    a, b = jnp.ones((method.batch, method.width)), jnp.ones((method.width, method.width))
+
+    def products(a, b):
+        return jax.lax.fori_loop(0, 100, lambda _, a: 0.01 * (a @ b), a)
+
+    rate = 100 * 2 * method.batch * method.width**2 / timed(jax.jit(products), a, b) / 1e9
+    result = {
+        "command": f"python benchmarks/step_cost.py {args.target}",
+        "machine": machine(),
+        "start_seconds": start,
+        "product_gflop_per_second": rate,
+        "step": measured(lambda s, k: method._train(target, s, k), state, key),
+        "renewal": measured(lambda s, k: method._refresh(target, s, k), state, key, repeats=3),
+    }
+    print(json.dumps(result, indent=1))
+    if args.out:
+        args.out.write_text(json.dumps(result, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
