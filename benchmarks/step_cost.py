@@ -2,9 +2,9 @@
 
     python benchmarks/step_cost.py gmm40 --out docs/results/step-cost.json
 
-Seconds are medians of compiled calls; FLOPs are XLA's own count of the compiled program; the rate is that of a product of
-(batch, width) with (width, width), the network's own shape, alone.
-"""  # noqa: D208
+Seconds are medians of compiled calls; FLOPs are XLA's own count of the compiled program; the rate is that of a product
+of (batch, width) with (width, width), the network's own shape, alone.
+"""
 
 import argparse
 import json

@@ -22,6 +22,7 @@ USAGE = """allmodes: draw from a density you can only evaluate, without missing 
   allmodes report RUN             write its report.html again, and print its result
   allmodes benchmark SUITE        the main job over targets and seeds, with a table
   allmodes study NAME             an analysis with its figures: bias-variance, ablation
+  allmodes reference TARGET       draws of a density that has no exact sampler, with their checks
   allmodes targets                the registered densities
   allmodes methods                the methods and their settings
 
@@ -39,8 +40,9 @@ class Run:
     """A registered name, or FILE.py:FUNCTION."""
     dim: int | None = None
     """Dimension of a function of your own."""
-    method: str = "iwsm"
-    """One of those that `allmodes methods` lists; its settings become options here."""
+    method: str | None = None
+    """One of those that `allmodes methods` lists; its settings become options here. iwsm when not given, iwsm-particles
+    for particles."""
     seed: int = 0
     """Fixes everything random."""
     n: Annotated[int, arg(aliases=["-n"])] = 10_000
@@ -111,20 +113,30 @@ class Study:
     """A small version, to see that it works."""
 
 
+@dataclasses.dataclass(frozen=True)
+class Reference:
+    """Draws that stand in for exact ones: independent tempered runs that must agree, made once and kept."""
+
+    target: Positional[str]
+    """A registered name, or FILE.py:FUNCTION."""
+    n: Annotated[int | None, arg(aliases=["-n"])] = None
+    """Number of draws; the registered number when not given."""
+    dim: int | None = None
+    """Dimension of a function of your own."""
+    out: Path | None = None
+    """Also write the draws here, as the array x (n, dim) of an .npz file."""
+
+
 def _run(argv: list[str]) -> int:
     from allmodes import job
-    from allmodes.methods import METHODS
+    from allmodes.methods import METHODS, default_for
     from allmodes.report.tables import print_result
     from allmodes.runs import Run as Folder
     from allmodes.store import find_method, find_target
 
     name = _option(argv, "--method") or "iwsm"
     find_method(name, {})  # an unknown name, before its settings become options
-    settings = Annotated[type(METHODS[name]), arg(name="", help="")]
-    fields = [("settings", settings, dataclasses.field(default=METHODS[name]))]
-    with_settings = dataclasses.make_dataclass("Run", fields, bases=(Run,), frozen=True)
-    with_settings.__doc__ = Run.__doc__
-    args = _parse(with_settings, argv, "run")
+    args = _parse(_with_settings(METHODS[name]), argv, "run")
 
     if args.resume is not None:
         if args.target is not None:
@@ -148,6 +160,9 @@ def _run(argv: list[str]) -> int:
         if args.seconds is not None and not args.seconds > 0:
             raise ConfigError(f"seconds must be positive, got {args.seconds}")
         target = find_target(args.target, args.dim)
+        if args.method is None and default_for(target) != name:
+            name = default_for(target)
+            args = _parse(_with_settings(METHODS[name]), argv, "run")
         target.check()
         folder = Folder(args.out or _free(Path("runs") / f"{target.name}-{name}-{args.seed}"))
         job.start(folder, target, args.settings, args.seed, args.n, "allmodes " + shlex.join(["run", *argv]))
@@ -162,6 +177,15 @@ def _run(argv: list[str]) -> int:
     print_result(result)
     print(f"{folder / 'report.html'}")
     return int(args.strict and result["verdict"]["word"] != "trusted")
+
+
+def _with_settings(method: Any) -> type:
+    """`Run` with the settings of a method as options."""
+    settings = Annotated[type(method), arg(name="", help="")]
+    fields = [("settings", settings, dataclasses.field(default=method))]
+    made = dataclasses.make_dataclass("Run", fields, bases=(Run,), frozen=True)
+    made.__doc__ = Run.__doc__
+    return made
 
 
 def _sample(argv: list[str]) -> int:
@@ -216,6 +240,32 @@ def _study(argv: list[str]) -> int:
     return 0
 
 
+def _reference(argv: list[str]) -> int:
+    import numpy as np
+
+    from allmodes import reference, targets
+    from allmodes.report.tables import print_table
+    from allmodes.runs import write_atomically
+    from allmodes.store import find_target
+
+    args = _parse(Reference, argv, "reference")
+    target = find_target(args.target, args.dim)
+    target.check()
+    entry = targets.entries().get(args.target)
+    n = args.n if args.n is not None else (entry.reference if entry else None) or 10_000
+    make = reference.load if entry else reference.make  # a user's function may change under its name
+    made = make(target, n, progress=lambda text: print(text, file=sys.stderr, flush=True))
+    rows = [[c.name, f"{c.value:.5g}", f"{c.expected:.5g}", f"{c.std_error:.2g}", f"{c.off:.1f}"] for c in made.checks]
+    print_table(["check", "value", "expected", "standard error", "off by"], rows, title=f"{target.name}, {n:,} draws")
+    print(f"log Z {made.log_z:.4f} +- {made.log_z_error:.4f}, {made.evaluations:,} evaluations")
+    if args.out is not None:
+        write_atomically(args.out, lambda file: np.savez(file, x=made.x), mode="wb")
+        print(args.out)
+    if not made.passed:
+        print(f"a check is off by more than {reference.SIGMAS:g} standard errors", file=sys.stderr)
+    return int(not made.passed)
+
+
 def _targets(argv: list[str]) -> int:
     from allmodes import targets
     from allmodes.report.tables import print_table
@@ -223,7 +273,8 @@ def _targets(argv: list[str]) -> int:
     rows = []
     for name, entry in targets.entries().items():
         target = targets.get(name)
-        known = {"exact draws": target.sample, "log Z": target.log_z, "modes": target.modes}
+        draws = "exact draws" if entry.reference is None else "reference draws"
+        known = {draws: target.sample, "log Z": target.log_z, "modes": target.modes}
         listed = ", ".join(what for what, value in known.items() if value is not None)
         rows.append([name, str(entry.dim), listed, entry.summary, entry.source])
     print_table(["name", "dim", "known", "what", "source"], rows, title="targets")
@@ -246,6 +297,7 @@ COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "report": _report,
     "benchmark": _benchmark,
     "study": _study,
+    "reference": _reference,
     "targets": _targets,
     "methods": _methods,
 }

@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Array
 
 from allmodes.errors import ConfigError
-from allmodes.methods import IWSM, Info, Method
+from allmodes.methods import METHODS, Info, Method, default_for
 from allmodes.runs import Run
 from allmodes.sampler import Sampler
 from allmodes.target import Target
@@ -47,7 +47,7 @@ def fit(
 
     **Arguments**
 
-    - `target`: the density; `method`: its configuration, `IWSM()` when not given.
+    - `target`: the density; `method`: its configuration, `IWSM()` when not given, `IWSM.particles()` for particles.
     - `key`: a JAX key; the same key gives the same sampler, bit for bit, on the same machine.
     - `steps`: at most so many, instead of the method's own number.
     - `seconds`: train for about so long at most, compilation apart. The method winds down over the last third, so that
@@ -60,7 +60,7 @@ def fit(
     **Raises** `TargetError` when the density cannot be used, `ConfigError` for a budget below 1, `RunError` when the
     run folder is damaged or cannot be written.
     """
-    method = IWSM() if method is None else method
+    method = METHODS[default_for(target)] if method is None else method
     if steps is not None:
         if steps < 1:
             raise ConfigError(f"steps must be at least 1, got {steps}")

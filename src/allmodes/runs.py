@@ -102,9 +102,9 @@ class Run:
             raise RunError(f"{path} is damaged (not a JSON object): restore it, or start again in a new folder")
         return value
 
-    def write_draws(self, **arrays: np.ndarray) -> None:
-        """Write `draws.npz` whole."""
-        write_atomically(self / "draws.npz", lambda file: np.savez(file, **arrays), mode="wb")
+    def write_draws(self, name: str = "draws.npz", **arrays: np.ndarray) -> None:
+        """Write `draws.npz`, or another such file, whole."""
+        write_atomically(self / name, lambda file: np.savez(file, **arrays), mode="wb")
 
     def read_draws(self) -> dict[str, np.ndarray]:
         """The arrays of `draws.npz`."""

@@ -3,20 +3,26 @@
 import dataclasses
 import functools
 import os
-from typing import Any
+from collections.abc import Callable
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from allmodes import weights
+from allmodes.buffer import Buffer
 from allmodes.errors import ConfigError, TargetError
+from allmodes.mcmc.independence import exchange
+from allmodes.mcmc.local import first_steps, mala
 from allmodes.methods.base import Method
 from allmodes.paths import Process, noising, reverse
 from allmodes.target import Target
 
 BLOCK = 4096  # most draws in one compiled call
 STEPS = 200  # of the reverse path
+ROUNDS = 2  # of a correction: an exchange with a fresh draw, then MOVES local moves
+MOVES = 50
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,7 +40,8 @@ class Draws:
     x: Float[Array, "n dim"]
     log_prob: Float[Array, " n"]
     log_weight: Float[Array, " n"]
-    evidence: Any = None  # the log Z of the draws that these were resampled from
+    evaluations: int = 0  # points at which the density was computed for them
+    evidence: Any = None  # the log Z of the draws that these were made from
 
     def __len__(self) -> int:
         return self.x.shape[0]
@@ -75,7 +82,7 @@ class Draws:
         k_index, k_order = jax.random.split(key)
         index = weights.systematic(k_index, weights.normalise(self.log_weight), n)
         index = jax.random.permutation(k_order, index)
-        return Draws(self.x[index], self.log_prob[index], jnp.zeros(n), self.log_z)
+        return Draws(self.x[index], self.log_prob[index], jnp.zeros(n), self.evaluations, self.log_z)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -102,19 +109,32 @@ class Sampler:
             "zero": int(e.zero),
         }
 
-    def sample(self, n: int, *, key: Array, steps: int = STEPS) -> Draws:
+    def sample(self, n: int, *, key: Array, steps: int = STEPS, correct: Literal["mcmc"] | None = None) -> Draws:
         """N independent draws with exact path weights, by `steps` steps of the reverse SDE: n evaluations.
 
         More steps raise the ESS of the weights towards the limit that the network sets.
 
-        **Raises** `ConfigError` when n or steps is below 1.
+        With `correct="mcmc"` each draw is then the start of a short chain of its own that leaves the target invariant:
+        two rounds of an exchange with a fresh draw (independence Metropolis on whole paths) and 50 MALA moves, 103
+        evaluations a draw in all. The draws come equally weighted; log Z is that of the raw ones. What such a chain
+        cannot mend is a region that the sampler has not met.
+
+        **Raises** `ConfigError` when n is below 1, steps below 2, or the correction unknown.
         """
         if n < 1 or steps < 2:
             raise ConfigError(f"sample needs n of at least 1 and steps of at least 2, got n={n}, steps={steps}")
+        if correct not in (None, "mcmc"):
+            raise ConfigError(f"correct must be 'mcmc' or None, got {correct!r}")
+        draw = self._compiled.draw if correct is None else self._compiled.corrected
+        cost = 1 if correct is None else 1 + ROUNDS * (1 + MOVES)
         blocks = -(-n // BLOCK)
         size = -(-n // blocks)
-        parts = [self._draw(jax.random.fold_in(key, i), size, steps) for i in range(blocks)]
-        return Draws(*(jnp.concatenate(part)[:n] for part in zip(*parts, strict=True)))
+        parts = [draw(self._process[1], jax.random.fold_in(key, i), size, steps) for i in range(blocks)]
+        x, log_prob, log_weight = (jnp.concatenate(part)[:n] for part in zip(*parts, strict=True))
+        draws = Draws(x, log_prob, log_weight, cost * n)
+        if correct is None:
+            return draws
+        return dataclasses.replace(draws, log_weight=jnp.zeros(n), evidence=draws.log_z)
 
     def log_weights(self, x: Float[Array, "n dim"], *, key: Array, steps: int = STEPS) -> Float[Array, " n"]:
         """Path weights of given points, by noising them: for exact draws, the target's own view of the sampler.
@@ -129,7 +149,8 @@ class Sampler:
         size = -(-len(x) // blocks)
         padded = jnp.concatenate([x, jnp.broadcast_to(x[-1], (blocks * size - len(x), x.shape[1]))])
         parts = [
-            self._weigh(jax.random.fold_in(key, i), padded[i * size : (i + 1) * size], steps) for i in range(blocks)
+            self._compiled.weigh(self._process[1], jax.random.fold_in(key, i), padded[i * size : (i + 1) * size], steps)
+            for i in range(blocks)
         ]
         return jnp.concatenate(parts)[: len(x)]
 
@@ -152,7 +173,7 @@ class Sampler:
         return self.method.process(self.state)
 
     @functools.cached_property
-    def _compiled(self):
+    def _compiled(self) -> "_Programs":
         frame, _ = self._process
 
         @functools.partial(jax.jit, static_argnums=(2, 3))
@@ -162,15 +183,40 @@ class Sampler:
             log_prob = self.target.values(x)
             return x, log_prob, path.log_ratio + log_prob + frame.log_det
 
+        @functools.partial(jax.jit, static_argnums=(2, 3))
+        def corrected(process: Process, key, n, steps):
+            def evaluate(z):
+                return frame.evaluate(self.target, z)
+
+            def fresh(key):
+                path = reverse(process, key, n, steps)
+                points = Buffer.of(path.z, evaluate(path.z))
+                return points, path.log_ratio + points.log_prob
+
+            def one(carry, key):
+                points, step_size = carry
+                k_fresh, k_path, k_accept, k_local = jax.random.split(key, 4)
+                points, _ = exchange(process, k_path, k_accept, points, *fresh(k_fresh), steps)
+                moved = mala(evaluate, points, step_size, k_local, MOVES)
+                return (moved.points, moved.step_size), None
+
+            k_start, k_rounds = jax.random.split(key)
+            points, log_weight = fresh(k_start)
+            carry = points, jnp.median(first_steps(points))
+            (points, _), _ = jax.lax.scan(one, carry, jax.random.split(k_rounds, ROUNDS))
+            return frame.to_x(points.z), points.log_prob - frame.log_det, log_weight
+
         @functools.partial(jax.jit, static_argnums=3)
         def weigh(process: Process, key, x, steps):
             path = noising(process, key, frame.to_z(x), steps)
             return path.log_ratio + self.target.values(x) + frame.log_det
 
-        return draw, weigh
+        return _Programs(draw, corrected, weigh)
 
-    def _draw(self, key: Array, n: int, steps: int):
-        return self._compiled[0](self._process[1], key, n, steps)
 
-    def _weigh(self, key: Array, x: Float[Array, "n dim"], steps: int):
-        return self._compiled[1](self._process[1], key, x, steps)
+class _Programs(NamedTuple):
+    """Compiled on their first use: `(process, key, n, steps)`, for `weigh` `(process, key, x, steps)`."""
+
+    draw: Callable[..., tuple]
+    corrected: Callable[..., tuple]
+    weigh: Callable[..., Array]

@@ -16,7 +16,7 @@ from allmodes.buffer import Buffer, choose
 from allmodes.count import Evaluations
 from allmodes.errors import TargetError
 from allmodes.frame import Frame
-from allmodes.mcmc.local import mala
+from allmodes.mcmc.local import first_steps, mala
 from allmodes.target import Evaluation, Target
 
 # Starts of the first stage lie at distances between these, in units of the hint of scale (1 without one).
@@ -96,13 +96,6 @@ def _fill(key: Array, points: Buffer, alive: Bool[Array, " n"]) -> Buffer:
     return choose(alive, points, points.take(index))
 
 
-def _step_sizes(points: Buffer) -> Float[Array, " size"]:
-    """First MALA steps: the squared width of each point's surroundings, shrunk with dimension."""
-    dim = points.z.shape[1]
-    tau2 = dim / jnp.maximum(jnp.sum(points.grad**2, axis=-1), 1e-30)
-    return 0.5 * jnp.minimum(tau2, 10.0 * jnp.median(tau2)) * dim ** (-1.0 / 3.0)
-
-
 def scout(target: Target, key: Array, climb_limit: int = 120) -> tuple[Frame, Evaluations]:
     """The box that holds the regions of mass found from starts at distances spread over seven decades.
 
@@ -168,7 +161,7 @@ def search(target: Target, key: Array, size: int, climb_limit: int = 120, local_
         c = climb(lambda z: box.evaluate(target, z), z, jnp.full((size,), 0.05 * dim**0.5), climb_limit)
         alive = _alive(c.points.log_prob, dim)
         points = _fill(k_fill, c.points, alive)
-        steps = _step_sizes(points)
+        steps = first_steps(points)
         moved = mala(lambda z: box.evaluate(target, z), points, steps, k_local, local_steps)
         evaluations = c.evaluations.add_points(size * local_steps, moved.nan, moved.zero)
         return moved, evaluations

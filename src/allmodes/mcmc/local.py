@@ -27,6 +27,13 @@ class Moved(NamedTuple):
     zero: Int[Array, ""]  # proposals at -inf: a hard edge of the support is near
 
 
+def first_steps(points: Buffer) -> Float[Array, " size"]:
+    """Steps to begin with: the squared width of each point's surroundings, shrunk with dimension."""
+    dim = points.z.shape[1]
+    tau2 = dim / jnp.maximum(jnp.sum(points.grad**2, axis=-1), 1e-30)
+    return 0.5 * jnp.minimum(tau2, 10.0 * jnp.median(tau2)) * dim ** (-1.0 / 3.0)
+
+
 def mala(
     evaluate: Callable[[Float[Array, "n dim"]], Evaluation],
     points: Buffer,

@@ -3,8 +3,20 @@
 from allmodes.methods.base import Info, Method
 from allmodes.methods.idem import IDEM
 from allmodes.methods.iwsm import IWSM
+from allmodes.target import Target
 
 # Name -> configuration: several may be of one class.
-METHODS: dict[str, Method] = {"iwsm": IWSM(), "iwsm-paper": IWSM.paper(), "idem": IDEM()}
+METHODS: dict[str, Method] = {
+    "iwsm": IWSM(),
+    "iwsm-particles": IWSM.particles(),
+    "iwsm-paper": IWSM.paper(),
+    "idem": IDEM(),
+}
 
-__all__ = ["IDEM", "IWSM", "METHODS", "Info", "Method"]
+
+def default_for(target: Target) -> str:
+    """The name of the method that a target gets when none is asked for."""
+    return "iwsm" if target.symmetry is None else "iwsm-particles"
+
+
+__all__ = ["IDEM", "IWSM", "METHODS", "Info", "Method", "default_for"]

@@ -15,12 +15,13 @@ from allmodes.buffer import Buffer, choose
 from allmodes.count import Evaluations
 from allmodes.errors import ConfigError
 from allmodes.frame import Frame
+from allmodes.mcmc.independence import exchange
 from allmodes.mcmc.local import mala
 from allmodes.methods.base import Info
 from allmodes.methods.settings import check
 from allmodes.networks import EGNN, MLP, Denoiser
 from allmodes.noise import Noise, stratified_times
-from allmodes.paths import Process, noising, reverse
+from allmodes.paths import Process, reverse
 from allmodes.search import Found, broad, nowhere, search
 from allmodes.target import Target
 
@@ -149,6 +150,19 @@ class IWSM:
             start="broad", score="tsi", draws=500, score_clip=70.0, weights="kde", strata=1, truncate=False,
             predicts="score", sigma_max=1.0, batch=512, learning_rate=5e-4, gradient_clip=0.5, ema=0.0, buffer=10_000,
             refresh_every=100, refresh_steps=1000, own_draws=1000, broad_share=0.2, local_every=0,
+        )  # fmt: skip
+        return cls(**{**settings, **changes})
+
+    @classmethod
+    def particles(cls, **changes) -> "IWSM":
+        """What we found best for particle systems, with any setting changed; the default where a symmetry is declared.
+
+        Energies are stiff and modes many, so tempered SMC starts it, local moves renew the buffer all the time, and an
+        equivariant network of fewer points a step replaces the perceptron.
+        """
+        settings = dict(
+            start="smc", batch=256, width=64, depth=3, buffer=8192, local_every=10, refresh_every=1000,
+            refresh_steps=60, steps=20_000, cooldown=4000, neighbours=64,
         )  # fmt: skip
         return cls(**{**settings, **changes})
 
@@ -362,12 +376,8 @@ class IWSM:
             buffer = moved.points
             evaluations = evaluations.add_points(5 * self.buffer, moved.nan, moved.zero)
         else:
-            # Independence Metropolis on paths: a point that the sampler underrates has a large weight and stays, so
-            # no mode is lost while the sampler is poor.
-            noised = noising(process, k_noising, state.buffer.z, self.refresh_steps)
-            log_ratio = log_w - (noised.log_ratio + state.buffer.log_prob)
-            accept = jnp.log(jax.random.uniform(k_choose, (self.buffer,))) < log_ratio
-            buffer, rate = choose(accept, new, state.buffer), jnp.mean(accept)
+            buffer, accept = exchange(process, k_noising, k_choose, state.buffer, new, log_w, self.refresh_steps)
+            rate = jnp.mean(accept)
         end = state.end
         if self.enough is not None:
             end = jnp.where(ess >= self.enough, jnp.minimum(end, state.step + state.cooldown), end)

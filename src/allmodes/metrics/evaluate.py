@@ -9,6 +9,7 @@ from jaxtyping import Array, Float
 from allmodes.metrics.floor import ratio
 from allmodes.metrics.mmd import mmd
 from allmodes.metrics.modes import ModeReport, from_weights, mode_report, normalised
+from allmodes.metrics.particles import particle_metrics
 from allmodes.metrics.transport import w2
 from allmodes.target import Target
 
@@ -108,7 +109,11 @@ def evaluate(
     key_resample, key_mmd, key_w2, key_modes = jax.random.split(key, 4)
     metrics: dict[str, Any] = {}
     result: dict[str, Any] = {"metrics": metrics}
-    if target.sample is not None:
+    if target.sample is not None and target.symmetry is not None:
+        fair = _equal(x, log_weight, np.random.default_rng(np.asarray(jax.random.bits(key_resample, (4,)))))
+        if len(fair):
+            metrics |= particle_metrics(target, fair, key_w2, size=size, budget_seconds=budget_seconds)
+    elif target.sample is not None:
         seed = np.asarray(jax.random.bits(key_resample, (4,)))
         fair = _equal(x, log_weight, np.random.default_rng(seed))
         for name, metric, subkey, share in (("w2", w2, key_w2, 0.8), ("mmd", mmd, key_mmd, 0.2)):

@@ -1,16 +1,21 @@
 """Metrics of particle configurations, which forget what a symmetry leaves free."""
 
 import itertools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from allmodes.metrics.transport import coupling_cost
+from allmodes.metrics.floor import ratio
+from allmodes.metrics.transport import coupling_cost, w2
 from allmodes.symmetry import ParticleSymmetry
+from allmodes.target import Target
 
 BINS = 200
+SIZES = {4: 2000, 13: 500}  # particles -> configurations in a set for the geometric distance, whose cost is a matching
+LEAST_SIZE = 200  # beyond
 BROKEN = 20.0  # above the largest energy of the reference
 _ALL_ORDERS = 4  # particles up to which every permutation is tried
 _ROUNDS = 10
@@ -122,3 +127,35 @@ def _matched(a: np.ndarray, b: np.ndarray, rounds: int) -> np.ndarray:
         live = np.flatnonzero(better)
         order[live] = orders(squares(a[live], b[live] @ (u @ vt)[live]))
     return best
+
+
+def particle_metrics(
+    target: Target, x: Float[Array | np.ndarray, "n dim"], key: Array, *, size: int = 2000, budget_seconds: float = 30.0
+) -> dict[str, Any]:
+    """Every figure of this file, with its floor and ratio, against `target.sample`, for equally weighted draws.
+
+    `w2` (plain, the published protocol), `w2_geometric`, `energy_w2`, `distance_tv` between sets of `size` (fewer for
+    the geometric distance, see `SIZES`), and `broken`, `{"value", "floor"}`, of all draws.
+    """
+    symmetry, keys = target.symmetry, jax.random.split(key, 5)
+    # Sets of a round are disjoint: ten of them must fit into a reference.
+    size = min(size, len(x))
+    few = min(size, next((SIZES[n] for n in sorted(SIZES) if symmetry.particles <= n), LEAST_SIZE))
+
+    def energies(points):
+        return -np.asarray(jax.jit(target.values)(jnp.asarray(points, jnp.float32)), np.float64)
+
+    ours, reference = energies(x), energies(target.sample(keys[4], len(x)))
+    measures = {
+        "w2": (w2, size, 0.3),
+        "w2_geometric": (lambda a, b: geometric_w2(a, b, symmetry), few, 0.5),
+        "energy_w2": (lambda a, b: energy_w2(energies(a), energies(b)), size, 0.1),
+        "distance_tv": (lambda a, b: distance_tv(a, b, symmetry), size, 0.1),
+    }
+    metrics: dict[str, Any] = {}
+    for (name, (metric, count, share)), subkey in zip(measures.items(), keys, strict=False):
+        budget = share * budget_seconds
+        metrics[name] = ratio(metric, x, target.sample, subkey, size=count, budget_seconds=budget).to_dict()
+    metrics["broken"] = {"value": broken(ours, reference), "floor": 0.0}
+    metrics["mean_energy"] = {"value": float(ours.mean()), "reference": float(reference.mean())}
+    return metrics

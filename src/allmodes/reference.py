@@ -1,0 +1,193 @@
+"""Draws of a density that has no exact sampler: independent tempered runs that must agree, kept with a checksum."""
+
+import dataclasses
+import functools
+import hashlib
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from allmodes.errors import ConfigError, RunError
+from allmodes.mcmc.local import mala
+from allmodes.mcmc.smc import temper
+from allmodes.runs import Run
+from allmodes.search import search
+from allmodes.target import Target
+
+RUNS = 4
+MOVES = 2000  # of every particle after tempering, in BATCHES of moves with a step of its own each
+BATCHES = 20
+SIGMAS = 3.0  # checks pass within so many standard errors
+SEED = 20_260_101
+
+
+@dataclasses.dataclass(frozen=True)
+class Check:
+    """A figure that must be `expected`, within its standard error."""
+
+    name: str
+    value: float
+    expected: float
+    std_error: float
+
+    @property
+    def off(self) -> float:
+        """Standard errors between the two."""
+        return abs(self.value - self.expected) / self.std_error
+
+
+@dataclasses.dataclass(frozen=True)
+class Reference:
+    """Draws `(n, dim)`, log Z with its standard error over the runs, what was checked, and what it cost."""
+
+    x: Float[np.ndarray, "n dim"]
+    log_z: float
+    log_z_error: float
+    checks: list[Check]
+    evaluations: int
+
+    @property
+    def passed(self) -> bool:
+        """Whether every check holds."""
+        return all(check.off <= SIGMAS for check in self.checks)
+
+
+def make(
+    target: Target, n: int, *, seed: int = SEED, moves: int = MOVES, progress: Callable[[str], None] | None = None
+) -> Reference:
+    """Four independent runs of tempered SMC (BlackJAX), each particle then moved on its own by MALA.
+
+    The moves part the copies that resampling made; that they suffice is checked by the correlation of each particle's
+    energy half-way and at the end. Checked besides, from the draws alone: the runs' mean energies agree; the virial
+    identity `E[z . grad log p] = -d` and `E[|grad log p|^2] = -E[laplacian log p]` on the mean-free subspace.
+
+    **Raises** `ConfigError` for fewer than 8 draws, `TargetError` where tempering fails.
+    """
+    if n < 2 * RUNS:
+        raise ConfigError(f"a reference needs at least {2 * RUNS} draws, got {n}")
+    say = progress or (lambda text: None)
+    size, half = -(-n // RUNS), -(-moves // (2 * BATCHES))
+    parts, log_zs, middles, evaluations = [], [], [], 0
+    for run in range(RUNS):
+        k_search, k_temper, k_move = jax.random.split(jax.random.fold_in(jax.random.key(seed), run), 3)
+        found = search(target, k_search, size)
+        found, log_z = temper(target, found, k_temper)
+        evaluate = functools.partial(found.frame.evaluate, target)
+        move = jax.jit(lambda points, step, key, evaluate=evaluate: mala(evaluate, points, step, key, half))
+        points, step = found.points, found.step_size
+        for batch in range(2 * BATCHES):
+            moved = move(points, step, jax.random.fold_in(k_move, batch))
+            points, step = moved.points, moved.step_size
+            if batch == BATCHES - 1:
+                middles.append(np.asarray(points.log_prob - found.frame.log_det, float))
+        evaluations += int(found.evaluations.log_prob) + 2 * BATCHES * half * size
+        parts.append((found.frame, points))
+        log_zs.append(log_z)
+        say(f"run {run + 1} of {RUNS}: log Z {log_z:.3f}, acceptance {float(moved.acceptance):.2f}")
+    checks = _checks(target, parts, middles)
+    x = np.concatenate([np.asarray(frame.to_x(points.z)) for frame, points in parts])
+    x = x[np.random.default_rng(seed).permutation(len(x))[:n]]
+    error = float(np.std(log_zs, ddof=1) / np.sqrt(RUNS))
+    return Reference(x, float(np.mean(log_zs)), error, checks, evaluations)
+
+
+def _checks(target: Target, parts: list, middles: list) -> list[Check]:
+    energies = [-np.asarray(points.log_prob - frame.log_det, float) for frame, points in parts]
+    size, d = len(energies[0]), target.free_dim
+    means = np.array([e.mean() for e in energies])
+    errors = np.array([e.std(ddof=1) for e in energies]) / np.sqrt(size)
+    checks = [
+        Check(f"mean energy of run {i + 1} against the others", mean, np.delete(means, i).mean(),
+              float(np.hypot(error, np.sqrt(np.sum(np.delete(errors, i) ** 2)) / (RUNS - 1))))
+        for i, (mean, error) in enumerate(zip(means, errors, strict=True))
+    ]  # fmt: skip
+    pairs = [np.corrcoef(e, -m)[0, 1] for e, m in zip(energies, middles, strict=True)]
+    checks.append(Check("correlation of energies half-way and at the end", float(np.mean(pairs)), 0.0,
+                        1.0 / np.sqrt(RUNS * size)))  # fmt: skip
+    virial = np.concatenate([np.asarray(jnp.sum(p.z * p.grad, axis=1), float) for _, p in parts])
+    checks.append(Check("virial, E[z . grad log p]", float(virial.mean()), -d, _error(virial)))
+    stein = np.concatenate([_stein(target, frame, points.z[: 4000 // RUNS]) for frame, points in parts])
+    checks.append(Check("Stein, E[|grad log p|^2 + laplacian log p]", float(stein.mean()), 0.0, _error(stein)))
+    return checks
+
+
+def _error(values: np.ndarray) -> float:
+    return float(values.std(ddof=1) / np.sqrt(len(values)))
+
+
+def _stein(target: Target, frame: Any, z: Float[Array, "n free"]) -> np.ndarray:
+    """`|grad log p|^2 + laplacian log p` at each point, in normalised coordinates; exact, a direction at a time."""
+
+    def log_prob(z):
+        return frame.values(target, z[None])[0]
+
+    def one(z):
+        grad, push = jax.linearize(jax.grad(log_prob), z)
+        trace = jax.lax.fori_loop(
+            0, z.size, lambda i, total: total + push(jnp.zeros_like(z).at[i].set(1.0))[i], jnp.zeros(())
+        )
+        return jnp.sum(grad**2) + trace
+
+    return np.asarray(jax.jit(lambda z: jax.lax.map(one, z, batch_size=100))(z), float)
+
+
+# The cache.
+
+
+def folder() -> Path:
+    """Where references are kept: `$ALLMODES_CACHE`, or `allmodes` in the user's cache."""
+    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(os.environ.get("ALLMODES_CACHE") or Path(home) / "allmodes") / "reference"
+
+
+def load(target: Target, n: int, *, progress: Callable[[str], None] | None = None) -> Reference:
+    """The reference of a registered target, made on demand and kept with its checksum.
+
+    **Raises** `RunError` when the kept draws are damaged or the folder cannot be written.
+    """
+    run = Run(folder() / f"{target.name}-{n}")
+    if not (run / "reference.json").exists():
+        made = make(target, n, progress=progress)
+        run.create()
+        run.write_draws(x=made.x)
+        about = {
+            "target": target.name, "n": n, "seed": SEED, "moves": MOVES, "runs": RUNS, "evaluations": made.evaluations,
+            "log_z": made.log_z, "log_z_error": made.log_z_error,
+            "checks": [dataclasses.asdict(check) for check in made.checks], "sha256": _sha256(run),
+        }  # fmt: skip
+        run.write_json("reference.json", about)
+    about = run.read_json("reference.json")
+    if about.get("sha256") != _sha256(run):
+        raise RunError(f"{run / 'draws.npz'} is not what was written there: delete {run.path} to make it again")
+    checks = [Check(**check) for check in about["checks"]]
+    return Reference(run.read_draws()["x"], about["log_z"], about["log_z_error"], checks, about["evaluations"])
+
+
+def _sha256(run: Run) -> str:
+    try:
+        return hashlib.sha256((run / "draws.npz").read_bytes()).hexdigest()
+    except OSError as error:
+        raise RunError(f"{run / 'draws.npz'} cannot be read ({error}): delete {run.path} to make it again") from error
+
+
+def pool(target: Target, n: int) -> Callable[[Array, int], Float[Array, "n dim"]]:
+    """A stand-in for an exact sampler: draws of the reference in random order, none twice in one call up to n."""
+
+    @functools.cache
+    def draws() -> np.ndarray:
+        return load(target, n).x
+
+    def sample(key: Array, count: int) -> Float[Array, "n dim"]:
+        rng = np.random.default_rng(np.asarray(jax.random.bits(key, (4,))))
+        x = draws()
+        rounds = -(-count // len(x))
+        index = np.concatenate([rng.permutation(len(x)) for _ in range(rounds)])[:count]
+        return jnp.asarray(x[index])
+
+    return sample
