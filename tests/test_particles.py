@@ -172,11 +172,11 @@ def test_a_symmetry_that_is_not_there_is_named(what):
 # The network.
 
 
-def perturbed(network, seed):
+def perturbed(network, seed, size=0.3):
     """Weights that are not zero where the network starts at zero."""
     leaves, tree = jax.tree.flatten(network)
     keys = jax.random.split(jax.random.key(seed), len(leaves))
-    noisy = [a + 0.3 * jax.random.normal(k, a.shape) for a, k in zip(leaves, keys, strict=True)]
+    noisy = [a + size * jax.random.normal(k, a.shape) for a, k in zip(leaves, keys, strict=True)]
     return jax.tree.unflatten(tree, noisy)
 
 
@@ -232,7 +232,7 @@ def sampler():
 def test_path_weights_of_particles_are_unbiased_for_z(sampler):
     # A network that has learned the wrong thing, too.
     wrong = jax.tree.map(lambda a: a, sampler.state)
-    wrong = dataclasses.replace(wrong, average=perturbed(wrong.average, 9))
+    wrong = dataclasses.replace(wrong, average=perturbed(wrong.average, 9, 0.05))
     for state in (sampler.state, wrong):
         draws = dataclasses.replace(sampler, state=state).sample(4000, key=jax.random.key(10), steps=20)
         w = np.exp(np.asarray(draws.log_weight, float) - springs().log_z)

@@ -142,6 +142,11 @@ def _evaluated(
         evidence |= {"truth": target.log_z, "error": log_z.value - target.log_z}
         raw["log_z_error"] = {"value": log_z.value - target.log_z, "std_error": log_z.std_error}
 
+    reference = _reference(target)
+    if reference is not None:
+        error = float(np.hypot(reference.log_z_error, log_z.std_error))
+        raw["log_z_difference"] = {"value": log_z.value - reference.log_z, "std_error": error}
+
     found = raw.get("modes_found")
     verdict = trust.judge(
         n=n, ess=draws.ess, khat=draws.khat, log_z_error=log_z.std_error, forward_ess=seen,
@@ -159,6 +164,14 @@ def _evaluated(
         "log_z": evidence, "metrics": raw, "metrics_corrected": second["metrics"], **modes,
         "levels": _levels(sampler, run), "verdict": trust.as_dict(verdict),
     }  # fmt: skip
+
+
+def _reference(target: Target) -> Any:
+    """The reference that stands in for exact draws, where there is one."""
+    from allmodes import reference, targets
+
+    entry = targets.entries().get(target.name)
+    return None if entry is None or entry.reference is None else reference.load(target, entry.reference)
 
 
 def _levels(sampler: Sampler, run: Run) -> dict:

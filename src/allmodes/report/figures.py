@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Float
 
-from allmodes.report import plots
+from allmodes.report import particles, plots
 from allmodes.report.folder import RunFiles, floats
 from allmodes.report.scatter import log_density
 from allmodes.report.words import finite
@@ -38,12 +38,15 @@ def figures_of(files: RunFiles, target: Target | None) -> Iterator[Picture]:
     if target is not None and files.draws and files.draws["x"].shape[1] != target.dim:
         target = None  # another density than the one that was run: nothing of it belongs here
     raw = files.draws.get("x")
-    corrected = exact = None
+    corrected = exact = chosen = None
     if raw is not None:
         chosen = resample(files.draws["log_weight"])
-        corrected = None if chosen is None else raw[chosen]
+        corrected = files.corrected.get("x") if files.corrected else None if chosen is None else raw[chosen]
         exact = _exact(target, len(raw), result.get("seed"))
-        yield from _pictures(raw, corrected, exact, target)
+        if target is not None and target.symmetry is not None:
+            yield from _particles(_samples(raw, corrected, exact), target)
+        else:
+            yield from _pictures(raw, corrected, exact, target)
     yield from _modes(result)
     if raw is not None:
         yield from _weights(files, chosen, exact, target)
@@ -96,6 +99,14 @@ def _pictures(raw: Any, corrected: Any, exact: Any, target: Target | None) -> It
         yield Picture("draws", "Marginals" if dim > 1 else "Draws", caption, *images)
 
 
+def _particles(samples: dict[str, np.ndarray], target: Target) -> Iterator[Picture]:
+    data = _png(particles.plot_distances(samples, target.symmetry))
+    caption = "Distances between all pairs of particles; reference draws in grey."
+    yield Picture("draws", "Interatomic distances", caption, data)
+    images = [_png(particles.plot_configurations(samples["raw"], target.symmetry, wide=wide)) for wide in (False, True)]
+    yield Picture("draws", "Configurations", "Three raw draws, near pairs joined.", *images)
+
+
 def _modes(result: dict[str, Any]) -> Iterator[Picture]:
     modes = result.get("mode_weights") or {}
     true = floats(modes.get("true"))
@@ -115,7 +126,8 @@ def _modes(result: dict[str, Any]) -> Iterator[Picture]:
 def _weights(files: RunFiles, chosen: Any, exact: Any, target: Target | None) -> Iterator[Picture]:
     energy, log_weight = -files.draws["log_prob"], files.draws["log_weight"]
     exact_energy = None if exact is None or target is None else -log_density(target, exact)
-    samples = _samples(energy, None if chosen is None else energy[chosen], exact_energy)
+    corrected = -files.corrected["log_prob"] if files.corrected else None if chosen is None else energy[chosen]
+    samples = _samples(energy, corrected, exact_energy)
     if any(np.isfinite(values).any() for values in samples.values()):
         caption = "How improbable the draws are; the right tail is where bad draws show."
         yield Picture("weights", "Energies", caption, _png(plots.plot_energies(samples)))

@@ -18,6 +18,7 @@ class RunFiles(NamedTuple):
     config: dict[str, Any]  # empty when there is none
     history: dict[str, np.ndarray]  # columns of metrics.jsonl, NaN where a value is missing
     draws: dict[str, np.ndarray]  # x, log_prob, log_weight; empty when there are none
+    corrected: dict[str, np.ndarray]  # x, log_prob of draws that short chains corrected; empty when there are none
     notes: list[str]  # what could not be read
 
 
@@ -38,7 +39,9 @@ def read_run(run: pathlib.Path) -> RunFiles:
         if not isinstance(result.get(key) or {}, dict):
             raise RunError(f"{path} is damaged: {key!r} holds {type(result[key]).__name__}, not an object")
     notes: list[str] = []
-    return RunFiles(result, _config(run, notes), _history(run), _draws(run, notes), notes)
+    draws = _draws(run / "draws.npz", ("x", "log_prob", "log_weight"), notes)
+    corrected = _draws(run / "corrected.npz", ("x", "log_prob"), notes)
+    return RunFiles(result, _config(run, notes), _history(run), draws, corrected, notes)
 
 
 def _config(run: pathlib.Path, notes: list[str]) -> dict[str, Any]:
@@ -74,19 +77,19 @@ def _history(run: pathlib.Path) -> dict[str, np.ndarray]:
     return {name: floats([rows[step].get(name) for step in steps]) for name in names}
 
 
-def _draws(run: pathlib.Path, notes: list[str]) -> dict[str, np.ndarray]:
-    path = run / "draws.npz"
+def _draws(path: pathlib.Path, names: tuple[str, ...], notes: list[str]) -> dict[str, np.ndarray]:
     if not path.exists():
         return {}
     try:
         with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
-            draws = {name: np.asarray(file[name], np.float32) for name in ("x", "log_prob", "log_weight")}
+            draws = {name: np.asarray(file[name], np.float32) for name in names}
         whole = draws["x"].ndim == 2 and draws["x"].size > 0
-        whole = whole and draws["log_prob"].shape == draws["log_weight"].shape == draws["x"].shape[:1]
+        whole = whole and all(values.shape[:1] == draws["x"].shape[:1] for values in draws.values())
+        whole = whole and all(values.ndim == 1 for name, values in draws.items() if name != "x")
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error):
         whole = False
     if not whole:
-        notes.append("draws.npz could not be read, so its figures are left out.")
+        notes.append(f"{path.name} could not be read, so its figures are left out.")
         return {}
     keep = np.all(np.isfinite(draws["x"]), axis=1)
     if not keep.all():

@@ -5,12 +5,11 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from allmodes.report.style import COLOURS, EXACT, NARROW, SOFT, WIDE, new_figure, style
+from allmodes.report.style import COLOURS, EDGE, EXACT, NARROW, SOFT, WIDE, new_figure, style
 from allmodes.target import Target
 
 _GRID = 200  # points a side at which the density is evaluated for its contours
 _SHOWN = 3000  # dots a scatter shows at most
-_EDGE = "#a7aeb8"
 
 
 def plot_draws(
@@ -146,7 +145,7 @@ def _contours(axes: Any, target: Target, low: np.ndarray, high: np.ndarray, refe
     relative = np.maximum(values - top, -2 * depth)  # flat where there is no mass: no -inf for the contour finder
     axes.contourf(*sides, relative, levels, colors=_ramp(5))
     if relative.min() < levels[0]:
-        axes.contour(*sides, relative, levels[:1], colors=_EDGE, linewidths=0.7, linestyles="solid")
+        axes.contour(*sides, relative, levels[:1], colors=EDGE, linewidths=0.7, linestyles="solid")
 
 
 def _ground(axes: Any, exact: np.ndarray, low: np.ndarray, high: np.ndarray) -> None:
@@ -163,7 +162,7 @@ def _ground(axes: Any, exact: np.ndarray, low: np.ndarray, high: np.ndarray) -> 
     levels = np.unique([*levels, 1.01 * falling[0]])
     middles = [(edge[:-1] + edge[1:]) / 2 for edge in edges]
     axes.contourf(*middles, density, levels, colors=_ramp(len(levels) - 1))
-    axes.contour(*middles, density, levels[:1], colors=_EDGE, linewidths=0.7)
+    axes.contour(*middles, density, levels[:1], colors=EDGE, linewidths=0.7)
 
 
 def _ramp(steps: int) -> Any:

@@ -7,7 +7,7 @@ from typing import Any
 
 # Okabe and Ito's colours, which a colour-blind reader can tell apart. A colour means the same in every figure.
 RAW, CORRECTED, EXACT = "#d55e00", "#0072b2", "#3f4650"
-ACCENT, SOFT = "#009e73", "#c9cdd3"
+ACCENT, SOFT, EDGE = "#009e73", "#c9cdd3", "#a7aeb8"
 COLOURS = {"raw": RAW, "corrected": CORRECTED, "exact": EXACT}
 
 NARROW, WIDE = 4.6, 9.4  # inches: a narrow figure is 330 px wide on a phone, where 10 points are then still 10 px

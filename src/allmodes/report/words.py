@@ -13,6 +13,15 @@ class Word(NamedTuple):
 
 METRICS = {
     "w2": Word("2\u2011Wasserstein distance", "How far the draws must be moved, in units of x, to become exact ones."),
+    "w2_geometric": Word(
+        "2\u2011Wasserstein distance, geometric",
+        "The same after moving, turning, mirroring and reordering the particles of each pair to meet.",
+    ),
+    "energy_w2": Word("Energies, 2\u2011Wasserstein", "How far the draws' energies must be moved to be exact ones."),
+    "distance_tv": Word("Interatomic distances, total variation", "The share of all distances that is out of place."),
+    "broken": Word("Broken draws", "The share of draws more than 20 in energy above every reference draw."),
+    "mean_energy": Word("Mean energy", "Of the draws; the reference's own is in result.json."),
+    "log_z_difference": Word("log Z less the reference's", "Two independent estimates, which should agree."),
     "mmd": Word("Maximum mean discrepancy", "How well a smooth test function could tell the draws from exact ones."),
     "mode_tv": Word("Mode weights, total variation", "The share of the draws that lie in the wrong mode."),
     "mode_worst": Word("Worst mode, relative error", "The relative error of the weight that is most wrong."),
@@ -34,10 +43,12 @@ GENERAL = (
     Word("Effective sample size", "How many equal, independent draws the weighted ones are worth."),
     Word("Density evaluations", "The points at which the density, its gradient, or both were computed: the cost."),
     Word("Raw draws", "What the sampler gives, each counted once."),
-    Word("Corrected draws", "The same draws, counted by their weights: right wherever the sampler has draws at all."),
+    Word("Corrected draws", "The draws put right by their weights or by short chains, wherever the sampler has any."),
     Word("Floor", "The value between two independent sets of exact draws of the same size: no sampler can do better."),
     Word("Ratio", "The value over its floor: 1 means that the draws cannot be told from exact ones."),
     Word("Mode weights", "Each mode's share of the draws, beside its true share of the mass."),
+    Word("Interatomic distances", "How often two particles are so far apart: the structure of the system."),
+    Word("Configurations", "Single draws, to see that they look like matter."),
     Word("Energies", "Minus the log-density at the draws: low is probable, high is improbable."),
     Word("Log weights", "The log of the factor by which each draw must be counted to be right on average."),
     Word(
