@@ -47,6 +47,8 @@ def test_settings_out_of_range_are_refused(method, field):
         ({"broad_share": -0.1}, "broad_share must be a finite number of at least 0"),
         ({"weights": "kde"}, "weights='kde' needs draws of at least 2"),
         ({"posterior_moves": True}, "posterior_moves needs draws of at least 2"),
+        ({"renew": 2000, "buffer": 1000}, r"renew must not exceed buffer \(1000\) and needs weights='moves', got 2000"),
+        ({"renew": 10, "weights": "path"}, "and needs weights='moves', got 10"),
         ({"own_draws": 2000, "buffer": 1000, "weights": "none"}, r"own_draws \(2000\) must not exceed buffer \(1000\)"),
     ],
 )
@@ -254,8 +256,8 @@ def test_own_draws_replace_the_oldest_points_in_turn():
 def renewed():
     """The kde choice before and after one renewal, a quarter of it spread over the box, that is enough to end on."""
     method, start, *_ = advance("kde-blend")
-    method = dataclasses.replace(method, enough=1e-6, cooldown=3)
-    start = dataclasses.replace(start, step=jnp.asarray(5, jnp.int32))
+    method = dataclasses.replace(method, enough=1e-6)
+    start = dataclasses.replace(start, step=jnp.asarray(5, jnp.int32), cooldown=jnp.asarray(3, jnp.int32))
 
     @jax.jit
     def renew(state, key):
@@ -281,6 +283,33 @@ def test_enough_begins_the_cooldown():
     assert int(method.end(state)) == 5 + 3
     rates = [float(method._rate(dataclasses.replace(state, step=jnp.asarray(i, jnp.int32)))) for i in (5, 8)]
     assert rates[1] < 0.02 * rates[0]
+
+
+def test_time_that_runs_out_begins_the_cooldown():
+    method, start, *_ = advance("kde-blend")
+    at = dataclasses.replace(start, step=jnp.asarray(10, jnp.int32))
+    state = method.wind_down(at, 4)
+    assert (int(method.end(state)), int(state.cooldown)) == (14, 4)
+    assert float(method._rate(dataclasses.replace(state, step=jnp.asarray(14, jnp.int32)))) < 0.02 * 2e-3
+    # It neither lengthens a training nor the cooldown.
+    far = method.wind_down(at, 1000)
+    assert (int(method.end(far)), int(far.cooldown)) == (40, 20)
+    assert (int(method.end(method.wind_down(state, 1000))), int(method.wind_down(state, 1000).cooldown)) == (14, 4)
+
+
+def test_a_part_of_the_buffer_is_renewed_in_turn():
+    method = IWSM(**SMALL | {"local_every": 0, "renew": 32})
+    state = method.init(MIXTURE, jax.random.key(0))
+    refresh = jax.jit(lambda s, k: method._refresh(MIXTURE, s, k))
+    for turn in (1, 2, 9):
+        before = dataclasses.replace(state, step=jnp.asarray(5 * turn, jnp.int32))
+        after = refresh(before, jax.random.key(turn))
+        changed = np.flatnonzero(np.any(np.asarray(before.buffer.z) != np.asarray(after.buffer.z), axis=1))
+        block = 32 * (turn % 8)
+        assert 0 < len(changed) <= 32
+        assert block <= changed.min() <= changed.max() < block + 32
+        np.testing.assert_allclose(after.refresh_rate, len(changed) / 32, rtol=1e-6)
+        assert int(after.evaluations.log_prob) - int(before.evaluations.log_prob) == 32
 
 
 def test_a_hard_edge_switches_the_target_score_identity_off():

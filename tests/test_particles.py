@@ -9,8 +9,12 @@ import numpy as np
 import pytest
 
 import allmodes as am
+from allmodes import reference as reference_module
 from allmodes import targets
 from allmodes.frame import Frame
+from allmodes.metrics import particles as particle_metrics_module
+from allmodes.metrics import w2
+from allmodes.metrics.particles import broken, distance_tv, energy_w2, geometric_w2
 from allmodes.networks import EGNN, Denoiser
 from allmodes.symmetry import ParticleSymmetry
 
@@ -266,3 +270,153 @@ def test_particles_are_saved_and_loaded(sampler, tmp_path):
     assert loaded.target.symmetry == ParticleSymmetry(4, 2)
     a, b = (s.sample(16, key=jax.random.key(14), steps=10).x for s in (sampler, loaded))
     np.testing.assert_allclose(a, b, atol=1e-5)
+
+
+# Corrected draws.
+
+
+def test_corrected_draws_follow_the_target(sampler):
+    raw = sampler.sample(3000, key=jax.random.key(15), steps=20)
+    draws = sampler.sample(3000, key=jax.random.key(15), steps=20, correct="mcmc")
+    np.testing.assert_array_equal(draws.log_weight, 0.0)
+    assert draws.evaluations == 103 * 3000
+    assert raw.evaluations == 3000
+    assert abs(draws.log_z.value - raw.log_z.value) < 5 * raw.log_z.std_error
+    np.testing.assert_allclose(draws.log_prob, jax.vmap(springs().log_prob)(draws.x), rtol=1e-4, atol=1e-4)
+    radius = np.sum(np.asarray(draws.x, float) ** 2, axis=1) / 0.7**2
+    for power, moment in ((1, 6.0), (2, 48.0)):  # of chi-squared with six degrees of freedom
+        values = radius**power
+        assert abs(values.mean() - moment) < 5 * values.std() / math.sqrt(len(values))
+
+
+def test_a_correction_mends_a_wrong_sampler(sampler):
+    wrong = dataclasses.replace(sampler.state, average=perturbed(sampler.state.average, 9, 0.05))
+    wrong = dataclasses.replace(sampler, state=wrong)
+    off = []
+    for correct in (None, "mcmc"):
+        x = wrong.sample(3000, key=jax.random.key(16), steps=20, correct=correct).x
+        radius = np.sum(np.asarray(x, float) ** 2, axis=1) / 0.7**2
+        off.append(abs(radius.mean() - 6.0) / (radius.std() / math.sqrt(len(radius))))
+    assert off[0] > 10 > 5 > off[1]
+
+
+def test_an_unknown_correction_is_refused(sampler):
+    with pytest.raises((am.ConfigError, TypeError), match="correct"):
+        sampler.sample(10, key=jax.random.key(0), correct="magic")
+
+
+# Metrics.
+
+
+def random_particles(n, d, count, seed):
+    return np.random.default_rng(seed).normal(size=(count, n * d))
+
+
+def test_energy_w2_of_a_shift_is_the_shift():
+    energy = np.random.default_rng(0).normal(size=500)
+    assert energy_w2(energy, np.random.default_rng(1).permutation(energy + 2.5)) == pytest.approx(2.5)
+    assert energy_w2(np.append(energy, np.nan), np.append(energy, 0.0)) == math.inf
+
+
+def test_distance_tv_counts_what_lies_outside():
+    symmetry = ParticleSymmetry(4, 2)
+    x = random_particles(4, 2, 200, 0)
+    assert distance_tv(x, x, symmetry) == 0.0
+    assert distance_tv(100.0 * x, x, symmetry) > 0.95
+    half = np.concatenate([x, 100.0 * x])
+    assert distance_tv(half, x, symmetry) == pytest.approx(0.5, abs=0.03)
+
+
+def test_broken_counts_the_worst_and_what_is_not_a_number():
+    reference = np.arange(10.0)
+    assert broken(np.array([0.0, 28.9, 29.1, np.nan, np.inf]), reference) == pytest.approx(3 / 5)
+
+
+@pytest.mark.parametrize(("n", "d"), [(3, 2), (4, 2), (4, 3), (7, 3)])
+def test_geometric_distance_is_zero_between_moved_copies(n, d):
+    symmetry = ParticleSymmetry(n, d)
+    x = random_particles(n, d, 12, 1)
+    moved = np.asarray(turned(symmetry, 2)(jnp.asarray(x))) + 3.0
+    order = np.random.default_rng(3).permutation(12)
+    assert geometric_w2(moved[order], x, symmetry) < 2e-3
+    plain = w2(x[order] - x.mean(), x - x.mean())
+    assert plain == pytest.approx(0.0, abs=1e-6)
+    assert w2(moved, x) > 1.0
+
+
+def test_geometric_distance_of_a_stretched_pair():
+    """Two particles at distance a and b: the best alignment leaves (a - b)^2 / 2."""
+    a, b = 3.0, 4.2
+    x, y = (np.array([[0.0, 0.0, 0.0, 0.0, 0.0, r]]) for r in (a, b))
+    assert geometric_w2(x, y, ParticleSymmetry(2, 3)) == pytest.approx(math.sqrt((a - b) ** 2 / 2), rel=1e-4)
+
+
+def test_matching_in_turn_finds_what_trying_every_order_finds():
+    x, y = random_particles(4, 2, 20, 4), random_particles(4, 2, 20, 5)
+    a, b = (v.reshape(20, 4, 2) - v.reshape(20, 4, 2).mean(axis=1, keepdims=True) for v in (x, y))
+    exact = particle_metrics_module._every_order(a, b)
+    found = particle_metrics_module._matched(np.repeat(a, 20, axis=0), np.tile(b, (20, 1, 1)), 10).reshape(20, 20)
+    assert np.all(found >= exact - 1e-3)
+    assert np.mean(found <= 1.05 * exact + 1e-3) > 0.5
+
+
+# References.
+
+
+@pytest.fixture(scope="module")
+def reference(tmp_path_factory):
+    cache = tmp_path_factory.mktemp("cache")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("ALLMODES_CACHE", str(cache))
+        patch.setattr(reference_module, "MOVES", 400)
+        told = []
+        made = reference_module.load(springs(), 2000, progress=told.append)
+        again = reference_module.load(springs(), 2000, progress=told.append)
+        yield made, again, cache, told
+
+
+def test_a_reference_passes_its_checks(reference):
+    made, again, _, told = reference
+    assert made.x.shape == (2000, 8)
+    assert made.passed, made.checks
+    assert len(made.checks) == reference_module.RUNS + 3
+    assert abs(made.log_z - springs().log_z) < 5 * made.log_z_error + 0.02
+    np.testing.assert_array_equal(again.x, made.x)  # kept
+    assert len(told) == reference_module.RUNS  # not made twice
+    assert made.evaluations > 400 * 2000
+    radius = np.sum(made.x.astype(float) ** 2, axis=1) / 0.7**2
+    assert abs(radius.mean() - 6) < 5 * math.sqrt(12 / 2000)
+
+
+def test_checks_fail_where_draws_are_wrong():
+    check = reference_module.Check("virial", -5.0, -6.0, 0.2)
+    assert check.off == pytest.approx(5.0)
+    made = reference_module.Reference(np.zeros((8, 8)), 0.0, 0.1, [check], 0)
+    assert not made.passed
+
+
+def test_a_damaged_reference_is_named(reference, monkeypatch):
+    _, _, cache, _ = reference
+    monkeypatch.setenv("ALLMODES_CACHE", str(cache))
+    kept = cache / "reference" / "springs-2000" / "draws.npz"
+    whole = kept.read_bytes()
+    kept.write_bytes(whole[:-10])
+    with pytest.raises(am.RunError, match=r"draws\.npz is not what was written there: delete"):
+        reference_module.load(springs(), 2000)
+    kept.write_bytes(whole)
+
+
+def test_a_pool_gives_no_draw_twice(reference, monkeypatch):
+    _, _, cache, _ = reference
+    monkeypatch.setenv("ALLMODES_CACHE", str(cache))
+    sample = reference_module.pool(springs(), 2000)
+    x = np.asarray(sample(jax.random.key(0), 1500))
+    assert len(np.unique(x, axis=0)) == 1500
+    np.testing.assert_array_equal(sample(jax.random.key(0), 1500), x)
+    assert not np.array_equal(sample(jax.random.key(1), 1500), x)
+    assert sample(jax.random.key(2), 4500).shape == (4500, 8)
+
+
+def test_too_few_draws_are_refused():
+    with pytest.raises(am.ConfigError, match="at least 8 draws, got 3"):
+        reference_module.make(springs(), 3)

@@ -7,7 +7,7 @@ import shlex
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import tyro
 from tyro.conf import Positional, arg
@@ -73,6 +73,8 @@ class Sample:
     """Steps of the reverse path: more of them raise the effective share."""
     fair: bool = False
     """Write equally weighted draws, resampled by their weights."""
+    correct: Literal["mcmc"] | None = None
+    """Correct each draw by a short chain of its own: 103 evaluations each, equal weights."""
     out: Path = Path("draws.npz")
     """Arrays x (n, dim), log_prob (n,), log_weight (n,)."""
 
@@ -196,9 +198,10 @@ def _sample(argv: list[str]) -> int:
     from allmodes.store import load
 
     args = _parse(Sample, argv, "sample")
-    draws = load(args.run).sample(args.n, key=jax.random.key(args.seed), steps=args.steps)
+    draws = load(args.run).sample(args.n, key=jax.random.key(args.seed), steps=args.steps, correct=args.correct)
     z = draws.log_z
-    print(f"log Z {z.value:.4f} +- {z.std_error:.4f}, {draws.ess:.0f} of {len(draws)} effective, k^ {draws.khat:.2f}")
+    told = "corrected" if args.correct else f"{draws.ess:.0f} of {len(draws)} effective, k^ {draws.khat:.2f}"
+    print(f"log Z {z.value:.4f} +- {z.std_error:.4f}, {told}, {draws.evaluations:,} evaluations")
     if args.fair:
         draws = draws.resample(key=jax.random.fold_in(jax.random.key(args.seed), 1))
     arrays = {name: np.asarray(getattr(draws, name)) for name in ("x", "log_prob", "log_weight")}

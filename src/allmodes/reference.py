@@ -21,8 +21,8 @@ from allmodes.search import search
 from allmodes.target import Target
 
 RUNS = 4
-MOVES = 2000  # of every particle after tempering, in BATCHES of moves with a step of its own each
-BATCHES = 20
+MOVES = 2000  # of every particle after tempering, in BATCHES compiled calls
+BATCHES = 40
 SIGMAS = 3.0  # checks pass within so many standard errors
 SEED = 20_260_101
 
@@ -59,7 +59,7 @@ class Reference:
 
 
 def make(
-    target: Target, n: int, *, seed: int = SEED, moves: int = MOVES, progress: Callable[[str], None] | None = None
+    target: Target, n: int, *, seed: int = SEED, moves: int | None = None, progress: Callable[[str], None] | None = None
 ) -> Reference:
     """Four independent runs of tempered SMC (BlackJAX), each particle then moved on its own by MALA.
 
@@ -72,21 +72,22 @@ def make(
     if n < 2 * RUNS:
         raise ConfigError(f"a reference needs at least {2 * RUNS} draws, got {n}")
     say = progress or (lambda text: None)
-    size, half = -(-n // RUNS), -(-moves // (2 * BATCHES))
+    moves = MOVES if moves is None else moves
+    size, at_once = -(-n // RUNS), -(-moves // BATCHES)
     parts, log_zs, middles, evaluations = [], [], [], 0
     for run in range(RUNS):
         k_search, k_temper, k_move = jax.random.split(jax.random.fold_in(jax.random.key(seed), run), 3)
         found = search(target, k_search, size)
         found, log_z = temper(target, found, k_temper)
         evaluate = functools.partial(found.frame.evaluate, target)
-        move = jax.jit(lambda points, step, key, evaluate=evaluate: mala(evaluate, points, step, key, half))
+        move = jax.jit(lambda points, step, key, evaluate=evaluate: mala(evaluate, points, step, key, at_once))
         points, step = found.points, found.step_size
-        for batch in range(2 * BATCHES):
+        for batch in range(BATCHES):
             moved = move(points, step, jax.random.fold_in(k_move, batch))
             points, step = moved.points, moved.step_size
-            if batch == BATCHES - 1:
+            if batch == BATCHES // 2 - 1:
                 middles.append(np.asarray(points.log_prob - found.frame.log_det, float))
-        evaluations += int(found.evaluations.log_prob) + 2 * BATCHES * half * size
+        evaluations += int(found.evaluations.log_prob) + BATCHES * at_once * size
         parts.append((found.frame, points))
         log_zs.append(log_z)
         say(f"run {run + 1} of {RUNS}: log Z {log_z:.3f}, acceptance {float(moved.acceptance):.2f}")

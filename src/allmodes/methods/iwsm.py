@@ -106,6 +106,8 @@ class IWSM:
     """Steps between renewals of the buffer by the sampler."""
     refresh_steps: int = 40
     """Steps of the reverse paths of a renewal."""
+    renew: int = 0
+    """With `moves`, points that a renewal is for, in turn; 0 for all."""
     own_draws: int = 1000
     """Draws added at a renewal when `weights` is `kde` or `none`."""
     broad_share: float = 0.0
@@ -127,7 +129,9 @@ class IWSM:
     """Lowest noise, over the narrowest scale of the target."""
 
     def __post_init__(self):
-        check(self, zero=("cooldown", "ema", "neighbours", "broad_share", "local_every", "depth", "frequencies"))
+        check(
+            self, zero=("cooldown", "ema", "neighbours", "broad_share", "local_every", "renew", "depth", "frequencies")
+        )
         if self.batch % LEVELS or (self.weights == "kde" and self.batch % self.strata):
             raise ConfigError(f"batch must be a multiple of {LEVELS} and of strata, got {self.batch}")
         if not 0.0 <= self.broad_share <= 1.0:
@@ -136,6 +140,10 @@ class IWSM:
             raise ConfigError("weights='kde' needs draws of at least 2: the noised density is estimated from them")
         if self.posterior_moves and self.draws < 2:
             raise ConfigError("posterior_moves needs draws of at least 2")
+        if self.renew > self.buffer or (self.renew and self.weights != "moves"):
+            raise ConfigError(
+                f"renew must not exceed buffer ({self.buffer}) and needs weights='moves', got {self.renew}"
+            )
         if self.weights in ("kde", "none") and self.own_draws > self.buffer:
             raise ConfigError(f"own_draws ({self.own_draws}) must not exceed buffer ({self.buffer})")
 
@@ -161,8 +169,8 @@ class IWSM:
         equivariant network of fewer points a step replaces the perceptron.
         """
         settings = dict(
-            start="smc", batch=256, width=64, depth=3, buffer=8192, local_every=10, refresh_every=1000,
-            refresh_steps=60, steps=20_000, cooldown=4000, neighbours=64,
+            start="smc", steps=20_000, cooldown=5000, enough=0.8, batch=256, width=64, depth=3, neighbours=64,
+            buffer=4096, local_every=5, refresh_every=500, refresh_steps=60, renew=512,
         )  # fmt: skip
         return cls(**{**settings, **changes})
 
@@ -354,7 +362,10 @@ class IWSM:
         _, process = self.process(state)
         own = self.weights in ("kde", "none")
         broad_draws = math.ceil(self.broad_share * self.own_draws) if own else 0
-        path = reverse(process, k_path, self.own_draws if own else self.buffer, self.refresh_steps)
+        count = self.own_draws if own else self.renew or self.buffer
+        # The points whose turn it is, oldest first.
+        index = (state.step // self.refresh_every * count + jnp.arange(count)) % self.buffer
+        path = reverse(process, k_path, count, self.refresh_steps)
         z = path.z
         if own:
             spread = jax.random.uniform(k_broad, z.shape, minval=-1.0, maxval=1.0)
@@ -365,8 +376,7 @@ class IWSM:
         log_w = path.log_ratio + e.log_prob
         ess = weights.ess_fraction(log_w[broad_draws:]) if broad_draws < len(z) else state.refresh_ess
 
-        if own:  # oldest first
-            index = (state.step // self.refresh_every * self.own_draws + jnp.arange(self.own_draws)) % self.buffer
+        if own:
             buffer, rate = state.buffer.put(index, new), jnp.ones(())
         elif self.weights == "path":
             log_w, rate = weights.temper(log_w, self.temper_ess)
@@ -376,8 +386,9 @@ class IWSM:
             buffer = moved.points
             evaluations = evaluations.add_points(5 * self.buffer, moved.nan, moved.zero)
         else:
-            buffer, accept = exchange(process, k_noising, k_choose, state.buffer, new, log_w, self.refresh_steps)
-            rate = jnp.mean(accept)
+            points = state.buffer.take(index)
+            points, accept = exchange(process, k_noising, k_choose, points, new, log_w, self.refresh_steps)
+            buffer, rate = state.buffer.put(index, points), jnp.mean(accept)
         end = state.end
         if self.enough is not None:
             end = jnp.where(ess >= self.enough, jnp.minimum(end, state.step + state.cooldown), end)
