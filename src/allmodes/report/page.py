@@ -1,19 +1,16 @@
 """The HTML page of a run: one file, readable offline, on a desktop and on a phone."""
 
-import contextlib
 import datetime
 import importlib.resources
-import os
 import pathlib
 import re
-import tempfile
 from typing import Any
 
-from allmodes.errors import RunError
 from allmodes.report.facts import evidence_rows, flat, metric_rows, nonfinite, run_rows, tiles
 from allmodes.report.figures import figures_of
 from allmodes.report.folder import RunFiles, is_number, read_run
 from allmodes.report.words import GENERAL, METRICS, VERDICTS
+from allmodes.runs import write_atomically
 from allmodes.target import Target
 
 _SAID = ("command", "machine", "versions")  # shown from result.json
@@ -37,19 +34,7 @@ def write_report(run: pathlib.Path, *, target: Target | None = None) -> pathlib.
     environment.filters["pretty"] = pretty
     html = environment.from_string(template).render(_context(files, target))
     path = run / "report.html"
-    try:
-        handle, temporary = tempfile.mkstemp(dir=run, prefix=".report-", suffix=".html")
-        try:
-            with os.fdopen(handle, "w", encoding="utf-8", errors="replace") as file:
-                file.write(html)
-            os.chmod(temporary, 0o644)
-            os.replace(temporary, path)
-        except BaseException:
-            with contextlib.suppress(OSError):
-                os.unlink(temporary)
-            raise
-    except OSError as error:
-        raise RunError(f"cannot write {path}: {error.strerror or error}") from error
+    write_atomically(path, lambda file: file.write(html.encode("utf-8", "replace")), mode="wb")
     return path
 
 
