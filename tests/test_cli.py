@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from test_fit import SMALL, compiled_once
 
-from allmodes import __version__, job
+from allmodes import IWSM, __version__, job
 from allmodes.cli import main
 
 OPTIONS = [text for name, value in SMALL.items() for text in (f"--{name.replace('_', '-')}", str(value))]
@@ -44,6 +44,21 @@ def vector(x):
 
 def everywhere_nan(x):
     return jnp.sum(x) * jnp.nan
+"""
+SPRINGS = """
+import jax, jax.numpy as jnp
+import allmodes as am
+
+symmetry = am.ParticleSymmetry(3, 2)
+
+def log_prob(x):
+    p = x.reshape(3, 2)
+    return -0.5 * jnp.sum((p - p.mean(axis=0)) ** 2)
+
+def sample(key, n):
+    return symmetry.embed(jax.random.normal(key, (n, 4)))
+
+target = am.Target(log_prob, 6, name="springs", symmetry=symmetry, sample=sample)
 """
 HOLE = """
 import jax.numpy as jnp
@@ -76,6 +91,7 @@ def models(tmp_path_factory):
     folder = tmp_path_factory.mktemp("models")
     (folder / "pair.py").write_text(PAIR)
     (folder / "hole.py").write_text(HOLE)
+    (folder / "springs.py").write_text(SPRINGS)
     return folder
 
 
@@ -111,6 +127,26 @@ def test_the_main_job_leaves_all_its_files(finished):
         }  # fmt: skip
         assert np.isfinite(draws["x"]).all()
     assert "<html" in (finished / "report.html").read_text()
+
+
+def test_particles_get_their_own_method_metrics_and_pictures(models, tmp_path):
+    options = ["--start", "search", "--renew", 0, "--steps", 30]
+    assert call("run", f"{models / 'springs.py'}:target", "--out", tmp_path / "run", *TINY, *options) == 0
+    settings = json.loads((tmp_path / "run" / "config.json").read_text())["method"]["settings"]
+    assert settings["local_every"] == IWSM.particles().local_every != IWSM().local_every
+    assert (settings["steps"], settings["renew"], settings["batch"]) == (30, 0, SMALL["batch"])
+    result = json.loads((tmp_path / "run" / "result.json").read_text())
+    assert result["correction"] == "mcmc"
+    assert result["evaluations"]["correct"] == 103 * 300
+    for group in ("metrics", "metrics_corrected"):
+        assert {"w2", "w2_geometric", "energy_w2", "distance_tv", "broken"} <= set(result[group])
+        assert result[group]["energy_w2"]["ratio"] > 0.0
+        assert result[group]["broken"]["value"] == 0.0
+    with np.load(tmp_path / "run" / "corrected.npz") as corrected:
+        np.testing.assert_allclose(corrected["x"].reshape(300, 3, 2).mean(axis=1), 0.0, atol=1e-5)
+    page = (tmp_path / "run" / "report.html").read_text()
+    assert "Interatomic distances" in page
+    assert "Configurations" in page
 
 
 def test_config_is_enough_to_repeat_the_run(finished, models):

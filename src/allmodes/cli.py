@@ -48,7 +48,7 @@ class Run:
     n: Annotated[int, arg(aliases=["-n"])] = 10_000
     """Draws to make."""
     seconds: float | None = None
-    """Stop training after this many seconds instead of the method's own end."""
+    """Train for about this many seconds at most; training winds down over the last third of them."""
     out: Path | None = None
     """The run folder; runs/TARGET-METHOD-SEED when not given, with a number if that holds a run already."""
     resume: Path | None = None
