@@ -290,7 +290,7 @@ def test_corrected_draws_follow_the_target(sampler):
 
 
 def test_a_correction_mends_a_wrong_sampler(sampler):
-    wrong = dataclasses.replace(sampler.state, average=perturbed(sampler.state.average, 9, 0.05))
+    wrong = dataclasses.replace(sampler.state, average=perturbed(sampler.state.average, 9, 0.2))
     wrong = dataclasses.replace(sampler, state=wrong)
     off = []
     for correct in (None, "mcmc"):

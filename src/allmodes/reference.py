@@ -15,7 +15,7 @@ from jaxtyping import Array, Float
 
 from allmodes.errors import ConfigError, RunError
 from allmodes.mcmc.local import mala
-from allmodes.mcmc.smc import temper
+from allmodes.mcmc.smc import tempering
 from allmodes.runs import Run
 from allmodes.search import search
 from allmodes.target import Target
@@ -75,16 +75,17 @@ def make(
     say = progress or (lambda text: None)
     moves = MOVES if moves is None else moves
     size, at_once = -(-n // RUNS), -(-moves // BATCHES)
+    k_search, *k_runs = jax.random.split(jax.random.key(seed), RUNS + 1)
+    start = search(target, k_search, size)  # of its result the coordinates alone: tempering starts anew
+    temper = tempering(target, start)
+    move = jax.jit(functools.partial(mala, functools.partial(start.frame.evaluate, target)), static_argnums=3)
     parts, log_zs, middles, evaluations = [], [], [], 0
-    for run in range(RUNS):
-        k_search, k_temper, k_move = jax.random.split(jax.random.fold_in(jax.random.key(seed), run), 3)
-        found = search(target, k_search, size)
-        found, log_z = temper(target, found, k_temper)
-        evaluate = functools.partial(found.frame.evaluate, target)
-        move = jax.jit(lambda points, step, key, evaluate=evaluate: mala(evaluate, points, step, key, at_once))
+    for run, key in enumerate(k_runs):
+        k_temper, k_move = jax.random.split(key)
+        found, log_z = temper(k_temper)
         points, step = found.points, found.step_size
         for batch in range(BATCHES):
-            moved = move(points, step, jax.random.fold_in(k_move, batch))
+            moved = move(points, step, jax.random.fold_in(k_move, batch), at_once)
             points, step = moved.points, moved.step_size
             if batch == BATCHES // 2 - 1:
                 middles.append(np.asarray(points.log_prob - found.frame.log_det, float))
@@ -92,6 +93,7 @@ def make(
         parts.append((found.frame, points))
         log_zs.append(log_z)
         say(f"run {run + 1} of {RUNS}: log Z {log_z:.3f}, acceptance {float(moved.acceptance):.2f}")
+    evaluations -= (RUNS - 1) * int(start.evaluations.log_prob)  # counted in every run
     checks = _checks(target, parts, middles)
     x = np.concatenate([np.asarray(frame.to_x(points.z)) for frame, points in parts])
     x = x[np.random.default_rng(seed).permutation(len(x))[:n]]
@@ -105,7 +107,7 @@ def _checks(target: Target, parts: list, middles: list) -> list[Check]:
     means = np.array([e.mean() for e in energies])
     errors = np.array([e.std(ddof=1) for e in energies]) / np.sqrt(size)
     checks = [
-        Check(f"mean energy of run {i + 1} against the others", mean, np.delete(means, i).mean(),
+        Check(f"mean energy of run {i + 1} against the others", float(mean), float(np.delete(means, i).mean()),
               float(np.hypot(error, np.sqrt(np.sum(np.delete(errors, i) ** 2)) / (RUNS - 1))))
         for i, (mean, error) in enumerate(zip(means, errors, strict=True))
     ]  # fmt: skip
@@ -114,7 +116,7 @@ def _checks(target: Target, parts: list, middles: list) -> list[Check]:
     tolerance = float(np.hypot(LEFT / SIGMAS, 1.0 / np.sqrt(RUNS * size)))
     checks.append(Check("correlation of energies half-way and at the end", float(np.mean(pairs)), 0.0, tolerance))
     virial = np.concatenate([np.asarray(jnp.sum(p.z * p.grad, axis=1), float) for _, p in parts])
-    checks.append(Check("virial, E[z . grad log p]", float(virial.mean()), -d, _error(virial)))
+    checks.append(Check("virial, E[z . grad log p]", float(virial.mean()), -float(d), _error(virial)))
     stein = np.concatenate([_stein(target, frame, points.z[: 4000 // RUNS]) for frame, points in parts])
     checks.append(Check("Stein, E[|grad log p|^2 + laplacian log p]", float(stein.mean()), 0.0, _error(stein)))
     return checks
