@@ -1,6 +1,5 @@
 """The command line: the main job end to end, and one clear line with status 2 for all that is wrong."""
 
-import functools
 import importlib
 import json
 import re
@@ -17,7 +16,8 @@ from allmodes import IWSM, __version__, job
 from allmodes.cli import main
 
 OPTIONS = [text for name, value in SMALL.items() for text in (f"--{name.replace('_', '-')}", str(value))]
-TINY = [*OPTIONS, "-n", "300", "--quiet"]
+QUICK = ["--quiet", "--judge-seconds", "0.1"]
+TINY = [*OPTIONS, "-n", "300", *QUICK]
 
 # The density is that of test_fit, so that what was compiled for one serves the other.
 PAIR = """
@@ -71,7 +71,6 @@ def log_prob(x):  # NaN for x_0 < 0
 def _quick(tmp_path_factory):
     with compiled_once(tmp_path_factory.getbasetemp()), pytest.MonkeyPatch.context() as patch:
         patch.setattr(importlib.import_module("allmodes.fit"), "CHUNK", 10)
-        patch.setattr(job, "carry_out", functools.partial(job.carry_out, budget=0.1))
         patch.setattr(job, "EXACT", 500)
         yield
 
@@ -203,7 +202,7 @@ def test_a_run_interrupted_and_resumed_ends_as_if_it_had_not_been(finished, mode
         assert call("run", f"{models / 'pair.py'}:target", "--out", run, "--steps", 60, *TINY) == 130
     assert capsys.readouterr().err == f"interrupted; go on with: allmodes run --resume '{run}'\n"
     assert not (run / "draws.npz").exists()
-    assert call("run", "--resume", run, "--quiet") == 0
+    assert call("run", "--resume", run, *QUICK) == 0
     with np.load(run / "draws.npz") as resumed, np.load(finished / "draws.npz") as whole:
         for name in ("x", "log_prob", "log_weight"):
             assert resumed[name].tobytes() == whole[name].tobytes()
@@ -447,7 +446,7 @@ for run in {[str(copy), str(other)]!r}:
 @pytest.mark.parametrize("name", ["result.json", "draws.npz"])
 def test_a_lost_result_is_made_again(finished, copy, name):
     (copy / name).unlink()
-    assert call("run", "--resume", copy, "--quiet") == 0
+    assert call("run", "--resume", copy, *QUICK) == 0
     with np.load(copy / "draws.npz") as again, np.load(finished / "draws.npz") as whole:
         assert again["log_weight"].tobytes() == whole["log_weight"].tobytes()
     results = [json.loads((run / "result.json").read_text()) for run in (copy, finished)]
@@ -460,7 +459,7 @@ def test_training_that_ended_in_nan_still_has_a_result(copy):
     lines = [json.loads(line) for line in (copy / "metrics.jsonl").read_text().splitlines()]
     lines[-1] |= {"loss": None, "level_loss": [None] * len(lines[-1]["level_loss"])}
     (copy / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-    assert call("run", "--resume", copy, "--quiet") == 0
+    assert call("run", "--resume", copy, *QUICK) == 0
     assert (copy / "report.html").exists()
 
 

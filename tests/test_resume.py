@@ -32,18 +32,18 @@ target = am.Target(log_prob, 2, name="three", sample=sample, log_z=float(np.log(
 # A checkpoint after every chunk, so that a kill falls between two, or into the writing of one. The package's attribute
 # `fit` is the function: its module must be asked for by name.
 COMMAND = """
-import functools, importlib, sys
+import importlib, sys
 module = importlib.import_module("allmodes.fit")
 module.CHUNK, module.CHECKPOINT_SECONDS = 10, 0.0
 from allmodes import cli, job
-job.carry_out, job.EXACT = functools.partial(job.carry_out, budget=0.1), 500
+job.EXACT = 500
 cli.main(sys.argv[1:])
 """
 CHUNKS = 40
 SETTINGS = (
     "--batch 64 --buffer 512 --own-draws 100 --width 16 --depth 1 --refresh-every 20 --refresh-steps 8 "
     "--local-every 30 "
-    f"--cooldown 10 --enough None --steps {10 * CHUNKS} -n 300 --quiet"
+    f"--cooldown 10 --enough None --steps {10 * CHUNKS} -n 300 --quiet --judge-seconds 0.1"
 ).split()
 
 
@@ -110,7 +110,7 @@ def test_killed_and_resumed_is_as_if_never_killed(tmp_path):
         print("killed", run.path.name, "after", lines, "lines of", CHUNKS)
         assert lines < CHUNKS
         assert not (run / "draws.npz").exists()
-    for process in [start(cache, "--resume", run.path, "--quiet") for run in broken]:
+    for process in [start(cache, "--resume", run.path, "--quiet", "--judge-seconds", 0.1) for run in broken]:
         finish(process)
 
     described, method, _ = store.parse(whole)

@@ -13,9 +13,9 @@ from allmodes.runs import Run
 SUITES: dict[str, tuple[str, ...]] = {
     "mixtures": ("gmm40", "gmm80", "gmm120"),
     "shapes": (
-        "mixture-2d", "mixture-2d-small", "mixture-2d-large", "mixture-2d-far", "mixture-10d",
-        "ring", "rings", "two-moons", "manywell-8",
+        "mixture-2d", "mixture-2d-small", "mixture-2d-large", "mixture-2d-far", "ring", "manywell-8", "mixture-10d",
     ),
+    "curved": ("rings", "two-moons"),
 }  # fmt: skip
 
 # Figure -> where it stands in result.json; the first of a pair of metrics groups is of raw draws.
@@ -37,7 +37,9 @@ FIGURES: dict[str, tuple[str, ...]] = {
 }
 
 
-def benchmark(suite: str, method: str, seeds: int, out: Path, *, quiet: bool = False) -> dict[str, Any]:
+def benchmark(
+    suite: str, method: str, seeds: int, out: Path, *, judge_seconds: float = 20.0, quiet: bool = False
+) -> dict[str, Any]:
     """Run what is not there yet, each job in a process of its own, and write `SUITE-METHOD.json` beside the runs.
 
     **Raises** `ConfigError` for an unknown suite or no seed.
@@ -48,7 +50,7 @@ def benchmark(suite: str, method: str, seeds: int, out: Path, *, quiet: bool = F
         raise ConfigError(f"seeds must be at least 1, got {seeds}")
     table: dict[str, Any] = {}
     for target in SUITES[suite]:
-        results = [_result(target, method, seed, out, quiet) for seed in range(seeds)]
+        results = [_result(target, method, seed, out, judge_seconds, quiet) for seed in range(seeds)]
         table[target] = {name: _summary([_dig(r, path) for r in results]) for name, path in FIGURES.items()}
         table[target]["verdicts"] = [r["verdict"]["word"] for r in results]
         table["machine"], table["versions"] = results[0]["machine"], results[0]["versions"]
@@ -61,13 +63,14 @@ def benchmark(suite: str, method: str, seeds: int, out: Path, *, quiet: bool = F
     return table
 
 
-def _result(target: str, method: str, seed: int, out: Path, quiet: bool) -> dict:
+def _result(target: str, method: str, seed: int, out: Path, judge_seconds: float, quiet: bool) -> dict:
     run = Run(out / f"{target}-{method}-{seed}")
     if not (run / "result.json").exists():
         where = ["--resume", str(run.path)]
         if not (run / "config.json").exists():
             where = [target, "--method", method, "--seed", str(seed), "--out", str(run.path)]
-        command = [sys.executable, "-m", "allmodes", "run", *where, *(["--quiet"] if quiet else [])]
+        options = ["--judge-seconds", str(judge_seconds), *(["--quiet"] if quiet else [])]
+        command = [sys.executable, "-m", "allmodes", "run", *where, *options]
         status = subprocess.run(command, check=False).returncode
         if status == 130:
             raise KeyboardInterrupt

@@ -53,6 +53,8 @@ class Run:
     """The run folder; runs/TARGET-METHOD-SEED when not given, with a number if that holds a run already."""
     resume: Path | None = None
     """Go on with this run folder."""
+    judge_seconds: float = 20.0
+    """Time that each of the two sets of metrics may take: more of it narrows their standard errors."""
     strict: bool = False
     """Exit with status 1 when the verdict is below `trusted`."""
     quiet: bool = False
@@ -92,13 +94,15 @@ class Benchmark:
     """The main job over the targets of a suite and several seeds, and a table of medians."""
 
     suite: Positional[str]
-    """mixtures or shapes."""
+    """mixtures, shapes or curved."""
     method: str = "iwsm"
     """One of those that `allmodes methods` lists."""
     seeds: int = 3
     """Seeds 0, 1, .."""
     out: Path = Path("runs/benchmark")
     """Run folders and the table go here; runs that are there already are kept."""
+    judge_seconds: float = 20.0
+    """As of `allmodes run`."""
     quiet: bool = False
     """Show no progress."""
 
@@ -143,7 +147,8 @@ def _run(argv: list[str]) -> int:
     if args.resume is not None:
         if args.target is not None:
             raise ConfigError(f"--resume {args.resume} already says what to run: leave {args.target!r} out")
-        other = [f for f in dataclasses.fields(Run) if f.name not in ("resume", "seconds", "strict", "quiet")]
+        may_change = {"resume", "seconds", "judge_seconds", "strict", "quiet"}
+        other = [f for f in dataclasses.fields(Run) if f.name not in may_change]
         changed = [f.name for f in other if getattr(args, f.name) != f.default]
         changed += [k for k, v in dataclasses.asdict(METHODS[name]).items() if getattr(args.settings, k) != v]
         if changed:
@@ -172,7 +177,7 @@ def _run(argv: list[str]) -> int:
         if (folder / "report.html").exists():  # it is written last
             result = folder.read_json("result.json")
         else:
-            result = job.carry_out(folder, seconds=args.seconds, quiet=args.quiet)
+            result = job.carry_out(folder, seconds=args.seconds, quiet=args.quiet, budget=args.judge_seconds)
     except KeyboardInterrupt:
         print(f"interrupted; go on with: allmodes run --resume {shlex.quote(str(folder.path))}", file=sys.stderr)
         return 130
@@ -229,7 +234,7 @@ def _benchmark(argv: list[str]) -> int:
     from allmodes.benchmark import benchmark
 
     args = _parse(Benchmark, argv, "benchmark")
-    benchmark(args.suite, args.method, args.seeds, args.out, quiet=args.quiet)
+    benchmark(args.suite, args.method, args.seeds, args.out, judge_seconds=args.judge_seconds, quiet=args.quiet)
     return 0
 
 

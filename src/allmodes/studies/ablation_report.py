@@ -56,7 +56,9 @@ def _plot(result: dict[str, Any], path: Path) -> None:
     """TV ratio and forward ESS of each variant, a dot a seed; ESS of the weights per noise level below."""
     from allmodes.report.style import CORRECTED, RAW, new_figure, png, style
 
-    targets = list(result["table"])
+    targets = [target for target, variants in result["table"].items() if "kde weights" in variants] or [
+        *result["table"]
+    ]
     with style():
         figure, axes = new_figure(8.4, 2, len(targets), width=11.0, squeeze=False, height_ratios=(2, 1))
         for column, target in enumerate(targets):
@@ -69,7 +71,7 @@ def _plot(result: dict[str, Any], path: Path) -> None:
                     axes[0, column].plot(values, [row] * len(values), "o", color=colour, alpha=0.8, label=label)
             axes[0, column].axvline(1.0, color="0.5", lw=1)
             axes[0, column].set(yticks=range(len(names)), yticklabels=names, xscale="log", title=target)
-            axes[0, column].set_xlabel("total variation of mode weights over its floor (1: exact draws)")
+            axes[0, column].set_xlabel("mode weights: total variation over its floor")
             axes[0, column].legend(loc="lower right")
             for name, colour in (("paper", RAW), ("kde weights", CORRECTED)):
                 figures = variants.get(name, {}).get("equal time")
