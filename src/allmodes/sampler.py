@@ -34,13 +34,14 @@ class Draws:
     - `x`: `(n, dim)`, in the user's coordinates.
     - `log_prob`: `(n,)`, the target's unnormalised log-density; -inf where it has no mass.
     - `log_weight`: `(n,)`, log of target over sampler along the whole path: `mean(exp(log_weight))` is unbiased for Z
-      whatever the network has learned. All equal after `resample`.
+      whatever the network has learned. All equal after `resample` or a correction.
+    - `evaluations`: points at which the density was computed for these draws.
     """
 
     x: Float[Array, "n dim"]
     log_prob: Float[Array, " n"]
     log_weight: Float[Array, " n"]
-    evaluations: int = 0  # points at which the density was computed for them
+    evaluations: int = 0
     evidence: Any = None  # the log Z of the draws that these were made from
 
     def __len__(self) -> int:
