@@ -56,8 +56,7 @@ class IWSM:
     Minimises `E_t E_{x_t} w(x_t) |D(x_t, sigma_t) - D^(x_t)|^2 / c_out^2`: points x_t come from a noised replay
     buffer, `D^` is an estimate of the posterior mean from the density and its gradient, and w, or the buffer itself,
     is brought towards `p_t` by one of `weights`. The defaults are the best combination that we found
-    (`docs/concepts.md`, `docs/results/ablation.md`);
-    `IWSM.paper()` is the published method.
+    (`docs/concepts.md`, `docs/results/ablation.md`); `IWSM.paper()` is the published method.
     """
 
     name: ClassVar[str] = "iwsm"
