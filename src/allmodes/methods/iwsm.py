@@ -163,7 +163,7 @@ class IWSM:
 
     @classmethod
     def particles(cls, **changes) -> "IWSM":
-        """What we found best for particle systems, with any setting changed; the default where a symmetry is declared.
+        """A first setting for particle systems, not tuned yet, with any field changed; the default where a symmetry is.
 
         Energies are stiff and modes many, so tempered SMC starts it, local moves renew the buffer all the time, and an
         equivariant network of fewer points a step replaces the perceptron.
