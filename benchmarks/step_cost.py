@@ -2,9 +2,8 @@
 
     python benchmarks/step_cost.py gmm40 --out docs/results/step-cost.json
 
-Seconds are medians of compiled calls; FLOPs of a step are XLA's own count (it counts a loop's body once, so a renewal has
-none); the rate is that of a product
-of (batch, width) with (width, width), the network's own shape, alone.
+Seconds are medians of compiled calls; FLOPs of a step are XLA's own count (it counts a loop's body once, so a renewal
+has none); the rate is that of a product of (batch, width) with (width, width), the network's own shape, alone.
 """
 
 import argparse
