@@ -15,16 +15,17 @@ from jaxtyping import Array, Float
 
 from allmodes.errors import ConfigError, RunError
 from allmodes.mcmc.local import mala
-from allmodes.mcmc.smc import tempering
+from allmodes.mcmc.smc import settle, tempering
 from allmodes.runs import Run
 from allmodes.search import search
 from allmodes.target import Target
 
 RUNS = 4
-MOVES = 2000  # of every particle after tempering, in BATCHES compiled calls
+MOVES = 6000  # of every particle after tempering, in BATCHES compiled calls
 BATCHES = 40
 SIGMAS = 3.0  # checks pass within so many standard errors
 LEFT = 0.05  # correlation that is let pass
+APART = 0.3  # standard deviation of log Z over the runs that is let pass
 SEED = 20_260_101
 
 
@@ -65,8 +66,8 @@ def make(
     """Four independent runs of tempered SMC (BlackJAX), each particle then moved on its own by MALA.
 
     The moves part the copies that resampling made; that they suffice is checked by the correlation of each particle's
-    energy half-way and at the end. Checked besides, from the draws alone: the runs' mean energies agree; the virial
-    identity `E[z . grad log p] = -d` and `E[|grad log p|^2] = -E[laplacian log p]` on the mean-free subspace.
+    energy half-way and at the end. Checked besides, from the draws alone: the runs' mean energies and their log Z
+    agree; the virial identity `E[z . grad log p] = -d` and `E[|grad log p|^2] = -E[laplacian log p]` on the mean-free subspace.
 
     **Raises** `ConfigError` for fewer than 8 draws, `TargetError` where tempering fails.
     """
@@ -77,6 +78,8 @@ def make(
     size, at_once = -(-n // RUNS), -(-moves // BATCHES)
     k_search, *k_runs = jax.random.split(jax.random.key(seed), RUNS + 1)
     start = search(target, k_search, size)  # of its result the coordinates alone: tempering starts anew
+    if target.symmetry is not None:
+        start = settle(target, start, jax.random.fold_in(k_search, 1))
     temper = tempering(target, start)
     move = jax.jit(functools.partial(mala, functools.partial(start.frame.evaluate, target)), static_argnums=3)
     parts, log_zs, middles, evaluations = [], [], [], 0
@@ -94,14 +97,14 @@ def make(
         log_zs.append(log_z)
         say(f"run {run + 1} of {RUNS}: log Z {log_z:.3f}, acceptance {float(moved.acceptance):.2f}")
     evaluations -= (RUNS - 1) * int(start.evaluations.log_prob)  # counted in every run
-    checks = _checks(target, parts, middles)
+    checks = _checks(target, parts, middles, log_zs)
     x = np.concatenate([np.asarray(frame.to_x(points.z)) for frame, points in parts])
     x = x[np.random.default_rng(seed).permutation(len(x))[:n]]
     error = float(np.std(log_zs, ddof=1) / np.sqrt(RUNS))
     return Reference(x, float(np.mean(log_zs)), error, checks, evaluations)
 
 
-def _checks(target: Target, parts: list, middles: list) -> list[Check]:
+def _checks(target: Target, parts: list, middles: list, log_zs: list) -> list[Check]:
     energies = [-np.asarray(points.log_prob - frame.log_det, float) for frame, points in parts]
     size, d = len(energies[0]), target.free_dim
     means = np.array([e.mean() for e in energies])
@@ -111,6 +114,7 @@ def _checks(target: Target, parts: list, middles: list) -> list[Check]:
               float(np.hypot(error, np.sqrt(np.sum(np.delete(errors, i) ** 2)) / (RUNS - 1))))
         for i, (mean, error) in enumerate(zip(means, errors, strict=True))
     ]  # fmt: skip
+    checks.append(Check("spread of log Z over the runs", float(np.std(log_zs, ddof=1)), 0.0, APART / SIGMAS))
     pairs = [np.corrcoef(e, -m)[0, 1] for e, m in zip(energies, middles, strict=True)]
     # Basins that chains do not cross, and whose energies differ, leave a little.
     tolerance = float(np.hypot(LEFT / SIGMAS, 1.0 / np.sqrt(RUNS * size)))

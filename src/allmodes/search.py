@@ -168,21 +168,27 @@ def search(target: Target, key: Array, size: int, climb_limit: int = 120, local_
 
     moved, more = fill_box(k_box, box)
     evaluations = jax.tree.map(jnp.add, evaluations, more)
-    points = moved.points
-    mean = jnp.zeros(dim) if target.symmetry else jnp.mean(points.z, axis=0)
-    spread = jnp.maximum(jnp.sqrt(box.even(jnp.mean((points.z - mean) ** 2, axis=0))), 1e-6)
-    frame = Frame(box.location + box.scale * mean, box.scale * spread, target.symmetry)
+    step_size = jnp.exp(jnp.mean(jnp.log(moved.step_size)))
+    edges = (moved.zero + moved.nan) / (size * local_steps)
+    found = normalise(Found(box, moved.points, step_size, jnp.ones(dim), edges, evaluations))
+    return found._replace(points=found.points.take(jnp.arange(wanted) % size))
+
+
+def normalise(found: Found) -> Found:
+    """The same points in the frame in which their mean is zero and their spread one."""
+    frame, points = found.frame, found.points
+    mean = jnp.zeros(points.z.shape[1]) if frame.symmetry else jnp.mean(points.z, axis=0)
+    spread = jnp.maximum(jnp.sqrt(frame.even(jnp.mean((points.z - mean) ** 2, axis=0))), 1e-6)
+    new = Frame(frame.location + frame.scale * mean, frame.scale * spread, frame.symmetry)
     # Between the two frames without passing through x, whose float32 grid is coarse far from the origin.
-    z = (points.z - (frame.location - box.location) / box.scale) / spread
-    rescaled = Buffer(z, points.log_prob - box.log_det + frame.log_det, points.grad * spread)
-    tau2 = 1.0 / jnp.maximum(frame.even(jnp.mean(rescaled.grad**2, axis=0)), 1e-12)
-    return Found(
-        frame,
-        rescaled.take(jnp.arange(wanted) % size),
-        jnp.exp(jnp.mean(jnp.log(moved.step_size))) / jnp.mean(spread) ** 2,
-        jnp.sqrt(tau2),
-        (moved.zero + moved.nan) / (size * local_steps),
-        evaluations,
+    z = (points.z - (new.location - frame.location) / frame.scale) / spread
+    grad = points.grad * spread
+    tau2 = 1.0 / jnp.maximum(new.even(jnp.mean(grad**2, axis=0)), 1e-12)
+    return found._replace(
+        frame=new,
+        points=Buffer(z, points.log_prob - frame.log_det + new.log_det, grad),
+        step_size=found.step_size / jnp.mean(spread) ** 2,
+        tau=jnp.sqrt(tau2),
     )
 
 

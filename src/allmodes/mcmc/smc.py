@@ -10,7 +10,7 @@ from allmodes import weights
 from allmodes.buffer import Buffer
 from allmodes.errors import TargetError
 from allmodes.paths import log_normal
-from allmodes.search import Found
+from allmodes.search import Found, normalise
 from allmodes.target import Target
 
 MOVES = 10  # MALA moves at each temperature
@@ -18,18 +18,46 @@ TARGET_ESS = 0.8
 MOST_STAGES = 500
 WIDTH = 2.0  # of the initial Gaussian, over the spread that the search found
 
+# Particles. A Gaussian wider than the target is a gas; on the way from there the particles condense, and runs with few
+# moves disagree on log Z by several units. From a Gaussian as wide as the target there is no such passage.
+PARTICLE_WIDTH = 1.0
+PARTICLE_MOVES = 30
+PILOT = 1024  # particles of the runs that find the target's spread
+PILOTS = 6
+SETTLED = 0.1  # largest relative change of the spread between the last two of them
+
 
 def warm_start(target: Target, found: Found, key: Array) -> Found:
-    """Replace the search's points by particles of `tempering`."""
-    return tempering(target, found)(key)[0]
+    """Replace the search's points by particles of `tempering`, in a frame that fits them."""
+    k_settle, k_temper = jax.random.split(key)
+    if target.symmetry is not None:
+        found = settle(target, found, k_settle)
+    return normalise(tempering(target, found)(k_temper)[0])
 
 
-def tempering(target: Target, found: Found) -> Callable[[Array], tuple[Found, float]]:
-    """A function of a key, compiled once: particles tempered from a broad Gaussian over the frame, and their log Z.
+def settle(target: Target, found: Found, key: Array) -> Found:
+    """The same points in a frame as wide as the target.
 
-    As many particles as `found` has points. Counted for each particle and temperature: a value to choose the
-    temperature and one to re-weight, a value with gradient at the first state and at each proposal. The points come
-    equally weighted, resampled by the last weights.
+    Climbs from scattered starts end in scattered particles, so the search's spread of a particle system can be several
+    times too large. A small tempered run from it gives a better one, and so on until the spread stays. Where it does
+    not within `PILOTS` runs, the last is taken.
+    """
+    few = found._replace(points=found.points.take(jnp.arange(PILOT) % found.points.size))
+    run = tempering(target, few)
+    for subkey in jax.random.split(key, PILOTS):
+        before, few = few.frame.scale, normalise(run(subkey, few)[0])
+        if jnp.all(jnp.abs(few.frame.scale / before - 1.0) < SETTLED):
+            break
+    return few._replace(points=few.points.take(jnp.arange(found.points.size) % PILOT))
+
+
+def tempering(target: Target, found: Found) -> Callable[..., tuple[Found, float]]:
+    """A function of a key and, if it is another one, what was found: particles tempered from a Gaussian, and log Z.
+
+    The Gaussian is over the frame; there are as many particles as `found` has points, and one program serves all
+    frames. Counted for each particle and temperature: a value to choose the temperature and one to re-weight, a value
+    with gradient at the first state and at each proposal. The points come equally weighted, resampled by the last
+    weights.
 
     **Raises** `TargetError`, when called, where the target is not reached.
     """
@@ -37,43 +65,44 @@ def tempering(target: Target, found: Found) -> Callable[[Array], tuple[Found, fl
     from blackjax.smc.resampling import systematic
 
     size, dim = found.points.z.shape
+    width, moves = (WIDTH, MOVES) if target.symmetry is None else (PARTICLE_WIDTH, PARTICLE_MOVES)
 
     def log_prior(z: Float[Array, " dim"]):
-        return log_normal(z, jnp.zeros(dim), jnp.full(dim, WIDTH**2))
-
-    def log_likelihood(z: Float[Array, " dim"]):
-        # Massless points stay massless; -1e30 keeps the difference of two of them finite.
-        value = found.frame.values(target, z[None])[0] - log_prior(z)
-        return jnp.where(jnp.isfinite(value), value, -1e30)
+        return log_normal(z, jnp.zeros(dim), jnp.full(dim, width**2))
 
     kernel = blackjax.mala.build_kernel()
 
-    def build(step_size):
+    def build(frame, step_size):
+        def log_likelihood(z: Float[Array, " dim"]):
+            # Massless points stay massless; -1e30 keeps the difference of two of them finite.
+            value = frame.values(target, z[None])[0] - log_prior(z)
+            return jnp.where(jnp.isfinite(value), value, -1e30)
+
         return blackjax.adaptive_tempered_smc(
             log_prior, log_likelihood, kernel, blackjax.mala.init,
-            {"step_size": jnp.reshape(step_size, (1,))}, systematic, TARGET_ESS, num_mcmc_steps=MOVES,
+            {"step_size": jnp.reshape(step_size, (1,))}, systematic, TARGET_ESS, num_mcmc_steps=moves,
         )  # fmt: skip
 
     @jax.jit
-    def advance(state, step_size, key):
-        state, info = build(step_size).step(key, state)
+    def advance(frame, state, step_size, key):
+        state, info = build(frame, step_size).step(key, state)
         rate = jnp.mean(info.update_info.is_accepted)
         # The step follows the acceptance from one temperature to the next.
         return state, step_size * jnp.exp(2.0 * (rate - 0.57)), info.log_likelihood_increment
 
-    def run(key: Array) -> tuple[Found, float]:
+    def run(key: Array, found: Found = found) -> tuple[Found, float]:
         k_start, key = jax.random.split(key)
-        state = build(found.step_size).init(WIDTH * jax.random.normal(k_start, (size, dim)))
-        step_size, stages, log_z = jnp.asarray(WIDTH**2), 0, 0.0
+        state = build(found.frame, found.step_size).init(width * jax.random.normal(k_start, (size, dim)))
+        step_size, stages, log_z = jnp.asarray(width**2), 0, 0.0
         while float(state.tempering_param) < 1.0:
-            state, step_size, increment = advance(state, step_size, jax.random.fold_in(key, stages))
+            state, step_size, increment = advance(found.frame, state, step_size, jax.random.fold_in(key, stages))
             stages, log_z = stages + 1, log_z + float(increment)
             if stages == MOST_STAGES:
                 raise TargetError(f"tempering did not reach the target within {stages} temperatures: start='search'?")
         index = weights.systematic(jax.random.fold_in(key, MOST_STAGES), state.weights, size)
         z = state.particles[index]
         e = found.frame.evaluate(target, z)
-        evaluations = found.evaluations.add_points(stages * size * (MOVES + 1), 0, 0)
+        evaluations = found.evaluations.add_points(stages * size * (moves + 1), 0, 0)
         evaluations = evaluations.add_points(stages * size * 2, 0, 0, gradient=False).add(e)
         return found._replace(points=Buffer.of(z, e), step_size=step_size, evaluations=evaluations), log_z
 

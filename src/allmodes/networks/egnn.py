@@ -16,20 +16,24 @@ _REACH = 5.0  # the largest distance that they resolve, in units of the target's
 class _Layer(eqx.Module):
     node: eqx.nn.Linear  # of both ends of a pair: the first edge layer, split into terms per node
     radial: eqx.nn.Linear
+    original: eqx.nn.Linear  # the same of the distances that the network was given
     edge: eqx.nn.Linear
     pull: eqx.nn.Linear
-    mix: eqx.nn.Linear
+    own: eqx.nn.Linear
+    gathered: eqx.nn.Linear
     out: eqx.nn.Linear
 
-    def __init__(self, width: int, radial: int, key: Array):
-        keys = jax.random.split(key, 5)
+    def __init__(self, width: int, key: Array):
+        keys = jax.random.split(key, 7)
         self.node = eqx.nn.Linear(width, width, use_bias=False, key=keys[0])
-        self.radial = eqx.nn.Linear(radial, width, key=keys[1])
-        self.edge = eqx.nn.Linear(width, width, key=keys[2])
-        pull = eqx.nn.Linear(width, 1, use_bias=False, key=keys[2])
+        self.radial = eqx.nn.Linear(_RADIAL + 1, width, key=keys[1])
+        self.original = eqx.nn.Linear(_RADIAL + 1, width, use_bias=False, key=keys[2])
+        self.edge = eqx.nn.Linear(width, width, key=keys[3])
+        pull = eqx.nn.Linear(width, 1, use_bias=False, key=keys[3])
         self.pull = eqx.tree_at(lambda m: m.weight, pull, replace_fn=jnp.zeros_like)
-        self.mix = eqx.nn.Linear(2 * width, width, key=keys[3])
-        self.out = eqx.nn.Linear(width, width, key=keys[4])
+        self.own = eqx.nn.Linear(width, width, use_bias=False, key=keys[4])
+        self.gathered = eqx.nn.Linear(width, width, key=keys[5])
+        self.out = eqx.nn.Linear(width, width, key=keys[6])
 
 
 class EGNN(eqx.Module):
@@ -47,7 +51,7 @@ class EGNN(eqx.Module):
     def __init__(self, symmetry: ParticleSymmetry, width: int, depth: int, *, key: Array):
         k_level, *k_layers = jax.random.split(key, depth + 1)
         self.level = eqx.nn.Linear(level_features(jnp.zeros(())).shape[0], width, key=k_level)
-        self.layers = [_Layer(width, 2 * _RADIAL + 2, k) for k in k_layers]
+        self.layers = [_Layer(width, k) for k in k_layers]
         self.symmetry = symmetry
 
     def __call__(self, z: Float[Array, " free"], log_sigma: Scalar) -> Float[Array, " free"]:
@@ -68,15 +72,19 @@ class EGNN(eqx.Module):
             squared = jnp.sum(apart**2, axis=-1)
             features = _distances(squared, scale)
             first = features if first is None else first
-            radial = jax.vmap(layer.radial)(jnp.concatenate([features, first], axis=-1))
-            message = jax.nn.silu(ends @ jax.vmap(layer.node)(h) + radial)
-            message = jax.nn.silu(jax.vmap(layer.edge)(message))
-            pull = jax.vmap(layer.pull)(message) / (jnp.sqrt(squared + 1e-8)[:, None] + 1.0)
+            message = ends @ _rows(layer.node, h) + _rows(layer.radial, features) + _rows(layer.original, first)
+            message = jax.nn.silu(_rows(layer.edge, jax.nn.silu(message)))
+            pull = _rows(layer.pull, message) / (jnp.sqrt(squared + 1e-8)[:, None] + 1.0)
             x = x + signs.T @ (apart * pull)
             gathered = (ends.T @ message) / np.sqrt(n)
-            hidden = jax.nn.silu(jax.vmap(layer.mix)(jnp.concatenate([h, gathered], axis=-1)))
-            h = h + jax.vmap(layer.out)(hidden)
+            h = h + _rows(layer.out, jax.nn.silu(_rows(layer.own, h) + _rows(layer.gathered, gathered)))
         return self.symmetry.project((x - x_0).reshape(-1))
+
+
+def _rows(layer: eqx.nn.Linear, rows: Float[Array, "n in"]) -> Float[Array, "n out"]:
+    """The layer on each row. Weights on the right keep a batch of rows in place; a vmapped layer transposes it."""
+    out = rows @ layer.weight.T
+    return out if layer.bias is None else out + layer.bias
 
 
 def _distances(squared: Float[Array, " pairs"], scale: Scalar) -> Float[Array, "pairs radial"]:

@@ -13,10 +13,18 @@ from allmodes.target import Target
 _CORE = 0.3
 
 
-def _squared_distances(x: Float[Array, " dim"], n: int, d: int) -> Float[Array, " pairs"]:
-    i, j = np.triu_indices(n, 1)
-    particles = x.reshape(n, d)
-    return jnp.sum((particles[i] - particles[j]) ** 2, axis=-1)
+def _squared_distances(x: Float[Array, " dim"], n: int, d: int) -> tuple[Float[Array, "k n"], Float[Array, "k 1"]]:
+    """Squared distance of each particle to the one k places on, k = 1 .. n/2, and how often that row counts.
+
+    Each pair is met once, in the last row of an even n twice. Rolls of whole coordinates need no gather, whose
+    gradient is a scatter: four times as quick on a processor.
+    """
+    rows = x.reshape(n, d).T
+    squared = jnp.stack([jnp.sum((rows - jnp.roll(rows, -k, axis=1)) ** 2, axis=0) for k in range(1, n // 2 + 1)])
+    share = np.ones((n // 2, 1), np.float32)
+    if n % 2 == 0:
+        share[-1] = 0.5
+    return squared, jnp.asarray(share, x.dtype)
 
 
 def double_well(n: int = 4, d: int = 2, a: float = 0.9, b: float = -4.0, offset: float = 4.0) -> Target:
@@ -27,10 +35,10 @@ def double_well(n: int = 4, d: int = 2, a: float = 0.9, b: float = -4.0, offset:
     symmetry = ParticleSymmetry(n, d)
 
     def log_prob(x: Float[Array, " dim"]) -> Float[Array, ""]:
-        squared = _squared_distances(x, n, d)
+        squared, share = _squared_distances(x, n, d)
         apart = squared > 0.0
         r = jnp.where(apart, jnp.sqrt(jnp.where(apart, squared, 1.0)), 0.0) - offset
-        return -jnp.sum(a * r**4 + b * r**2)
+        return -jnp.sum(share * (a * r**4 + b * r**2))
 
     return Target(log_prob, n * d, f"dw{n}", symmetry=symmetry)
 
@@ -48,13 +56,13 @@ def lennard_jones(n: int = 13, d: int = 3, factor: float = 2.0, oscillator: floa
     at_core, slope = core**-6 - 2.0 * core**-3, -6.0 * core**-7 + 6.0 * core**-4
 
     def log_prob(x: Float[Array, " dim"]) -> Float[Array, ""]:
-        squared = _squared_distances(x, n, d)
+        squared, share = _squared_distances(x, n, d)
         safe = jnp.maximum(squared, core)
         inverse = safe**-3
         energy = inverse**2 - 2.0 * inverse
         energy = jnp.where(squared < core, at_core + slope * (squared - core), energy)
         particles = x.reshape(n, d)
         spread = jnp.sum((particles - jnp.mean(particles, axis=0)) ** 2)
-        return -(factor * jnp.sum(energy) + oscillator * spread)
+        return -(factor * jnp.sum(share * energy) + oscillator * spread)
 
     return Target(log_prob, n * d, f"lj{n}", symmetry=symmetry)
