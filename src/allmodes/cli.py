@@ -47,6 +47,8 @@ class Run:
     """Fixes everything random."""
     n: Annotated[int, arg(aliases=["-n"])] = 10_000
     """Draws to make."""
+    reverse_steps: int = 200
+    """Steps of the reverse path of a draw: more of them raise the effective share."""
     seconds: float | None = None
     """Train for about this many seconds at most; training winds down over the last third of them."""
     out: Path | None = None
@@ -76,7 +78,9 @@ class Sample:
     fair: bool = False
     """Write equally weighted draws, resampled by their weights."""
     correct: Literal["mcmc"] | None = None
-    """Correct each draw by a short chain of its own: 103 evaluations each, equal weights."""
+    """Correct each draw by a chain of its own: 2 + moves evaluations each, equal weights."""
+    moves: int = 1000
+    """Local moves of each of those chains."""
     out: Path = Path("draws.npz")
     """Arrays x (n, dim), log_prob (n,), log_weight (n,)."""
 
@@ -162,6 +166,8 @@ def _run(argv: list[str]) -> int:
             raise ConfigError("say what to run: a registered name (see `allmodes targets`) or FILE.py:FUNCTION")
         if args.n < 1:
             raise ConfigError(f"-n must be at least 1, got {args.n}")
+        if args.reverse_steps < 2:
+            raise ConfigError(f"--reverse-steps must be at least 2, got {args.reverse_steps}")
         if not 0 <= args.seed < 2**32:
             raise ConfigError(f"--seed must lie between 0 and 2^32 - 1, got {args.seed}")
         if args.seconds is not None and not args.seconds > 0:
@@ -172,7 +178,8 @@ def _run(argv: list[str]) -> int:
             args = _parse(_with_settings(METHODS[name]), argv, "run")
         target.check()
         folder = Folder(args.out or _free(Path("runs") / f"{target.name}-{name}-{args.seed}"))
-        job.start(folder, target, args.settings, args.seed, args.n, "allmodes " + shlex.join(["run", *argv]))
+        line = "allmodes " + shlex.join(["run", *argv])
+        job.start(folder, target, args.settings, args.seed, args.n, line, steps=args.reverse_steps)
     try:
         if (folder / "report.html").exists():  # it is written last
             result = folder.read_json("result.json")
@@ -203,7 +210,9 @@ def _sample(argv: list[str]) -> int:
     from allmodes.store import load
 
     args = _parse(Sample, argv, "sample")
-    draws = load(args.run).sample(args.n, key=jax.random.key(args.seed), steps=args.steps, correct=args.correct)
+    draws = load(args.run).sample(
+        args.n, key=jax.random.key(args.seed), steps=args.steps, correct=args.correct, moves=args.moves
+    )
     z = draws.log_z
     told = "corrected" if args.correct else f"{draws.ess:.0f} of {len(draws)} effective, k^ {draws.khat:.2f}"
     print(f"log Z {z.value:.4f} +- {z.std_error:.4f}, {told}, {draws.evaluations:,} evaluations")

@@ -25,10 +25,10 @@ from allmodes.sampler import STEPS, Draws, Sampler
 from allmodes.store import describe, export, parse
 from allmodes.target import Target
 
-EXACT = 5000  # exact draws noised for the EUBO and the forward ESS
+EXACT = 5000  # exact draws noised for the EUBO and the forward ESS; at most half as many as draws
 
 
-def start(run: Run, target: Target, method: Method, seed: int, draws: int, command: str) -> dict:
+def start(run: Run, target: Target, method: Method, seed: int, draws: int, command: str, *, steps: int = STEPS) -> dict:
     """Make the folder of a new run and write its `config.json`.
 
     **Raises** `RunError` when the folder holds a run already, or cannot be written.
@@ -38,7 +38,7 @@ def start(run: Run, target: Target, method: Method, seed: int, draws: int, comma
         raise RunError(f"{run.path} holds a run already: go on with it by --resume {run.path}, or choose another --out")
     if not target.origin:
         export(target, run)
-    config = {**describe(target, method, seed), "draws": draws, "steps": STEPS, "command": command, **_versions()}
+    config = {**describe(target, method, seed), "draws": draws, "steps": steps, "command": command, **_versions()}
     run.write_json("config.json", config)
     return config
 
@@ -110,6 +110,7 @@ def _evaluated(
     k_exact, k_forward, k_points, k_metrics = keys
     target, n = sampler.target, len(draws)
     spent = sampler.evaluations
+    exact = min(EXACT, max(1, n // 2))
     log_z = draws.log_z
     first = evaluate(target, draws.x, k_metrics, budget_seconds=budget)
     if corrected is None:
@@ -126,10 +127,10 @@ def _evaluated(
         modes = {"mode_weights": {"true": true, "raw": before, "corrected": after}}
 
     if target.sample is not None:
-        forward = sampler.log_weights(target.sample(k_exact, EXACT), key=k_forward, steps=config["steps"])
+        forward = sampler.log_weights(target.sample(k_exact, exact), key=k_forward, steps=config["steps"])
         raw["eubo"] = eubo(forward)._asdict()
     else:
-        points = sampler.method.points(sampler.state)[:EXACT]
+        points = sampler.method.points(sampler.state)[:exact]
         forward = sampler.log_weights(points, key=k_points, steps=config["steps"])
     seen = forward_ess(forward)
     if target.sample is not None:

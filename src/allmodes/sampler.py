@@ -13,7 +13,7 @@ from jaxtyping import Array, Float
 from allmodes import weights
 from allmodes.buffer import Buffer
 from allmodes.errors import ConfigError, TargetError
-from allmodes.mcmc.independence import exchange
+from allmodes.mcmc.independence import choose_by_weight
 from allmodes.mcmc.local import first_steps, mala
 from allmodes.methods.base import Method
 from allmodes.paths import Process, noising, reverse
@@ -21,8 +21,7 @@ from allmodes.target import Target
 
 BLOCK = 4096  # most draws in one compiled call
 STEPS = 200  # of the reverse path
-ROUNDS = 2  # of a correction: an exchange with a fresh draw, then MOVES local moves
-MOVES = 50
+MOVES = 1000  # local moves of a correction
 
 
 @dataclasses.dataclass(frozen=True)
@@ -110,32 +109,39 @@ class Sampler:
             "zero": int(e.zero),
         }
 
-    def sample(self, n: int, *, key: Array, steps: int = STEPS, correct: Literal["mcmc"] | None = None) -> Draws:
+    def sample(
+        self, n: int, *, key: Array, steps: int = STEPS, correct: Literal["mcmc"] | None = None, moves: int = MOVES
+    ) -> Draws:
         """N independent draws with exact path weights, by `steps` steps of the reverse SDE: n evaluations.
 
         More steps raise the ESS of the weights towards the limit that the network sets.
 
         With `correct="mcmc"` each draw is then the start of a short chain of its own that leaves the target invariant:
-        two rounds of an exchange with a fresh draw (independence Metropolis on whole paths) and 50 MALA moves, 103
-        evaluations a draw in all. The draws come equally weighted; log Z is that of the raw ones. What such a chain
-        cannot mend is a region that the sampler has not met.
+        an exchange with a fresh draw (independence Metropolis on whole paths) and `moves` of MALA, 2 + moves evaluations
+        a draw in all. The draws come equally weighted; log Z is that of all the raw ones. What such a chain cannot mend
+        is a region that the sampler has not met.
 
-        **Raises** `ConfigError` when n is below 1, steps below 2, or the correction unknown.
+        **Raises** `ConfigError` when n is below 1, steps below 2, the correction unknown, or moves below 1.
         """
         if n < 1 or steps < 2:
             raise ConfigError(f"sample needs n of at least 1 and steps of at least 2, got n={n}, steps={steps}")
         if correct not in (None, "mcmc"):
             raise ConfigError(f"correct must be 'mcmc' or None, got {correct!r}")
-        draw = self._compiled.draw if correct is None else self._compiled.corrected
-        cost = 1 if correct is None else 1 + ROUNDS * (1 + MOVES)
+        if moves < 1:
+            raise ConfigError(f"moves must be at least 1, got {moves}")
+        if correct is None:
+            draw, cost = self._compiled.draw, 1
+        else:
+            draw, cost = functools.partial(self._compiled.corrected, moves=moves), 2 + moves
         blocks = -(-n // BLOCK)
         size = -(-n // blocks)
         parts = [draw(self._process[1], jax.random.fold_in(key, i), size, steps) for i in range(blocks)]
-        x, log_prob, log_weight = (jnp.concatenate(part)[:n] for part in zip(*parts, strict=True))
-        draws = Draws(x, log_prob, log_weight, cost * n)
+        x, log_prob, log_weight = (jnp.concatenate(part) for part in zip(*parts, strict=True))
         if correct is None:
-            return draws
-        return dataclasses.replace(draws, log_weight=jnp.zeros(n), evidence=draws.log_z)
+            return Draws(x[:n], log_prob[:n], log_weight[:n], cost * n)
+        from allmodes.metrics.weights import log_z
+
+        return Draws(x[:n], log_prob[:n], jnp.zeros(n), cost * n, log_z(log_weight))
 
     def log_weights(self, x: Float[Array, "n dim"], *, key: Array, steps: int = STEPS) -> Float[Array, " n"]:
         """Path weights of given points, by noising them: for exact draws, the target's own view of the sampler.
@@ -184,8 +190,8 @@ class Sampler:
             log_prob = self.target.values(x)
             return x, log_prob, path.log_ratio + log_prob + frame.log_det
 
-        @functools.partial(jax.jit, static_argnums=(2, 3))
-        def corrected(process: Process, key, n, steps):
+        @functools.partial(jax.jit, static_argnums=(2, 3), static_argnames="moves")
+        def corrected(process: Process, key, n, steps, *, moves):
             def evaluate(z):
                 return frame.evaluate(self.target, z)
 
@@ -194,18 +200,13 @@ class Sampler:
                 points = Buffer.of(path.z, evaluate(path.z))
                 return points, path.log_ratio + points.log_prob
 
-            def one(carry, key):
-                points, step_size = carry
-                k_fresh, k_path, k_accept, k_local = jax.random.split(key, 4)
-                points, _ = exchange(process, k_path, k_accept, points, *fresh(k_fresh), steps)
-                moved = mala(evaluate, points, step_size, k_local, MOVES)
-                return (moved.points, moved.step_size), None
-
-            k_start, k_rounds = jax.random.split(key)
-            points, log_weight = fresh(k_start)
-            carry = points, jnp.median(first_steps(points))
-            (points, _), _ = jax.lax.scan(one, carry, jax.random.split(k_rounds, ROUNDS))
-            return frame.to_x(points.z), points.log_prob - frame.log_det, log_weight
+            k_first, k_second, k_accept, k_local = jax.random.split(key, 4)
+            (first, log_w), (second, log_w_second) = fresh(k_first), fresh(k_second)
+            # A draw of the sampler comes with its path: independence Metropolis needs no other for it.
+            points, _ = choose_by_weight(k_accept, first, log_w, second, log_w_second)
+            moved = mala(evaluate, points, jnp.median(first_steps(points)), k_local, moves)
+            x = frame.to_x(moved.points.z)
+            return x, moved.points.log_prob - frame.log_det, jnp.concatenate([log_w, log_w_second])
 
         @functools.partial(jax.jit, static_argnums=3)
         def weigh(process: Process, key, x, steps):

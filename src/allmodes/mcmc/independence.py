@@ -25,6 +25,13 @@ def exchange(
     poor.
     """
     noised = noising(process, key_path, points.z, steps)
-    log_ratio = log_weight - (noised.log_ratio + points.log_prob)
-    accept = jnp.log(jax.random.uniform(key_accept, log_ratio.shape)) < log_ratio
+    return choose_by_weight(key_accept, points, noised.log_ratio + points.log_prob, fresh, log_weight)
+
+
+def choose_by_weight(
+    key: Array, points: Buffer, log_w: Float[Array, " n"], fresh: Buffer, log_w_fresh: Float[Array, " n"]
+) -> tuple[Buffer, Bool[Array, " n"]]:
+    """Replace each point by the fresh one with probability `min(1, w_fresh / w)`; a point of no mass always."""
+    log_ratio = jnp.where(log_w > -jnp.inf, log_w_fresh - log_w, jnp.inf)
+    accept = jnp.log(jax.random.uniform(key, log_ratio.shape)) < log_ratio
     return choose(accept, fresh, points), accept

@@ -76,3 +76,61 @@ def mala(
         step, (points, step_size, none, none, jnp.zeros(())), jax.random.split(key, steps)
     )
     return Moved(points, step_size, rate, nan, zero)
+
+
+class Averaged(NamedTuple):
+    """What a short chain on each posterior says of it, and where the chains ended."""
+
+    mean: Float[Array, "n dim"]  # of z_0 over the chain's states, the first one included
+    mean_grad: Float[Array, "n dim"]  # of grad log pi(z_0)
+    points: Buffer  # the last states, with the target's own values
+    acceptance: Float[Array, " n"]
+    nan: Int[Array, ""]
+    zero: Int[Array, ""]
+
+
+def posterior_chain(
+    evaluate: Callable[[Float[Array, "n dim"]], Evaluation],
+    origin: Buffer,
+    z_t: Float[Array, "n dim"],
+    sigma: Float[Array, " n"],
+    step_size: Float[Array, " n"],
+    key: Array,
+    steps: int,
+) -> Averaged:
+    """MALA moves on `p(z_0 | z_t) ~ pi(z_0) N(z_0; z_t, sigma^2)` from the z_0 that z_t was made of.
+
+    If that is at equilibrium, so is every state of the chain, without burn-in: averages over it are unbiased and vary
+    less, and the last state is again a draw of pi. `steps * n` evaluations. Step sizes are not adapted here.
+    """
+    n = z_t.shape[0]
+    h, s2 = step_size[:, None], sigma[:, None] ** 2
+
+    def drift(p: Buffer) -> Float[Array, "n dim"]:
+        return p.z + h * (p.grad - (p.z - z_t) / s2)
+
+    def log_density(p: Buffer) -> Float[Array, " n"]:
+        return p.log_prob - 0.5 * jnp.sum((p.z - z_t) ** 2, axis=-1) / sigma**2
+
+    def step(carry, key):
+        points, total, total_grad, accepted, nan, zero = carry
+        k_noise, k_accept = jax.random.split(key)
+        z = drift(points) + jnp.sqrt(2.0 * h) * jax.random.normal(k_noise, z_t.shape)
+        e = evaluate(z)
+        proposal = Buffer.of(z, e)
+
+        def log_q(to, start):
+            return -jnp.sum((to.z - drift(start)) ** 2, axis=-1) / (4.0 * step_size)
+
+        log_ratio = log_density(proposal) - log_density(points) + log_q(points, proposal) - log_q(proposal, points)
+        accept = jnp.log(jax.random.uniform(k_accept, (n,))) < log_ratio  # False where the ratio is NaN
+        points = choose(accept, proposal, points)
+        carry = (
+            points, total + points.z, total_grad + points.grad, accepted + accept / steps, nan + e.nan, zero + e.zero,
+        )  # fmt: skip
+        return carry, None
+
+    none = jnp.zeros((), jnp.int32)
+    start = (origin, origin.z, origin.grad, jnp.zeros(n), none, none)
+    (points, total, total_grad, rate, nan, zero), _ = jax.lax.scan(step, start, jax.random.split(key, steps))
+    return Averaged(total / (steps + 1), total_grad / (steps + 1), points, rate, nan, zero)

@@ -9,6 +9,8 @@ from allmodes.target import Target
 METHODS: dict[str, Method] = {
     "iwsm": IWSM(),
     "iwsm-particles": IWSM.particles(),
+    "iwsm-few-particles": IWSM.few_particles(),
+    "iwsm-many-particles": IWSM.many_particles(),
     "iwsm-paper": IWSM.paper(),
     "idem": IDEM(),
 }
@@ -16,7 +18,10 @@ METHODS: dict[str, Method] = {
 
 def default_for(target: Target) -> str:
     """The name of the method that a target gets when none is asked for."""
-    return "iwsm" if target.symmetry is None else "iwsm-particles"
+    if target.symmetry is None:
+        return "iwsm"
+    n = target.symmetry.particles
+    return "iwsm-few-particles" if n <= 6 else "iwsm-particles" if n <= 30 else "iwsm-many-particles"
 
 
 __all__ = ["IDEM", "IWSM", "METHODS", "Info", "Method", "default_for"]

@@ -16,7 +16,7 @@ from allmodes.count import Evaluations
 from allmodes.errors import ConfigError
 from allmodes.frame import Frame
 from allmodes.mcmc.independence import exchange
-from allmodes.mcmc.local import mala
+from allmodes.mcmc.local import TARGET_ACCEPTANCE, mala, posterior_chain
 from allmodes.methods.base import Info
 from allmodes.methods.settings import check
 from allmodes.networks import EGNN, MLP, Denoiser
@@ -44,6 +44,7 @@ class State(eqx.Module):
     error: Float[Array, "levels dim"]  # running E[(z_0 - D)^2]
     smooth: Bool[Array, ""]  # False where the support has a hard edge, on which TSI fails
     step_size: Scalar
+    chain_step: Float[Array, " levels"]  # of the moves on the posterior at each noise level
     refresh_ess: Scalar
     refresh_rate: Scalar
     evaluations: Evaluations
@@ -85,6 +86,9 @@ class IWSM:
     """K: fresh draws around each x_t; 1 uses x_0 with its stored gradient and costs no evaluation."""
     neighbours: int = 256
     """With one draw: other points of the buffer that share in each target by their distance; no evaluations."""
+    chain: int = 0
+    """With one draw, instead of neighbours: moves on the posterior of x_0 given x_t, started at x_0 and averaged over. Each
+    costs an evaluation; the chain's end is written back to the buffer."""
     score_clip: float | None = None
     """Largest norm of the estimated score, in normalised coordinates."""
 
@@ -130,7 +134,18 @@ class IWSM:
 
     def __post_init__(self):
         check(
-            self, zero=("cooldown", "ema", "neighbours", "broad_share", "local_every", "renew", "depth", "frequencies")
+            self,
+            zero=(
+                "cooldown",
+                "ema",
+                "neighbours",
+                "broad_share",
+                "local_every",
+                "renew",
+                "depth",
+                "frequencies",
+                "chain",
+            ),
         )
         if self.batch % LEVELS or (self.weights == "kde" and self.batch % self.strata):
             raise ConfigError(f"batch must be a multiple of {LEVELS} and of strata, got {self.batch}")
@@ -163,16 +178,28 @@ class IWSM:
 
     @classmethod
     def particles(cls, **changes) -> "IWSM":
-        """A first setting for particle systems, not tuned yet, with any field changed; the default where a symmetry is.
+        """What particle systems get by default, with any field changed; tuned on LJ-13.
 
-        Energies are stiff and modes many, so tempered SMC starts it, local moves renew the buffer all the time, and an
-        equivariant network of fewer points a step replaces the perceptron.
+        Energies are stiff and modes many, so tempered SMC starts it, local moves renew the buffer all the time, and a
+        deep equivariant network of fewer points a step replaces the perceptron. All steps are spent: the energies of
+        raw draws go on improving long after the path weights do.
         """
         settings = dict(
-            start="smc", steps=20_000, cooldown=5000, enough=0.8, batch=256, width=64, depth=3, neighbours=64,
-            buffer=4096, local_every=5, refresh_every=500, refresh_steps=60, renew=512,
+            start="smc", steps=24_000, cooldown=10_000, enough=None, batch=128, width=64, depth=5, neighbours=64,
+            buffer=4096, local_every=5, refresh_every=1000, refresh_steps=60, renew=512,
         )  # fmt: skip
         return cls(**{**settings, **changes})
+
+    @classmethod
+    def few_particles(cls, **changes) -> "IWSM":
+        """`particles` for up to 6 of them, whose steps are cheap: more points a step and more steps; tuned on DW-4."""
+        return cls.particles(**{**dict(batch=256, steps=40_000, cooldown=16_000), **changes})
+
+    @classmethod
+    def many_particles(cls, **changes) -> "IWSM":
+        """`particles` for more than 30 of them, whose steps are dear and whose paths are hardly ever exchanged."""
+        settings = dict(batch=32, steps=16_000, cooldown=6000, depth=3, buffer=2048, refresh_every=8000, renew=64)
+        return cls.particles(**{**settings, **changes})
 
     # The protocol.
 
@@ -216,6 +243,7 @@ class IWSM:
             error=ones * (sigmas**2 / (1.0 + sigmas**2))[:, None],
             smooth=jnp.asarray(found.edges < 1e-3),
             step_size=found.step_size,
+            chain_step=0.5 / (1.0 / sigmas**2 + 1.0 / found.step_size),
             refresh_ess=jnp.asarray(jnp.nan),
             refresh_rate=jnp.asarray(jnp.nan),
             evaluations=found.evaluations,
@@ -275,7 +303,9 @@ class IWSM:
         z_t = origin.z + sigma[:, None] * jax.random.normal(k_noise, origin.z.shape)
 
         log_w = jnp.zeros(self.batch)
-        if self.draws == 1:
+        if self.draws == 1 and self.chain:
+            state, dsi, tsi = self._chain(target, state, k_draws, index, origin, z_t, sigma)
+        elif self.draws == 1:
             others = state.buffer.take(jax.random.randint(k_draws, (self.neighbours,), 0, self.buffer))
             share_targets = jax.vmap(posterior.from_neighbours, in_axes=(0, 0, 0, 0, None, None))
             dsi, tsi = share_targets(origin.z, origin.grad, z_t, sigma, others.z, others.grad)
@@ -330,6 +360,20 @@ class IWSM:
             refresh_rate=state.refresh_rate,
         )
         return state, info
+
+    def _chain(self, target, state, key, index, origin, z_t, sigma):
+        """Averages over a short chain on each posterior; its end is written back, and its step follows acceptance."""
+        h = jnp.repeat(state.chain_step, self.batch // LEVELS)
+        evaluate = lambda z: state.frame.evaluate(target, z)  # noqa: E731
+        chain = posterior_chain(evaluate, origin, z_t, sigma, h, key, self.chain)
+        rate = jnp.mean(chain.acceptance.reshape(LEVELS, -1), axis=1)
+        state = dataclasses.replace(
+            state,
+            buffer=state.buffer.put(index, chain.points),
+            chain_step=state.chain_step * jnp.exp(0.1 * (rate - TARGET_ACCEPTANCE)),
+            evaluations=state.evaluations.add_points(self.batch * self.chain, chain.nan, chain.zero),
+        )
+        return state, chain.mean, z_t + sigma[:, None] ** 2 * chain.mean_grad
 
     def _many_draws(self, target, state, key, index, origin, z_t, sigma):
         """K fresh draws around each x_t: their estimates, and the posterior moves of the buffer if asked for."""
