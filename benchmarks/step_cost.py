@@ -3,7 +3,8 @@
     python benchmarks/step_cost.py gmm40 --out docs/results/step-cost.json
 
 Seconds are medians of compiled calls; FLOPs of a step are XLA's own count (it counts a loop's body once, so a renewal
-has none); the rate is that of a product of (batch, width) with (width, width), the network's own shape, alone.
+has none); the rate is that of a product of (rows, width) with (width, width), the network's own shape, alone; rows are
+the batch, for particles times the pairs.
 """
 
 import argparse
@@ -17,6 +18,7 @@ import jax.numpy as jnp
 
 import allmodes as am
 from allmodes.job import machine
+from allmodes.methods import METHODS, default_for
 
 
 def timed(function, *arguments, repeats=20):
@@ -43,16 +45,18 @@ def main():
     parser.add_argument("target")
     parser.add_argument("--out", type=Path)
     args = parser.parse_args()
-    target, method, key = am.find_target(args.target), am.IWSM(), jax.random.key(0)
+    target, key = am.find_target(args.target), jax.random.key(0)
+    method = METHODS[default_for(target)]
     begin = time.perf_counter()
     state = jax.block_until_ready(method.init(target, key))
     start = time.perf_counter() - begin
-    a, b = jnp.ones((method.batch, method.width)), jnp.ones((method.width, method.width))
+    pairs = 1 if target.symmetry is None else target.symmetry.particles * (target.symmetry.particles - 1) // 2
+    a, b = jnp.ones((method.batch * pairs, method.width)), jnp.ones((method.width, method.width))
 
     def products(a, b):
         return jax.lax.fori_loop(0, 100, lambda _, a: 0.01 * (a @ b), a)
 
-    rate = 100 * 2 * method.batch * method.width**2 / timed(jax.jit(products), a, b) / 1e9
+    rate = 100 * 2 * a.size * method.width / timed(jax.jit(products), a, b) / 1e9
     result = {
         "command": f"python benchmarks/step_cost.py {args.target}",
         "machine": machine(),

@@ -136,7 +136,7 @@ def test_particles_get_their_own_method_metrics_and_pictures(models, tmp_path):
     assert (settings["steps"], settings["renew"], settings["batch"]) == (30, 0, SMALL["batch"])
     result = json.loads((tmp_path / "run" / "result.json").read_text())
     assert result["correction"] == "mcmc"
-    assert result["evaluations"]["correct"] == 103 * 300
+    assert result["evaluations"]["correct"] == 1002 * 300
     for group in ("metrics", "metrics_corrected"):
         assert {"w2", "w2_geometric", "energy_w2", "distance_tv", "broken"} <= set(result[group])
         assert result[group]["energy_w2"]["ratio"] > 0.0
@@ -323,6 +323,7 @@ WRONG = {
     "dimension zero": ("run PAIR:log_prob --dim 0", "at least 1, got 0"),
     "wrong dimension": ("run PAIR:log_prob --dim 3 --out NEW", "cannot be traced .*dim is right"),
     "wrong shape": ("run PAIR:vector --dim 2 --out NEW", r"to a scalar \(\), but returned shape \(2,\)"),
+    "reverse steps": ("run gmm40 --reverse-steps 1 --out NEW", "--reverse-steps must be at least 2, got 1"),
     "folder in use": ("run PAIR:target --out RUN", "holds a run already.*--resume"),
     "unwritable folder": ("run PAIR:target --out FILE/run", "cannot write the run folder FILE/run: Not a directory"),
     "folder is a file": ("run PAIR:target --out FILE", "cannot write the run folder FILE"),
@@ -332,6 +333,7 @@ WRONG = {
     "sample without a run": ("sample", "run"),
     "sample none": ("sample RUN -n 0", "n of at least 1"),
     "sample in one step": ("sample RUN --steps 1", "steps of at least 2"),
+    "sample without moves": ("sample RUN --correct mcmc --moves 0", "moves must be at least 1, got 0"),
     "sample to nowhere": ("sample RUN -n 9 --steps 3 --out FILE/d.npz", "cannot write FILE/d.npz: Not a directory"),
     "report of nothing": ("report NEW", "NEW/result.json is missing"),
     "report of a file": ("report FILE", "FILE/result.json"),

@@ -46,6 +46,7 @@ def test_settings_out_of_range_are_refused(method, field):
         ({"broad_share": 1.5}, r"broad_share must lie in \[0, 1\], got 1.5"),
         ({"broad_share": -0.1}, "broad_share must be a finite number of at least 0"),
         ({"weights": "kde"}, "weights='kde' needs draws of at least 2"),
+        ({"chain": 4, "draws": 8}, "chain needs draws=1: .* got draws=8"),
         ({"posterior_moves": True}, "posterior_moves needs draws of at least 2"),
         ({"renew": 2000, "buffer": 1000}, r"renew must not exceed buffer \(1000\) and needs weights='moves', got 2000"),
         ({"renew": 10, "weights": "path"}, "and needs weights='moves', got 10"),
@@ -131,12 +132,14 @@ CHOICES = {
     "path-dsi": IWSM(**SMALL, weights="path", score="dsi"),
     "kde-blend": IWSM(**SMALL, weights="kde", draws=4, strata=2, posterior_moves=True, broad_share=0.25, start="broad"),
     "idem": IDEM(**SMALL | {"draws": 3, "local_every": 0}),
+    "chain": IWSM(**SMALL, chain=4),
 }
 # By hand: two renewals, four local moves of 256 points, draws in each of 12 steps.
 COSTS = {
     "path-dsi": 2 * (256 + 5 * 256) + 4 * 256,
     "kde-blend": 2 * 32 + 4 * 256 + 12 * 4 * 64,
     "idem": 2 * 32 + 12 * 3 * 64,
+    "chain": 2 * 256 + 4 * 256 + 12 * 4 * 64,
 }
 every_choice = pytest.mark.parametrize("choice", CHOICES)
 

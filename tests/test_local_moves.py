@@ -10,7 +10,7 @@ import pytest
 from jax.scipy.special import logsumexp
 
 from allmodes.buffer import Buffer
-from allmodes.mcmc.local import TARGET_ACCEPTANCE, mala
+from allmodes.mcmc.local import TARGET_ACCEPTANCE, mala, posterior_chain
 from allmodes.target import Target
 
 SIGMAS = 5.0  # bounds are this many standard errors
@@ -161,3 +161,49 @@ def test_nan_proposals_are_refused_and_counted():
     other = run(HALF, half_draws(), jnp.asarray(0.5), jax.random.key(7))
     assert (int(moved.nan), int(moved.zero)) == (int(other.zero), 0)
     assert np.array_equal(moved.points.z, other.points.z)
+
+
+# Chains on the posterior of z_0 given z_t.
+
+
+@functools.partial(jax.jit, static_argnums=(0, 4))
+def chain(target, z, sigma, key, steps, narrow=0.1):
+    step_size = 0.5 / (1.0 / sigma**2 + 1.0 / narrow)  # `narrow`: least variance of the target
+    k_noise, k_chain = jax.random.split(key)
+    z_t = z + sigma * jax.random.normal(k_noise, z.shape)
+    ones = jnp.ones(len(z))
+    origin = Buffer.of(z, target.evaluate(z))
+    return z_t, posterior_chain(target.evaluate, origin, z_t, sigma * ones, step_size * ones, k_chain, steps)
+
+
+@pytest.mark.parametrize("sigma", [0.3, 1.0, 4.0])
+def test_averages_over_a_posterior_chain_are_unbiased_and_vary_less(sigma):
+    """The posterior of a Gaussian is known: its mean is `S (S + sigma^2)^-1 z_t`, its covariance `S - S (..)^-1 S`."""
+    z = gaussian_draws()
+    z_t, found = chain(GAUSSIAN, z, sigma, jax.random.key(9), 16)
+    gain = COVARIANCE @ np.linalg.inv(COVARIANCE + sigma**2 * np.eye(2))
+    mean = np.asarray(z_t, float) @ gain.T
+    mean_grad = -mean @ np.linalg.inv(COVARIANCE)
+    assert 0.2 < float(np.mean(found.acceptance)) <= 1.0
+    for one, many, truth in ((z, found.mean, mean), (GAUSSIAN.evaluate(z).grad, found.mean_grad, mean_grad)):
+        residual = np.asarray(many, float) - truth
+        # Unbiased whatever z_t was: uncorrelated with it, too.
+        assert_near(residual, 0.0)
+        assert_near(residual * np.asarray(z_t, float), 0.0)
+        assert np.mean(residual**2) < 0.9 * np.mean((np.asarray(one, float) - truth) ** 2)
+    e = jax.jit(GAUSSIAN.evaluate)(found.points.z)
+    np.testing.assert_allclose(found.points.log_prob, e.log_prob, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("target", "draw", "check"),
+    [(GAUSSIAN, gaussian_draws, check_gaussian), (TWO_MODES, two_modes_draws, check_two_modes)],
+    ids=["gaussian", "two-modes"],
+)
+def test_the_end_of_a_posterior_chain_is_a_draw_of_the_target(target, draw, check):
+    z = draw()
+    for i in range(3):
+        _, found = chain(target, z, 1.0, jax.random.key(10 + i), 8, 0.3)
+        assert np.mean(np.any(np.asarray(found.points.z) == np.asarray(z), axis=1)) < 0.3
+        z = found.points.z
+    check(z)

@@ -11,11 +11,17 @@ import pytest
 import allmodes as am
 from allmodes import reference as reference_module
 from allmodes import targets
+from allmodes.buffer import Buffer
+from allmodes.count import Evaluations
 from allmodes.frame import Frame
+from allmodes.mcmc import smc
+from allmodes.mcmc.independence import choose_by_weight
+from allmodes.methods import default_for
 from allmodes.metrics import particles as particle_metrics_module
 from allmodes.metrics import w2
 from allmodes.metrics.particles import broken, distance_tv, energy_w2, geometric_w2
 from allmodes.networks import EGNN, Denoiser
+from allmodes.search import Found
 from allmodes.symmetry import ParticleSymmetry
 
 SYSTEMS = ("dw4", "lj13", "lj55")
@@ -272,12 +278,68 @@ def test_particles_are_saved_and_loaded(sampler, tmp_path):
     np.testing.assert_allclose(a, b, atol=1e-5)
 
 
+@pytest.mark.parametrize(
+    ("particles", "name"), [(4, "iwsm-few-particles"), (13, "iwsm-particles"), (55, "iwsm-many-particles")]
+)
+def test_the_default_method_goes_by_the_number_of_particles(particles, name):
+    assert default_for(springs(particles)) == name
+
+
+def test_a_frame_of_scattered_particles_settles_to_the_width_of_the_target(monkeypatch):
+    monkeypatch.setattr(smc, "PILOT", 256)
+    target, wide = springs(), Frame(jnp.zeros(6), jnp.full(6, 5.0), ParticleSymmetry(4, 2))
+    z = jax.random.normal(jax.random.key(0), (64, 6))
+    none = jnp.zeros(())
+    points = Buffer.of(z, wide.evaluate(target, z))
+    found = Found(wide, points, none + 1.0, jnp.ones(6), none, Evaluations.none())
+    settled = smc.settle(target, found, jax.random.key(1))
+    assert settled.points.size == 64
+    # 256 points in six dimensions give the width to 2 %.
+    np.testing.assert_allclose(settled.frame.scale, 0.7, rtol=0.1)
+    np.testing.assert_allclose(settled.points.log_prob, settled.frame.values(target, settled.points.z), rtol=1e-4)
+    assert int(settled.evaluations.log_prob) > 2 * 256 * (smc.PARTICLE_MOVES + 3)
+
+
 # Corrected draws.
+
+
+@pytest.mark.parametrize("exact", [True, False])
+def test_an_exchange_by_weight_leaves_the_target_invariant(exact):
+    """Target N(0, 1), draws of N(0.5, 1.5^2): an exchange keeps what is exact and mends what is not, by acceptance."""
+    n = 20_000
+    k_points, k_fresh, k_accept = jax.random.split(jax.random.key(3), 3)
+
+    def drawn(key):
+        return 0.5 + 1.5 * jax.random.normal(key, (n, 1))
+
+    def weighed(z):
+        log_w = -0.5 * z[:, 0] ** 2 + 0.5 * ((z[:, 0] - 0.5) / 1.5) ** 2
+        return Buffer(z, -0.5 * z[:, 0] ** 2, -z), log_w
+
+    start = jax.random.normal(k_points, (n, 1)) if exact else drawn(k_points)
+    points, accept = choose_by_weight(k_accept, *weighed(start), *weighed(drawn(k_fresh)))
+    np.testing.assert_array_equal(points.log_prob, -0.5 * points.z[:, 0] ** 2)
+    off = [abs(float(np.mean(f)) - e) / (float(np.std(f)) / n**0.5) for f, e in (
+        (points.z[:, 0], 0.0), (points.z[:, 0] ** 2, 1.0), (points.z[:, 0] ** 4, 3.0),
+    )]  # fmt: skip
+    assert 0.5 < float(np.mean(accept)) < 0.95
+    assert max(off) < 5 if exact else max(off) > 5
+    if not exact:  # nearer than it was
+        assert abs(float(np.mean(points.z))) < 0.4 * abs(float(np.mean(start)))
+
+
+def test_a_point_of_no_mass_is_always_exchanged():
+    z = jnp.zeros((3, 1))
+    dead, alive = jnp.full(3, -jnp.inf), jnp.zeros(3)
+    _, accept = choose_by_weight(jax.random.key(0), Buffer(z, dead, z), dead, Buffer(z, alive, z), alive)
+    assert np.all(accept)
+    _, accept = choose_by_weight(jax.random.key(0), Buffer(z, alive, z), alive, Buffer(z, dead, z), dead)
+    assert not np.any(accept)
 
 
 def test_corrected_draws_follow_the_target(sampler):
     raw = sampler.sample(3000, key=jax.random.key(15), steps=20)
-    draws = sampler.sample(3000, key=jax.random.key(15), steps=20, correct="mcmc")
+    draws = sampler.sample(3000, key=jax.random.key(15), steps=20, correct="mcmc", moves=100)
     np.testing.assert_array_equal(draws.log_weight, 0.0)
     assert draws.evaluations == 102 * 3000
     assert raw.evaluations == 3000
@@ -294,7 +356,7 @@ def test_a_correction_mends_a_wrong_sampler(sampler):
     wrong = dataclasses.replace(sampler, state=wrong)
     off = []
     for correct in (None, "mcmc"):
-        x = wrong.sample(3000, key=jax.random.key(16), steps=20, correct=correct).x
+        x = wrong.sample(3000, key=jax.random.key(16), steps=20, correct=correct, moves=100).x
         radius = np.sum(np.asarray(x, float) ** 2, axis=1) / 0.7**2
         off.append(abs(radius.mean() - 6.0) / (radius.std() / math.sqrt(len(radius))))
     assert off[0] > 10 > 5 > off[1]

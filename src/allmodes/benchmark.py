@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from allmodes.errors import ConfigError
+from allmodes.methods import default_for
 from allmodes.report.tables import print_table
 from allmodes.runs import Run
+from allmodes.targets import get, names
 
 SUITES: dict[str, tuple[str, ...]] = {
     "mixtures": ("gmm40", "gmm80", "gmm120"),
@@ -31,44 +33,67 @@ FIGURES: dict[str, tuple[str, ...]] = {
     "log Z error": ("metrics", "log_z_error", "value"),
     "forward ESS": ("metrics", "forward_ess", "value"),
     "reverse ESS": ("metrics", "reverse_ess", "value"),
+    "log Z difference": ("metrics", "log_z_difference", "value"),  # from that of a reference
+    "geometric W2": ("metrics", "w2_geometric", "value"),
+    "energy W2": ("metrics", "energy_w2", "value"),
+    "energy W2 floor": ("metrics", "energy_w2", "floor"),
+    "distance TV": ("metrics", "distance_tv", "value"),
+    "distance TV floor": ("metrics", "distance_tv", "floor"),
+    "broken": ("metrics", "broken", "value"),
     "corrected W2 ratio": ("metrics_corrected", "w2", "ratio"),
     "corrected TV ratio": ("metrics_corrected", "mode_tv", "ratio"),
+    "corrected geometric W2 ratio": ("metrics_corrected", "w2_geometric", "ratio"),
+    "corrected energy W2 ratio": ("metrics_corrected", "energy_w2", "ratio"),
+    "corrected distance TV ratio": ("metrics_corrected", "distance_tv", "ratio"),
     "peak MB": ("peak_memory_mb",),
 }
 
 
 def benchmark(
-    suite: str, method: str, seeds: int, out: Path, *, judge_seconds: float = 20.0, quiet: bool = False
+    suite: str,
+    method: str | None,
+    seeds: int,
+    out: Path,
+    *,
+    n: int = 10_000,
+    judge_seconds: float = 20.0,
+    quiet: bool = False,
 ) -> dict[str, Any]:
     """Run what is not there yet, each job in a process of its own, and write `SUITE-METHOD.json` beside the runs.
 
+    `suite` is one of `SUITES` or a registered target; with no method, each target gets its default.
+
     **Raises** `ConfigError` for an unknown suite or no seed.
     """
-    if suite not in SUITES:
-        raise ConfigError(f"unknown suite {suite!r}: there are {', '.join(SUITES)}")
+    targets = SUITES.get(suite) or ((suite,) if suite in names() else None)
+    if targets is None:
+        raise ConfigError(f"unknown suite {suite!r}: there are {', '.join(SUITES)}, and the registered targets")
     if seeds < 1:
         raise ConfigError(f"seeds must be at least 1, got {seeds}")
     table: dict[str, Any] = {}
-    for target in SUITES[suite]:
-        results = [_result(target, method, seed, out, judge_seconds, quiet) for seed in range(seeds)]
+    for target in targets:
+        results = [_result(target, method, seed, out, n, judge_seconds, quiet) for seed in range(seeds)]
         table[target] = {name: _summary([_dig(r, path) for r in results]) for name, path in FIGURES.items()}
         table[target]["verdicts"] = [r["verdict"]["word"] for r in results]
         table["machine"], table["versions"] = results[0]["machine"], results[0]["versions"]
-    table |= {"command": f"allmodes benchmark {suite} --method {method} --seeds {seeds}", "seeds": seeds}
-    Run(out).write_json(f"{suite}-{method}.json", table)
-    rows = [
-        [name, *(_cell(table[target][name]) for target in SUITES[suite])] for name in FIGURES
-    ]  # fmt: skip
-    print_table(["median (least to most)", *SUITES[suite]], rows, title=f"{suite}, {method}, {seeds} seeds")
+    chosen = f" --method {method}" if method else ""
+    table |= {"command": f"allmodes benchmark {suite}{chosen} --seeds {seeds} -n {n}", "seeds": seeds}
+    Run(out).write_json(f"{suite}-{method or 'default'}.json", table)
+    rows = [[name, *(_cell(table[target][name]) for target in targets)] for name in FIGURES]
+    rows = [row for row in rows if any(row[1:])]
+    print_table(["median (least to most)", *targets], rows, title=f"{suite}, {seeds} seeds")
     return table
 
 
-def _result(target: str, method: str, seed: int, out: Path, judge_seconds: float, quiet: bool) -> dict:
+def _result(
+    target: str, method: str | None, seed: int, out: Path, n: int, judge_seconds: float, quiet: bool
+) -> dict[str, Any]:
+    method = method or default_for(get(target))
     run = Run(out / f"{target}-{method}-{seed}")
     if not (run / "result.json").exists():
         where = ["--resume", str(run.path)]
         if not (run / "config.json").exists():
-            where = [target, "--method", method, "--seed", str(seed), "--out", str(run.path)]
+            where = [target, "--method", method, "--seed", str(seed), "-n", str(n), "--out", str(run.path)]
         options = ["--judge-seconds", str(judge_seconds), *(["--quiet"] if quiet else [])]
         command = [sys.executable, "-m", "allmodes", "run", *where, *options]
         status = subprocess.run(command, check=False).returncode

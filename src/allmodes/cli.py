@@ -41,8 +41,8 @@ class Run:
     dim: int | None = None
     """Dimension of a function of your own."""
     method: str | None = None
-    """One of those that `allmodes methods` lists; its settings become options here. iwsm when not given, iwsm-particles
-    for particles."""
+    """One of those that `allmodes methods` lists; its settings become options here. iwsm when not given, one of the
+    iwsm-particles for particles."""
     seed: int = 0
     """Fixes everything random."""
     n: Annotated[int, arg(aliases=["-n"])] = 10_000
@@ -98,9 +98,11 @@ class Benchmark:
     """The main job over the targets of a suite and several seeds, and a table of medians."""
 
     suite: Positional[str]
-    """mixtures, shapes or curved."""
-    method: str = "iwsm"
-    """One of those that `allmodes methods` lists."""
+    """mixtures, shapes, curved, or one registered target."""
+    method: str | None = None
+    """One of those that `allmodes methods` lists; each target's default when not given."""
+    n: Annotated[int, arg(aliases=["-n"])] = 10_000
+    """Draws of each run."""
     seeds: int = 3
     """Seeds 0, 1, .."""
     out: Path = Path("runs/benchmark")
@@ -243,7 +245,8 @@ def _benchmark(argv: list[str]) -> int:
     from allmodes.benchmark import benchmark
 
     args = _parse(Benchmark, argv, "benchmark")
-    benchmark(args.suite, args.method, args.seeds, args.out, judge_seconds=args.judge_seconds, quiet=args.quiet)
+    options = {"n": args.n, "judge_seconds": args.judge_seconds, "quiet": args.quiet}
+    benchmark(args.suite, args.method, args.seeds, args.out, **options)
     return 0
 
 

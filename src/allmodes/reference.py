@@ -67,7 +67,8 @@ def make(
 
     The moves part the copies that resampling made; that they suffice is checked by the correlation of each particle's
     energy half-way and at the end. Checked besides, from the draws alone: the runs' mean energies and their log Z
-    agree; the virial identity `E[z . grad log p] = -d` and `E[|grad log p|^2] = -E[laplacian log p]` on the mean-free subspace.
+    agree; the virial identity `E[z . grad log p] = -d` and `E[|grad log p|^2] = -E[laplacian log p]` on the mean-free
+    subspace.
 
     **Raises** `ConfigError` for fewer than 8 draws, `TargetError` where tempering fails.
     """

@@ -117,9 +117,9 @@ class Sampler:
         More steps raise the ESS of the weights towards the limit that the network sets.
 
         With `correct="mcmc"` each draw is then the start of a short chain of its own that leaves the target invariant:
-        an exchange with a fresh draw (independence Metropolis on whole paths) and `moves` of MALA, 2 + moves evaluations
-        a draw in all. The draws come equally weighted; log Z is that of all the raw ones. What such a chain cannot mend
-        is a region that the sampler has not met.
+        an exchange with a fresh draw (independence Metropolis on whole paths) and `moves` of MALA, 2 + moves
+        evaluations a draw in all. The draws come equally weighted; log Z is that of all the raw ones. What such a chain
+        cannot mend is a region that the sampler has not met.
 
         **Raises** `ConfigError` when n is below 1, steps below 2, the correction unknown, or moves below 1.
         """

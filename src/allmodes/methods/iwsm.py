@@ -87,8 +87,8 @@ class IWSM:
     neighbours: int = 256
     """With one draw: other points of the buffer that share in each target by their distance; no evaluations."""
     chain: int = 0
-    """With one draw, instead of neighbours: moves on the posterior of x_0 given x_t, started at x_0 and averaged over. Each
-    costs an evaluation; the chain's end is written back to the buffer."""
+    """With one draw, instead of neighbours: moves on the posterior of x_0 given x_t, started at x_0 and averaged over.
+    Each costs an evaluation; the chain's end is written back to the buffer."""
     score_clip: float | None = None
     """Largest norm of the estimated score, in normalised coordinates."""
 
@@ -133,20 +133,8 @@ class IWSM:
     """Lowest noise, over the narrowest scale of the target."""
 
     def __post_init__(self):
-        check(
-            self,
-            zero=(
-                "cooldown",
-                "ema",
-                "neighbours",
-                "broad_share",
-                "local_every",
-                "renew",
-                "depth",
-                "frequencies",
-                "chain",
-            ),
-        )
+        zero = ("cooldown", "ema", "neighbours", "chain", "broad_share", "local_every", "renew", "depth", "frequencies")
+        check(self, zero=zero)
         if self.batch % LEVELS or (self.weights == "kde" and self.batch % self.strata):
             raise ConfigError(f"batch must be a multiple of {LEVELS} and of strata, got {self.batch}")
         if not 0.0 <= self.broad_share <= 1.0:
@@ -155,6 +143,8 @@ class IWSM:
             raise ConfigError("weights='kde' needs draws of at least 2: the noised density is estimated from them")
         if self.posterior_moves and self.draws < 2:
             raise ConfigError("posterior_moves needs draws of at least 2")
+        if self.chain and self.draws > 1:
+            raise ConfigError(f"chain needs draws=1: it takes the place of fresh draws, got draws={self.draws}")
         if self.renew > self.buffer or (self.renew and self.weights != "moves"):
             raise ConfigError(
                 f"renew must not exceed buffer ({self.buffer}) and needs weights='moves', got {self.renew}"
@@ -303,7 +293,7 @@ class IWSM:
         z_t = origin.z + sigma[:, None] * jax.random.normal(k_noise, origin.z.shape)
 
         log_w = jnp.zeros(self.batch)
-        if self.draws == 1 and self.chain:
+        if self.chain:
             state, dsi, tsi = self._chain(target, state, k_draws, index, origin, z_t, sigma)
         elif self.draws == 1:
             others = state.buffer.take(jax.random.randint(k_draws, (self.neighbours,), 0, self.buffer))
