@@ -18,7 +18,7 @@ import numpy as np
 
 import allmodes as am
 from allmodes.job import machine
-from allmodes.mcmc.smc import PARTICLE_MOVES, settle, tempering
+from allmodes.mcmc.smc import settle, tempering
 from allmodes.metrics.particles import particle_metrics
 from allmodes.search import search
 
@@ -46,7 +46,7 @@ def beside(folder, judge_seconds):
     smc_evaluations = int(found.evaluations.log_prob) + int(pilot.evaluations.log_prob) - spent
     return {
         "target": result["target"], "seed": result["seed"], "budget": budget, "particles": size,
-        "moves": PARTICLE_MOVES, "evaluations": smc_evaluations, "seconds": round(seconds, 1), "log_z": log_z,
+        "evaluations": smc_evaluations, "seconds": round(seconds, 1), "log_z": log_z,
         "metrics": metrics,
         "next_100000": {
             "smc_seconds": round(seconds * MORE / size, 1), "smc_evaluations": round(each * MORE),

@@ -21,7 +21,7 @@ from allmodes.search import search
 from allmodes.target import Target
 
 RUNS = 4
-MOVES = 6000  # of every particle after tempering, in BATCHES compiled calls
+MOVES = 6000  # of every particle after tempering, in BATCHES compiled calls; at least 80 for each free coordinate
 BATCHES = 40
 SIGMAS = 3.0  # checks pass within so many standard errors
 LEFT = 0.05  # correlation that is let pass
@@ -60,9 +60,7 @@ class Reference:
         return all(check.off <= SIGMAS for check in self.checks)
 
 
-def make(
-    target: Target, n: int, *, seed: int = SEED, moves: int | None = None, progress: Callable[[str], None] | None = None
-) -> Reference:
+def make(target: Target, n: int, *, seed: int = SEED, progress: Callable[[str], None] | None = None) -> Reference:
     """Four independent runs of tempered SMC (BlackJAX), each particle then moved on its own by MALA.
 
     The moves part the copies that resampling made; that they suffice is checked by the correlation of each particle's
@@ -75,8 +73,7 @@ def make(
     if n < 2 * RUNS:
         raise ConfigError(f"a reference needs at least {2 * RUNS} draws, got {n}")
     say = progress or (lambda text: None)
-    moves = MOVES if moves is None else moves
-    size, at_once = -(-n // RUNS), -(-moves // BATCHES)
+    size, at_once = -(-n // RUNS), -(-_moves(target) // BATCHES)
     k_search, *k_runs = jax.random.split(jax.random.key(seed), RUNS + 1)
     start = search(target, k_search, size)  # of its result the coordinates alone: tempering starts anew
     if target.symmetry is not None:
@@ -103,6 +100,10 @@ def make(
     x = x[np.random.default_rng(seed).permutation(len(x))[:n]]
     error = float(np.std(log_zs, ddof=1) / np.sqrt(RUNS))
     return Reference(x, float(np.mean(log_zs)), error, checks, evaluations)
+
+
+def _moves(target: Target) -> int:
+    return max(MOVES, 80 * target.free_dim)
 
 
 def _checks(target: Target, parts: list, middles: list, log_zs: list) -> list[Check]:
@@ -167,8 +168,8 @@ def load(target: Target, n: int, *, progress: Callable[[str], None] | None = Non
         run.create()
         run.write_draws(x=made.x)
         about = {
-            "target": target.name, "n": n, "seed": SEED, "moves": MOVES, "runs": RUNS, "evaluations": made.evaluations,
-            "log_z": made.log_z, "log_z_error": made.log_z_error,
+            "target": target.name, "n": n, "seed": SEED, "moves": _moves(target), "runs": RUNS,
+            "evaluations": made.evaluations, "log_z": made.log_z, "log_z_error": made.log_z_error,
             "checks": [dataclasses.asdict(check) for check in made.checks], "sha256": _sha256(run),
         }  # fmt: skip
         run.write_json("reference.json", about)

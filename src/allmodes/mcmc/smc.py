@@ -21,7 +21,7 @@ WIDTH = 2.0  # of the initial Gaussian, over the spread that the search found
 # Particles. A Gaussian wider than the target is a gas; on the way from there the particles condense, and runs with few
 # moves disagree on log Z by several units. From a Gaussian as wide as the target there is no such passage.
 PARTICLE_WIDTH = 1.0
-PARTICLE_MOVES = 30
+PARTICLE_MOVES = 30  # at least; two for each particle
 PILOT = 1024  # particles of the runs that find the target's spread
 PILOTS = 6
 SETTLED = 0.1  # largest relative change of the spread between the last two of them
@@ -65,7 +65,9 @@ def tempering(target: Target, found: Found) -> Callable[..., tuple[Found, float]
     from blackjax.smc.resampling import systematic
 
     size, dim = found.points.z.shape
-    width, moves = (WIDTH, MOVES) if target.symmetry is None else (PARTICLE_WIDTH, PARTICLE_MOVES)
+    width, moves = WIDTH, MOVES
+    if target.symmetry is not None:
+        width, moves = PARTICLE_WIDTH, max(PARTICLE_MOVES, 2 * target.symmetry.particles)
 
     def log_prior(z: Float[Array, " dim"]):
         return log_normal(z, jnp.zeros(dim), jnp.full(dim, width**2))
