@@ -69,3 +69,43 @@ def test_stratified_times_are_uniform_within_strata():
     # Independent of one another: the mean over strata has the variance of an average of n uniforms.
     means = u.reshape(repeats, n).mean(1)
     assert abs(means.var() * n * 12 - 1) < 5 * np.sqrt(2 / repeats)
+
+
+# A schedule that dwells.
+
+
+@pytest.fixture(params=[(0.5, 0.25), (0.8, 0.1)])
+def dwelling(request):
+    return Noise(jnp.asarray(LOW), jnp.asarray(HIGH), *request.param)
+
+
+def test_a_dwelling_schedule_keeps_its_ends_and_rises(dwelling):
+    np.testing.assert_allclose(dwelling.sigma(jnp.asarray([0.0, 1.0])), [LOW, HIGH], rtol=1e-5)
+    assert np.all(np.diff(dwelling.sigma(jnp.linspace(0.0, 1.0, 200))) > 0)
+
+
+def test_a_dwelling_schedule_is_inverted(dwelling):
+    t = jnp.linspace(0.0, 1.0, 101)
+    np.testing.assert_allclose(dwelling.time(dwelling.sigma(t)), t, atol=1e-4)
+
+
+def test_rate_stands_for_an_even_log_sigma(dwelling):
+    """The mean of f over even t, weighted with the rate, is its mean over even log sigma."""
+    t = (jnp.arange(4000) + 0.5) / 4000
+    u = jnp.log(dwelling.sigma(t) / LOW) / np.log(HIGH / LOW)
+    np.testing.assert_allclose(jnp.gradient(u, t)[1:-1], dwelling.rate(t)[1:-1], atol=2e-2)
+    np.testing.assert_allclose(jnp.mean(dwelling.rate(t)), 1.0, atol=1e-4)
+    np.testing.assert_allclose(jnp.mean(dwelling.rate(t) * u**2), 1.0 / 3.0, atol=1e-3)
+
+
+def test_steps_are_densest_where_it_dwells(dwelling):
+    grid = np.log(np.asarray(dwelling.grid(200), float)[:-1])
+    steps, middles = -np.diff(grid), 0.5 * (grid[1:] + grid[:-1])
+    densest = np.exp(middles[np.argmin(steps)])
+    assert 0.5 < densest / dwelling.dwell_at < 2.0
+    even = np.log(HIGH / LOW) / 199
+    np.testing.assert_allclose(steps.min() / even, 1.0 - dwelling.dwell, rtol=0.05)
+
+
+def test_without_dwelling_the_rate_is_one(noise):
+    np.testing.assert_array_equal(noise.rate(jnp.linspace(0.0, 1.0, 5)), 1.0)

@@ -1,29 +1,60 @@
-"""Variance-exploding noise: x_t = x_0 + sigma(t) eps, with a geometric sigma (Song et al. 2021)."""
+"""Variance-exploding noise: x_t = x_0 + sigma(t) eps, with a geometric sigma (Song et al. 2021) that may dwell."""
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, Scalar
+
+_TABLE = 1024
 
 
 class Noise(eqx.Module):
-    """`sigma(t) = sigma_min (sigma_max / sigma_min)^t` for t in [0, 1], in units of the normalised target."""
+    """`sigma(t) = sigma_min (sigma_max / sigma_min)^u(t)` for t in [0, 1], in units of the normalised target.
+
+    `u(t) = t` unless the schedule dwells: with `dwell` in (0, 1), training points and steps of a path are
+    `1 / (1 - dwell)` times as dense around the noise level `dwell_at` and `1 / (1 + dwell)` times far from it.
+    """
 
     sigma_min: Scalar
     sigma_max: Scalar
+    dwell: float = eqx.field(static=True, default=0.0)
+    dwell_at: float = eqx.field(static=True, default=0.25)
 
     def sigma(self, t: Float[Array, "*n"]) -> Float[Array, "*n"]:
         """Noise level at time t."""
-        return self.sigma_min * (self.sigma_max / self.sigma_min) ** t
+        return self.sigma_min * (self.sigma_max / self.sigma_min) ** self._warp(t)
 
     def time(self, sigma: Float[Array, "*n"]) -> Float[Array, "*n"]:
         """Inverse of `sigma`, clipped to [0, 1]: sigma = 0 counts as the lowest level."""
+        u = self._share(sigma)
+        if not self.dwell:
+            return u
+        t = jnp.linspace(0.0, 1.0, _TABLE)
+        return jnp.interp(u, self._warp(t), t)
+
+    def rate(self, t: Float[Array, "*n"]) -> Float[Array, "*n"]:
+        """`du/dt`: what a uniform t must be weighted with to stand for a uniform log sigma; its mean is one."""
+        return 1.0 - self.dwell * jnp.cos(2.0 * np.pi * (t - self._centre))
+
+    def grid(self, steps: int) -> Float[Array, " levels"]:
+        """Levels of a reverse path of `steps` steps: from sigma_max to sigma_min, even in t, then 0."""
+        return jnp.append(self.sigma(jnp.linspace(1.0, 0.0, steps)), 0.0)
+
+    def _share(self, sigma):
         ratio = jnp.maximum(sigma, self.sigma_min) / self.sigma_min
         return jnp.clip(jnp.log(ratio) / jnp.log(self.sigma_max / self.sigma_min), 0.0, 1.0)
 
-    def grid(self, steps: int) -> Float[Array, " levels"]:
-        """Levels of a reverse path of `steps` steps: geometric from sigma_max to sigma_min, then 0."""
-        return jnp.append(self.sigma(jnp.linspace(1.0, 0.0, steps)), 0.0)
+    @property
+    def _centre(self):
+        # u is its own centre up to the bend's offset, which moves the densest level a little and no more.
+        return self._share(jnp.asarray(self.dwell_at))
+
+    def _warp(self, t):
+        if not self.dwell:
+            return t
+        bend = jnp.sin(2.0 * np.pi * (t - self._centre)) + jnp.sin(2.0 * np.pi * self._centre)
+        return t - self.dwell / (2.0 * np.pi) * bend
 
 
 def stratified_times(key: Array, n: int) -> Float[Array, " n"]:

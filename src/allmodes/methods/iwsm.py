@@ -131,9 +131,14 @@ class IWSM:
     """Highest noise, over the spread of the target."""
     sigma_min: float = 0.15
     """Lowest noise, over the narrowest scale of the target."""
+    dwell: float = 0.0
+    """In [0, 1): how much denser than even in log sigma the schedule is around `dwell_at`, for points and for steps."""
+    dwell_at: float = 0.25
+    """Noise level around which it dwells, over the spread of the target."""
 
     def __post_init__(self):
         zero = ("cooldown", "ema", "neighbours", "chain", "broad_share", "local_every", "renew", "depth", "frequencies")
+        zero += ("dwell",)
         check(self, zero=zero)
         if self.batch % LEVELS or (self.weights == "kde" and self.batch % self.strata):
             raise ConfigError(f"batch must be a multiple of {LEVELS} and of strata, got {self.batch}")
@@ -143,6 +148,8 @@ class IWSM:
             raise ConfigError("weights='kde' needs draws of at least 2: the noised density is estimated from them")
         if self.posterior_moves and self.draws < 2:
             raise ConfigError("posterior_moves needs draws of at least 2")
+        if not self.dwell < 1.0:
+            raise ConfigError(f"dwell must lie in [0, 1), got {self.dwell}")
         if self.chain and self.draws > 1:
             raise ConfigError(f"chain needs draws=1: it takes the place of fresh draws, got draws={self.draws}")
         if self.renew > self.buffer or (self.renew and self.weights != "moves"):
@@ -183,7 +190,7 @@ class IWSM:
     @classmethod
     def few_particles(cls, **changes) -> "IWSM":
         """`particles` for up to 6 of them, whose steps are cheap: more points a step and more steps; tuned on DW-4."""
-        return cls.particles(**{**dict(batch=256, steps=40_000, cooldown=16_000), **changes})
+        return cls.particles(**{**dict(batch=256, steps=30_000, cooldown=12_000, dwell=0.7, dwell_at=0.25), **changes})
 
     @classmethod
     def many_particles(cls, **changes) -> "IWSM":
@@ -211,7 +218,7 @@ class IWSM:
         dim = found.points.z.shape[1]
         # An effective width over all coordinates: each may be narrow, the sharpest decides.
         tau = jnp.sqrt(1.0 / jnp.mean(1.0 / found.tau**2))
-        noise = Noise(jnp.clip(self.sigma_min * tau, 1e-5, 0.1), jnp.asarray(self.sigma_max))
+        noise = Noise(jnp.clip(self.sigma_min * tau, 1e-5, 0.1), jnp.asarray(self.sigma_max), self.dwell, self.dwell_at)
         sigmas = noise.sigma((jnp.arange(LEVELS) + 0.5) / LEVELS)
         if found.frame.symmetry is None:
             network = MLP(dim, self.width, self.depth, self.frequencies, key=key)
@@ -289,7 +296,8 @@ class IWSM:
         k_index, k_time, k_noise, k_draws = jax.random.split(key, 4)
         index = jax.random.randint(k_index, (self.batch,), 0, self.buffer)
         origin = state.buffer.take(index)
-        sigma = state.noise.sigma(stratified_times(k_time, self.batch))
+        t = stratified_times(k_time, self.batch)
+        sigma = state.noise.sigma(t)
         z_t = origin.z + sigma[:, None] * jax.random.normal(k_noise, origin.z.shape)
 
         log_w = jnp.zeros(self.batch)
@@ -321,7 +329,7 @@ class IWSM:
         def objective(denoiser):
             denoised = jax.vmap(denoiser)(z_t, sigma)
             squared = w * jnp.mean((denoised - goal) ** 2, axis=-1) * denoiser.loss_weight(sigma)
-            return jnp.mean(squared), (denoised, squared)
+            return jnp.mean(state.noise.rate(t) * squared), (denoised, squared)
 
         (loss, (denoised, squared)), gradient = jax.value_and_grad(objective, has_aux=True)(state.denoiser)
         updates, optimiser = self._optimiser().update(gradient, state.optimiser, state.denoiser)

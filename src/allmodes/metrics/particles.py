@@ -14,8 +14,8 @@ from allmodes.symmetry import ParticleSymmetry
 from allmodes.target import Target
 
 BINS = 200
-SIZES = {4: 2000, 13: 500}  # particles -> configurations in a set for the geometric distance, whose cost is a matching
-LEAST_SIZE = 200  # beyond
+SIZES = {4: 2000, 13: 250}  # particles -> configurations in a set for the geometric distance, whose cost is a matching
+LEAST_SIZE = 64  # beyond
 BROKEN = 20.0  # above the largest energy of the reference
 _ALL_ORDERS = 4  # particles up to which every permutation is tried
 _ROUNDS = 10
