@@ -132,7 +132,7 @@ def test_particles_get_their_own_method_metrics_and_pictures(models, tmp_path):
     options = ["--start", "search", "--renew", 0, "--steps", 30]
     assert call("run", f"{models / 'springs.py'}:target", "--out", tmp_path / "run", *TINY, *options) == 0
     settings = json.loads((tmp_path / "run" / "config.json").read_text())["method"]["settings"]
-    assert settings["local_every"] == IWSM.particles().local_every != IWSM().local_every
+    assert settings["local_every"] == IWSM.few_particles().local_every != IWSM().local_every
     assert (settings["steps"], settings["renew"], settings["batch"]) == (30, 0, SMALL["batch"])
     result = json.loads((tmp_path / "run" / "result.json").read_text())
     assert result["correction"] == "mcmc"

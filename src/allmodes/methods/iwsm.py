@@ -177,20 +177,26 @@ class IWSM:
     def particles(cls, **changes) -> "IWSM":
         """What particle systems get by default, with any field changed; tuned on LJ-13.
 
-        Energies are stiff and modes many, so tempered SMC starts it, local moves renew the buffer all the time, and a
-        deep equivariant network of fewer points a step replaces the perceptron. All steps are spent: the energies of
-        raw draws go on improving long after the path weights do.
+        Energies are stiff and modes many, so tempered SMC starts it, short posterior chains make the targets and renew
+        the buffer all the time, and a deep equivariant network of fewer points a step replaces the perceptron. All
+        steps are spent: the energies of raw draws go on improving long after the path weights do.
         """
         settings = dict(
-            start="smc", steps=24_000, cooldown=10_000, enough=None, batch=128, width=64, depth=5, neighbours=64,
-            buffer=4096, local_every=5, refresh_every=1000, refresh_steps=60, renew=512,
+            start="smc", steps=24_000, cooldown=10_000, enough=None, batch=128, width=64, depth=5, chain=8,
+            buffer=4096, local_every=0, refresh_every=1000, refresh_steps=60, renew=512, dwell=0.5, dwell_at=0.2,
         )  # fmt: skip
         return cls(**{**settings, **changes})
 
     @classmethod
     def few_particles(cls, **changes) -> "IWSM":
-        """`particles` for up to 6 of them, whose steps are cheap: more points a step and more steps; tuned on DW-4."""
-        return cls.particles(**{**dict(batch=256, steps=30_000, cooldown=12_000, dwell=0.7, dwell_at=0.25), **changes})
+        """`particles` for up to 6 of them, whose steps are cheap: more points a step and more steps; tuned on DW-4.
+
+        Neighbours in place of chains: there are enough of them near each point.
+        """
+        settings = dict(
+            batch=256, steps=30_000, cooldown=12_000, chain=0, neighbours=64, local_every=5, dwell=0.7, dwell_at=0.25
+        )
+        return cls.particles(**{**settings, **changes})
 
     @classmethod
     def many_particles(cls, **changes) -> "IWSM":
