@@ -24,6 +24,10 @@ def test_good_figures_are_trusted_and_shown():
         assert figure in reason
 
 
+def test_draws_that_stand_in_for_exact_ones_are_called_so():
+    assert "reference draws give a forward ESS of 0.91" in said(known="reference draws")[1]
+
+
 # A figure on either side of its threshold, the word beyond it, and what the reason must show.
 THRESHOLDS = [
     ({"ess": 8001.0}, {"ess": 7990.0}, CORRECT, "80%"),

@@ -143,15 +143,16 @@ def _evaluated(
         evidence |= {"truth": target.log_z, "error": log_z.value - target.log_z}
         raw["log_z_error"] = {"value": log_z.value - target.log_z, "std_error": log_z.std_error}
 
-    reference = _reference(target)
+    reference, known = _reference(target), "exact draws"
     if reference is not None:
+        known = "reference draws" if reference.passed else "reference draws, which fail checks of their own,"
         error = float(np.hypot(reference.log_z_error, log_z.std_error))
         raw["log_z_difference"] = {"value": log_z.value - reference.log_z, "std_error": error}
 
     found = raw.get("modes_found")
     verdict = trust.judge(
         n=n, ess=draws.ess, khat=draws.khat, log_z_error=log_z.std_error, forward_ess=seen,
-        exact=target.sample is not None, modes=None if found is None else (found["value"], found["of"]),
+        exact=target.sample is not None, known=known, modes=None if found is None else (found["value"], found["of"]),
         broken=int(np.sum(np.asarray(draws.log_prob) == -np.inf)),
     )  # fmt: skip
     return {

@@ -28,6 +28,7 @@ def judge(
     log_z_error: float,
     forward_ess: float | None,
     exact: bool,
+    known: str = "exact draws",
     modes: tuple[int, int] | None = None,
     broken: int = 0,
 ) -> Verdict:
@@ -37,6 +38,7 @@ def judge(
 
     - `n`, `ess`, `khat`, `log_z_error`: of the path weights of n draws.
     - `forward_ess`: in [0, 1], seen from exact draws (`exact`) or else from the points that training ended with.
+    - `known`: what reasons call the exact draws, where others stand in for them.
     - `modes`: found and known, where the truth is known.
     - `broken`: draws with no mass under the target.
     """
@@ -67,7 +69,7 @@ def judge(
     if not log_z_error <= MAX_ERROR:
         say(CORRECT, f"log Z has a standard error of {log_z_error:.2g}")
     if forward_ess is not None:
-        seen = "exact draws" if exact else "the points that training ended with"
+        seen = known if exact else "the points that training ended with"
         if not forward_ess >= MIN_FORWARD:
             say(DO_NOT_USE, f"{seen} show regions that the sampler hardly reaches (forward ESS {forward_ess:.2g})")
         elif forward_ess < MIN_SHARE:

@@ -29,7 +29,7 @@ def plot_distances(samples: dict[str, Float[np.ndarray, "_ dim"]], symmetry: Par
             axes.hist(inside, 100, range=(low, high), weights=share, label=kind, **look)
         axes.set(xlim=(low, high), ylim=(0, None), xlabel="distance between two particles", yticks=[])
         axes.spines["left"].set_visible(False)
-        axes.legend(loc="upper right")
+        axes.legend(loc="best")
     return figure
 
 
