@@ -26,6 +26,7 @@ from allmodes.search import Found, broad, nowhere, search
 from allmodes.target import Target
 
 LEVELS = 32  # equal strata of t in which statistics are kept
+_MAY_BE_ZERO = tuple("cooldown ema neighbours chain broad_share local_every renew depth frequencies dwell".split())
 
 
 class State(eqx.Module):
@@ -137,9 +138,7 @@ class IWSM:
     """Noise level around which it dwells, over the spread of the target."""
 
     def __post_init__(self):
-        zero = ("cooldown", "ema", "neighbours", "chain", "broad_share", "local_every", "renew", "depth", "frequencies")
-        zero += ("dwell",)
-        check(self, zero=zero)
+        check(self, zero=_MAY_BE_ZERO)
         if self.batch % LEVELS or (self.weights == "kde" and self.batch % self.strata):
             raise ConfigError(f"batch must be a multiple of {LEVELS} and of strata, got {self.batch}")
         if not 0.0 <= self.broad_share <= 1.0:
