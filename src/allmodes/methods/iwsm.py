@@ -199,7 +199,10 @@ class IWSM:
 
     @classmethod
     def many_particles(cls, **changes) -> "IWSM":
-        """`particles` for more than 30 of them, whose steps are dear and whose paths are hardly ever exchanged."""
+        """`particles` for more than 30 of them, whose steps are dear and whose paths are hardly ever exchanged.
+
+        A first setting, not tuned: no results of it are published yet.
+        """
         settings = dict(batch=32, steps=16_000, cooldown=6000, depth=3, buffer=2048, refresh_every=8000, renew=64)
         return cls.particles(**{**settings, **changes})
 
