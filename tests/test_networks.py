@@ -8,7 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from allmodes.networks import MLP, Denoiser
+from allmodes.networks import EGNN, MLP, Denoiser, blocks
+from allmodes.symmetry import ParticleSymmetry
 
 
 @functools.cache
@@ -115,3 +116,40 @@ def test_network_knows_the_point_and_the_level():
 def test_every_parameter_learns_once_the_output_has_left_zero():
     _, gradient = value_and_gradient(make(frequencies=8, scale=1.0), Z[:2], jnp.asarray(0.5))
     assert all(np.any(np.asarray(leaf) != 0) for leaf in jax.tree.leaves(gradient))
+
+
+# In blocks.
+
+
+def particles():
+    """A denoiser of four particles, whose messages take 6 x 8 numbers, and points for it."""
+    denoiser = Denoiser(EGNN(ParticleSymmetry(4, 2), 8, 2, key=jax.random.key(3)))
+    leaves, tree = jax.tree.flatten(denoiser)
+    keys = jax.random.split(jax.random.key(4), len(leaves))
+    noisy = [a + 0.3 * jax.random.normal(k, a.shape) for a, k in zip(leaves, keys, strict=True)]
+    return jax.tree.unflatten(tree, noisy), jax.random.normal(jax.random.key(5), (30, 6))
+
+
+@pytest.mark.parametrize("fit", [0, 4, 100])
+def test_blocks_change_nothing(monkeypatch, fit):
+    # `fit` configurations have room in the cache; 30 points are no multiple of 4.
+    denoiser, z = particles()
+    monkeypatch.setattr(blocks, "CACHE_BYTES", fit * 4 * 6 * 8)
+    assert denoiser.block(30) == max(1, min(fit, 30))
+    sigma = jnp.asarray(0.5)
+    np.testing.assert_allclose(jax.jit(lambda d: d.many(z, sigma))(denoiser), apply(denoiser, z, sigma), rtol=1e-5)
+
+    def objective(d, z, weight):
+        out = jax.vmap(d, (0, None))(z, sigma)
+        return jnp.sum(weight * jnp.sum(out**2, axis=1)), (out, jnp.sum(z, axis=1))
+
+    weight = jnp.arange(30.0)
+    whole = jax.jit(jax.value_and_grad(objective, has_aux=True))(denoiser, z, weight)
+    parts = jax.jit(lambda d: blocks.value_and_grad(objective, d, (z, weight), d.block(30)))(denoiser)
+    for a, b in zip(jax.tree.leaves(parts), jax.tree.leaves(whole), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-4 * float(jnp.max(jnp.abs(b))))
+
+
+def test_a_network_that_does_not_say_takes_all_points_at_once(monkeypatch):
+    monkeypatch.setattr(blocks, "CACHE_BYTES", 1)
+    assert make().block(1000) == 1000

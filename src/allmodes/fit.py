@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import Array
 
 from allmodes.errors import ConfigError
+from allmodes.memory import give_back
 from allmodes.methods import METHODS, Info, Method, default_for
 from allmodes.runs import Run
 from allmodes.sampler import Sampler
@@ -84,6 +85,7 @@ def fit(
         begin = time.monotonic()
         state = jax.block_until_ready(method.init(target, k_init))
         clock["start"] += time.monotonic() - begin
+        give_back()
 
     step, end = int(state.step), int(method.end(state))
     advance, winding, pace, begun = None, False, None, (step, clock["train"])
@@ -94,6 +96,7 @@ def fit(
                 begin = time.monotonic()
                 advance = _compile(method, target, state, k_steps)
                 clock["compile"] += time.monotonic() - begin
+                give_back()
             size = min(CHUNK, end - step)
             if seconds is not None:  # no longer than the time that is left
                 size = min(size, FIRST if pace is None else max(1, int((seconds - clock["train"]) / pace)))

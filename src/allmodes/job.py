@@ -15,6 +15,7 @@ import numpy as np
 from allmodes import trust
 from allmodes.errors import RunError
 from allmodes.fit import Progress, fit
+from allmodes.memory import give_back
 from allmodes.methods import Method
 from allmodes.metrics import evaluate, forward_ess
 from allmodes.metrics.weights import elbo, eubo
@@ -88,6 +89,7 @@ def carry_out(run: Run, *, seconds: float | None = None, quiet: bool = False, bu
             corrected = sampler.sample(config["draws"], key=k_correct, steps=config["steps"], correct="mcmc")
             jax.block_until_ready(corrected.x)
             run.write_draws("corrected.npz", x=np.asarray(corrected.x), log_prob=np.asarray(corrected.log_prob))
+        give_back()
         bar.message("evaluating")
         begin = time.monotonic()
         keys = (k_exact, k_forward, k_points, k_metrics)

@@ -58,7 +58,7 @@ class Process(eqx.Module):
         self, z: Float[Array, "n dim"], sigma: Scalar, lower: Scalar
     ) -> tuple[Float[Array, "n dim"], Float[Array, " dim"]]:
         """Mean and variance of q(z_lower | z_sigma)."""
-        denoised = jax.vmap(self.denoiser, in_axes=(0, None))(z, sigma)
+        denoised = self.denoiser.many(z, sigma)
         share = 1.0 - (lower / sigma) ** 2
         variance = lower**2 * share + share**2 * self.error_at(sigma)
         return z + share * (denoised - z), variance

@@ -20,6 +20,7 @@ from allmodes.mcmc.local import TARGET_ACCEPTANCE, mala, posterior_chain
 from allmodes.methods.base import Info
 from allmodes.methods.settings import check
 from allmodes.networks import EGNN, MLP, Denoiser
+from allmodes.networks.blocks import value_and_grad
 from allmodes.noise import Noise, stratified_times
 from allmodes.paths import Process, reverse
 from allmodes.search import Found, broad, nowhere, search
@@ -334,12 +335,15 @@ class IWSM:
             norm = jnp.linalg.norm(goal - z_t, axis=-1) / sigma**2
             goal = z_t + jnp.minimum(1.0, self.score_clip / jnp.maximum(norm, 1e-30))[:, None] * (goal - z_t)
 
-        def objective(denoiser):
+        def objective(denoiser, z_t, sigma, goal, weight):
             denoised = jax.vmap(denoiser)(z_t, sigma)
-            squared = w * jnp.mean((denoised - goal) ** 2, axis=-1) * denoiser.loss_weight(sigma)
-            return jnp.mean(state.noise.rate(t) * squared), (denoised, squared)
+            squared = jnp.mean((denoised - goal) ** 2, axis=-1) * denoiser.loss_weight(sigma)
+            return jnp.sum(weight * squared), (denoised, squared)
 
-        (loss, (denoised, squared)), gradient = jax.value_and_grad(objective, has_aux=True)(state.denoiser)
+        weight = w * state.noise.rate(t) / self.batch
+        (loss, (denoised, squared)), gradient = value_and_grad(
+            objective, state.denoiser, (z_t, sigma, goal, weight), state.denoiser.block(self.batch)
+        )
         updates, optimiser = self._optimiser().update(gradient, state.optimiser, state.denoiser)
         rate = self._rate(state)
         denoiser = jax.tree.map(lambda p, u: p - rate * u, state.denoiser, updates)
@@ -359,7 +363,7 @@ class IWSM:
         info = Info(
             loss=loss,
             weight_ess=jnp.mean(weights.ess_fraction(log_w)),
-            level_loss=jnp.mean(squared.reshape(LEVELS, -1), axis=-1),
+            level_loss=jnp.mean((w * squared).reshape(LEVELS, -1), axis=-1),
             level_ess=weights.ess_fraction(jnp.log(w).reshape(LEVELS, -1)),
             level_gate=jnp.mean(share, axis=-1),
             refresh_ess=state.refresh_ess,

@@ -1,8 +1,11 @@
 """The preconditioning that lets a network see and produce unit scale at every noise level (Karras et al. 2022)."""
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Scalar
+
+from allmodes.networks.blocks import block_size
 
 
 class Denoiser(eqx.Module):
@@ -24,6 +27,17 @@ class Denoiser(eqx.Module):
             return z + sigma**2 * self.network(z, jnp.log(sigma))
         c_in = 1.0 / jnp.sqrt(sigma**2 + 1.0)
         return c_in**2 * z + sigma * c_in * self.network(c_in * z, jnp.log(sigma))
+
+    def many(self, z: Float[Array, "n dim"], sigma: Scalar) -> Float[Array, "n dim"]:
+        """Denoised points for many noisy ones at one level."""
+        size = self.block(len(z))
+        if size == len(z):
+            return jax.vmap(self, in_axes=(0, None))(z, sigma)
+        return jax.lax.map(lambda one: self(one, sigma), z, batch_size=size)
+
+    def block(self, n: int) -> int:
+        """How many of n points to take at a time."""
+        return block_size(n, getattr(self.network, "activation_bytes", None))
 
     def loss_weight(self, sigma: Float[Array, "*n"]) -> Float[Array, "*n"]:
         """`1 / c_out^2 = (sigma^2 + 1) / sigma^2`: errors of D weigh as errors of the network's own output."""

@@ -54,6 +54,12 @@ class EGNN(eqx.Module):
         self.layers = [_Layer(width, k) for k in k_layers]
         self.symmetry = symmetry
 
+    @property
+    def activation_bytes(self) -> int:
+        """Size of the messages of one configuration."""
+        pairs = self.symmetry.particles * (self.symmetry.particles - 1) // 2
+        return 4 * pairs * self.level.out_features
+
     def __call__(self, z: Float[Array, " free"], log_sigma: Scalar) -> Float[Array, " free"]:
         """Network output for one configuration."""
         n, d = self.symmetry.particles, self.symmetry.dim
