@@ -79,8 +79,8 @@ class Sample:
     """Write equally weighted draws, resampled by their weights."""
     correct: Literal["mcmc"] | None = None
     """Correct each draw by a chain of its own: 2 + moves evaluations each, equal weights."""
-    moves: int = 1000
-    """Local moves of each of those chains."""
+    moves: int | None = None
+    """Local moves of each of those chains; 1,000, or 80 for each free dimension if that is more."""
     out: Path = Path("draws.npz")
     """Arrays x (n, dim), log_prob (n,), log_weight (n,)."""
 

@@ -21,7 +21,8 @@ from allmodes.target import Target
 
 BLOCK = 4096  # most draws in one compiled call
 STEPS = 200  # of the reverse path
-MOVES = 1000  # local moves of a correction
+MOVES = 1000  # local moves of a correction: at least so many, and
+MOVES_PER_DIM = 80  # so many for each free dimension, as the references are made with
 
 
 @dataclasses.dataclass(frozen=True)
@@ -110,16 +111,23 @@ class Sampler:
         }
 
     def sample(
-        self, n: int, *, key: Array, steps: int = STEPS, correct: Literal["mcmc"] | None = None, moves: int = MOVES
+        self,
+        n: int,
+        *,
+        key: Array,
+        steps: int = STEPS,
+        correct: Literal["mcmc"] | None = None,
+        moves: int | None = None,
     ) -> Draws:
         """N independent draws with exact path weights, by `steps` steps of the reverse SDE: n evaluations.
 
         More steps raise the ESS of the weights towards the limit that the network sets.
 
         With `correct="mcmc"` each draw is then the start of a short chain of its own that leaves the target invariant:
-        an exchange with a fresh draw (independence Metropolis on whole paths) and `moves` of MALA, 2 + moves
-        evaluations a draw in all. The draws come equally weighted; log Z is that of all the raw ones. What such a chain
-        cannot mend is a region that the sampler has not met.
+        an exchange with a fresh draw (independence Metropolis on whole paths) and `moves` of MALA (when not given, 80
+        for each free dimension and at least 1,000), 2 + moves evaluations a draw in all. The draws come equally
+        weighted; log Z is that of all the raw ones. What such a chain cannot mend is a region that the sampler has not
+        met.
 
         **Raises** `ConfigError` when n is below 1, steps below 2, the correction unknown, or moves below 1.
         """
@@ -127,6 +135,7 @@ class Sampler:
             raise ConfigError(f"sample needs n of at least 1 and steps of at least 2, got n={n}, steps={steps}")
         if correct not in (None, "mcmc"):
             raise ConfigError(f"correct must be 'mcmc' or None, got {correct!r}")
+        moves = max(MOVES, MOVES_PER_DIM * self.target.free_dim) if moves is None else moves
         if moves < 1:
             raise ConfigError(f"moves must be at least 1, got {moves}")
         if correct is None:

@@ -44,7 +44,7 @@ def figures_of(files: RunFiles, target: Target | None) -> Iterator[Picture]:
         corrected = files.corrected.get("x") if files.corrected else None if chosen is None else raw[chosen]
         exact = _exact(target, len(raw), result.get("seed"))
         if target is not None and target.symmetry is not None:
-            yield from _particles(_samples(raw, corrected, exact), target)
+            yield from _particles(_samples(raw, corrected, exact, ground(result)), target)
         else:
             yield from _pictures(raw, corrected, exact, target)
     yield from _modes(result)
@@ -74,8 +74,13 @@ def _exact(target: Target | None, n: int, seed: Any) -> np.ndarray | None:
     return np.asarray(target.sample(key, min(n, _MOST_EXACT)))
 
 
-def _samples(raw: Any, corrected: Any, exact: Any) -> dict[str, np.ndarray]:
-    samples = {"exact": exact, "raw": raw, "corrected": corrected}
+def ground(result: dict[str, Any]) -> str:
+    """Say what the draws were compared with."""
+    return "reference" if "log_z_difference" in (result.get("metrics") or {}) else "exact"
+
+
+def _samples(raw: Any, corrected: Any, exact: Any, kind: str = "exact") -> dict[str, np.ndarray]:
+    samples = {kind: exact, "raw": raw, "corrected": corrected}
     return {kind: values for kind, values in samples.items() if values is not None}
 
 
@@ -127,7 +132,7 @@ def _weights(files: RunFiles, chosen: Any, exact: Any, target: Target | None) ->
     energy, log_weight = -files.draws["log_prob"], files.draws["log_weight"]
     exact_energy = None if exact is None or target is None else -log_density(target, exact)
     corrected = -files.corrected["log_prob"] if files.corrected else None if chosen is None else energy[chosen]
-    samples = _samples(energy, corrected, exact_energy)
+    samples = _samples(energy, corrected, exact_energy, ground(files.result))
     if any(np.isfinite(values).any() for values in samples.values()):
         caption = "How improbable the draws are; the right tail is where bad draws show."
         yield Picture("weights", "Energies", caption, _png(plots.plot_energies(samples)))

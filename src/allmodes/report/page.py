@@ -7,7 +7,7 @@ import re
 from typing import Any
 
 from allmodes.report.facts import evidence_rows, flat, metric_rows, nonfinite, run_rows, tiles
-from allmodes.report.figures import figures_of
+from allmodes.report.figures import figures_of, ground
 from allmodes.report.folder import RunFiles, is_number, read_run
 from allmodes.report.words import GENERAL, METRICS, VERDICTS
 from allmodes.runs import write_atomically
@@ -74,6 +74,7 @@ def _context(files: RunFiles, target: Target | None) -> dict[str, Any]:
         },
         "tiles": key_figures,
         "figures": figures,
+        "ground": ground(result),
         "samples": samples,
         "has_corrected": has_corrected,
         "evidence": evidence,

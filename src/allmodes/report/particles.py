@@ -6,7 +6,7 @@ import numpy as np
 from jaxtyping import Float
 
 from allmodes.metrics.particles import distances
-from allmodes.report.style import ACCENT, COLOURS, EDGE, NARROW, SOFT, WIDE, new_figure, style
+from allmodes.report.style import ACCENT, COLOURS, EDGE, GROUNDS, NARROW, SOFT, WIDE, ground_of, new_figure, style
 from allmodes.symmetry import ParticleSymmetry
 
 _SHOWN = 2000  # configurations whose distances are counted
@@ -14,15 +14,16 @@ _BONDED = 1.35  # times the most common short distance: pairs drawn as joined
 
 
 def plot_distances(samples: dict[str, Float[np.ndarray, "_ dim"]], symmetry: ParticleSymmetry) -> Any:
-    """Histograms of all interatomic distances; `samples` holds configurations by kind: raw, corrected, exact."""
+    """Histograms of all interatomic distances; `samples` holds configurations by kind: raw, corrected, reference."""
     values = {kind: distances(x[:_SHOWN], symmetry).ravel() for kind, x in samples.items()}
-    reference = values.get("exact", next(iter(values.values())))
+    reference = ground_of(values)
+    reference = next(iter(values.values())) if reference is None else reference
     low, high = reference.min(), np.quantile(reference, 0.9999)
     with style():
         figure, axes = new_figure(2.9)
         for kind, found in values.items():
             look = {"histtype": "stepfilled", "color": SOFT, "zorder": 1}
-            if kind != "exact":
+            if kind not in GROUNDS:
                 look = {"histtype": "step", "color": COLOURS[kind], "linewidth": 1.5, "zorder": 2}
             inside = found[(found >= low) & (found <= high)]
             share = np.full(len(inside), 100 / (len(found) * (high - low)))

@@ -6,7 +6,21 @@ import numpy as np
 from jaxtyping import Float
 
 from allmodes.report.scatter import plot_draws, plot_marginals
-from allmodes.report.style import ACCENT, COLOURS, CORRECTED, EXACT, NARROW, RAW, SOFT, WIDE, new_figure, png, style
+from allmodes.report.style import (
+    ACCENT,
+    COLOURS,
+    CORRECTED,
+    EXACT,
+    GROUNDS,
+    NARROW,
+    RAW,
+    SOFT,
+    WIDE,
+    ground_of,
+    new_figure,
+    png,
+    style,
+)
 
 __all__ = [
     "plot_draws",
@@ -110,10 +124,12 @@ def plot_levels(sigma: Float[np.ndarray, " k"], curves: dict[str, Float[np.ndarr
 
 
 def plot_energies(samples: dict[str, Float[np.ndarray, " _"]]) -> Any:
-    """Histograms of the energy, \u2212log_prob; `samples` holds energies by kind: raw, corrected, exact."""
+    """Histograms of the energy, \u2212log_prob, by kind of sample: raw, corrected, exact or reference."""
     finite = {kind: energy[np.isfinite(energy)] for kind, energy in samples.items()}
     finite = {kind: energy for kind, energy in finite.items() if len(energy)}
-    reference = finite.get("exact", finite.get("corrected", next(iter(finite.values()), np.zeros(1))))
+    reference = ground_of(finite)
+    if reference is None:
+        reference = finite.get("corrected", next(iter(finite.values()), np.zeros(1)))
     low, high = np.quantile(reference, [0.001, 0.995])
     pad = max(0.15 * (high - low), 1e-3)
     low, high = low - pad, high + 2 * pad
@@ -124,7 +140,7 @@ def plot_energies(samples: dict[str, Float[np.ndarray, " _"]]) -> Any:
             inside = energy[(energy >= low) & (energy <= high)]
             share = np.full(len(inside), 60 / (len(samples[kind]) * (high - low)))
             look = {"histtype": "stepfilled", "color": SOFT, "zorder": 1}
-            if kind != "exact":
+            if kind not in GROUNDS:
                 look = {"histtype": "step", "color": COLOURS[kind], "linewidth": 1.5, "zorder": 2}
             axes.hist(inside, 60, range=(low, high), weights=share, label=kind, **look)
             missing = 1 - len(inside) / len(samples[kind])

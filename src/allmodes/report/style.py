@@ -8,7 +8,14 @@ from typing import Any
 # Okabe and Ito's colours, which a colour-blind reader can tell apart. A colour means the same in every figure.
 RAW, CORRECTED, EXACT = "#d55e00", "#0072b2", "#3f4650"
 ACCENT, SOFT, EDGE = "#009e73", "#c9cdd3", "#a7aeb8"
-COLOURS = {"raw": RAW, "corrected": CORRECTED, "exact": EXACT}
+GROUNDS = ("exact", "reference")  # what draws are compared with: exact ones, or where none can be had, a reference
+COLOURS = {"raw": RAW, "corrected": CORRECTED, **dict.fromkeys(GROUNDS, EXACT)}
+
+
+def ground_of(samples: dict[str, Any]) -> Any:
+    """What of the samples the others are compared with, or None."""
+    return next((samples[kind] for kind in GROUNDS if kind in samples), None)
+
 
 NARROW, WIDE = 4.6, 9.4  # inches: a narrow figure is 330 px wide on a phone, where 10 points are then still 10 px
 
