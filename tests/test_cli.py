@@ -323,7 +323,7 @@ WRONG = {
     "dimension zero": ("run PAIR:log_prob --dim 0", "at least 1, got 0"),
     "wrong dimension": ("run PAIR:log_prob --dim 3 --out NEW", "cannot be traced .*dim is right"),
     "wrong shape": ("run PAIR:vector --dim 2 --out NEW", r"to a scalar \(\), but returned shape \(2,\)"),
-    "reverse steps": ("run gmm40 --reverse-steps 1 --out NEW", "--reverse-steps must be at least 2, got 1"),
+    "sample steps": ("run gmm40 --sample-steps 1 --out NEW", "sample_steps must be at least 2, got 1"),
     "folder in use": ("run PAIR:target --out RUN", "holds a run already.*--resume"),
     "unwritable folder": ("run PAIR:target --out FILE/run", "cannot write the run folder FILE/run: Not a directory"),
     "folder is a file": ("run PAIR:target --out FILE", "cannot write the run folder FILE"),
@@ -399,7 +399,7 @@ def test_a_damaged_config_is_one_line(copy, capsys, text):
     assert contents(copy) == before
 
 
-@pytest.mark.parametrize("key", ["seed", "draws", "steps", "command", "versions", "machine"])
+@pytest.mark.parametrize("key", ["seed", "draws", "command", "versions", "machine"])
 def test_a_config_without_a_part_is_one_line(copy, capsys, key):
     config = json.loads((copy / "config.json").read_text())
     del config[key]

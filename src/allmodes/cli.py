@@ -47,8 +47,6 @@ class Run:
     """Fixes everything random."""
     n: Annotated[int, arg(aliases=["-n"])] = 10_000
     """Draws to make."""
-    reverse_steps: int = 200
-    """Steps of the reverse path of a draw: more of them raise the effective share."""
     seconds: float | None = None
     """Train for about this many seconds at most; training winds down over the last third of them."""
     out: Path | None = None
@@ -73,8 +71,8 @@ class Sample:
     """Number of draws."""
     seed: int = 1
     """Fixes the draws."""
-    steps: int = 200
-    """Steps of the reverse path: more of them raise the effective share."""
+    steps: int | None = None
+    """Steps of the reverse path: more of them raise the effective share. The method's own number when not given."""
     fair: bool = False
     """Write equally weighted draws, resampled by their weights."""
     correct: Literal["mcmc"] | None = None
@@ -168,8 +166,6 @@ def _run(argv: list[str]) -> int:
             raise ConfigError("say what to run: a registered name (see `allmodes targets`) or FILE.py:FUNCTION")
         if args.n < 1:
             raise ConfigError(f"-n must be at least 1, got {args.n}")
-        if args.reverse_steps < 2:
-            raise ConfigError(f"--reverse-steps must be at least 2, got {args.reverse_steps}")
         if not 0 <= args.seed < 2**32:
             raise ConfigError(f"--seed must lie between 0 and 2^32 - 1, got {args.seed}")
         if args.seconds is not None and not args.seconds > 0:
@@ -181,7 +177,7 @@ def _run(argv: list[str]) -> int:
         target.check()
         folder = Folder(args.out or _free(Path("runs") / f"{target.name}-{name}-{args.seed}"))
         line = "allmodes " + shlex.join(["run", *argv])
-        job.start(folder, target, args.settings, args.seed, args.n, line, steps=args.reverse_steps)
+        job.start(folder, target, args.settings, args.seed, args.n, line)
     try:
         if (folder / "report.html").exists():  # it is written last
             result = folder.read_json("result.json")

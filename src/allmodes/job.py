@@ -22,14 +22,14 @@ from allmodes.metrics.weights import elbo, eubo
 from allmodes.report.page import write_report
 from allmodes.report.progress import Progress as Bar
 from allmodes.runs import Run
-from allmodes.sampler import STEPS, Draws, Sampler
+from allmodes.sampler import Draws, Sampler
 from allmodes.store import describe, export, parse
 from allmodes.target import Target
 
 EXACT = 5000  # exact draws noised for the EUBO and the forward ESS; at most half as many as draws
 
 
-def start(run: Run, target: Target, method: Method, seed: int, draws: int, command: str, *, steps: int = STEPS) -> dict:
+def start(run: Run, target: Target, method: Method, seed: int, draws: int, command: str) -> dict:
     """Make the folder of a new run and write its `config.json`.
 
     **Raises** `RunError` when the folder holds a run already, or cannot be written.
@@ -39,7 +39,7 @@ def start(run: Run, target: Target, method: Method, seed: int, draws: int, comma
         raise RunError(f"{run.path} holds a run already: go on with it by --resume {run.path}, or choose another --out")
     if not target.origin:
         export(target, run)
-    config = {**describe(target, method, seed), "draws": draws, "steps": steps, "command": command, **_versions()}
+    config = {**describe(target, method, seed), "draws": draws, "command": command, **_versions()}
     run.write_json("config.json", config)
     return config
 
@@ -50,7 +50,7 @@ def carry_out(run: Run, *, seconds: float | None = None, quiet: bool = False, bu
     `seconds` bounds the training; `budget` the time that each of the two sets of metrics may take.
     """
     target, method, config = parse(run)
-    missing = [name for name in ("seed", "draws", "steps", "command", "versions", "machine") if name not in config]
+    missing = [name for name in ("seed", "draws", "command", "versions", "machine") if name not in config]
     if missing and config.get("seed") is None:
         raise RunError(
             f"{run / 'config.json'} is damaged or that of a saved sampler (no {', '.join(missing)}): only "
@@ -77,7 +77,7 @@ def carry_out(run: Run, *, seconds: float | None = None, quiet: bool = False, bu
         sampler = fit(target, method, key=k_fit, run=run, resume=True, seconds=seconds, on_progress=show)
         bar.message(f"drawing {config['draws']:,}")
         begin = time.monotonic()
-        draws = sampler.sample(config["draws"], key=k_draw, steps=config["steps"])
+        draws = sampler.sample(config["draws"], key=k_draw)
         jax.block_until_ready(draws.x)
         sample_seconds = time.monotonic() - begin
         run.write_draws(
@@ -86,7 +86,7 @@ def carry_out(run: Run, *, seconds: float | None = None, quiet: bool = False, bu
         corrected = None
         if target.symmetry is not None:  # stiff energies: weights alone leave copies, chains part them
             bar.message("correcting by short chains")
-            corrected = sampler.sample(config["draws"], key=k_correct, steps=config["steps"], correct="mcmc")
+            corrected = sampler.sample(config["draws"], key=k_correct, correct="mcmc")
             jax.block_until_ready(corrected.x)
             run.write_draws("corrected.npz", x=np.asarray(corrected.x), log_prob=np.asarray(corrected.log_prob))
         give_back()
@@ -129,11 +129,11 @@ def _evaluated(
         modes = {"mode_weights": {"true": true, "raw": before, "corrected": after}}
 
     if target.sample is not None:
-        forward = sampler.log_weights(target.sample(k_exact, exact), key=k_forward, steps=config["steps"])
+        forward = sampler.log_weights(target.sample(k_exact, exact), key=k_forward)
         raw["eubo"] = eubo(forward)._asdict()
     else:
         points = sampler.method.points(sampler.state)[:exact]
-        forward = sampler.log_weights(points, key=k_points, steps=config["steps"])
+        forward = sampler.log_weights(points, key=k_points)
     seen = forward_ess(forward)
     if target.sample is not None:
         raw["forward_ess"] = {"value": seen}
@@ -160,7 +160,7 @@ def _evaluated(
     return {
         "target": target.name, "dim": int(target.dim), "method": config["method"]["name"], "seed": config["seed"],
         "command": config["command"], "versions": config["versions"], "machine": config["machine"],
-        "steps": int(sampler.state.step), "draws": n, "reverse_steps": config["steps"],
+        "steps": int(sampler.state.step), "draws": n, "reverse_steps": sampler.method.sample_steps,
         "log_prob_evaluations": spent["log_prob"] + n, "gradient_evaluations": spent["gradient"],
         "evaluations": {"train": spent["log_prob"], "sample": n, "correct": corrected.evaluations if corrected else 0},
         "correction": "mcmc" if corrected else "weights",

@@ -21,6 +21,7 @@ from allmodes.search import search
 from allmodes.target import Target
 
 RUNS = 4
+OVER = 4  # particles of a run for each that is kept: shares of basins that moves do not cross are set by tempering
 MOVES = 6000  # of every particle after tempering, in BATCHES compiled calls; at least 80 for each free coordinate
 BATCHES = 40
 SIGMAS = 3.0  # checks pass within so many standard errors
@@ -61,7 +62,7 @@ class Reference:
 
 
 def make(target: Target, n: int, *, seed: int = SEED, progress: Callable[[str], None] | None = None) -> Reference:
-    """Four independent runs of tempered SMC (BlackJAX), each particle then moved on its own by MALA.
+    """Four independent runs of tempered SMC (BlackJAX); a quarter of the particles, each then moved on its own by MALA.
 
     The moves part the copies that resampling made; that they suffice is checked by the correlation of each particle's
     energy half-way and at the end. Checked besides, from the draws alone: the runs' mean energies and their log Z
@@ -73,9 +74,9 @@ def make(target: Target, n: int, *, seed: int = SEED, progress: Callable[[str], 
     if n < 2 * RUNS:
         raise ConfigError(f"a reference needs at least {2 * RUNS} draws, got {n}")
     say = progress or (lambda text: None)
-    size, at_once = -(-n // RUNS), -(-_moves(target) // BATCHES)
+    size, at_once = -(-n // RUNS), -(-_moves(target) // BATCHES)  # particles kept of a run, moves in a call
     k_search, *k_runs = jax.random.split(jax.random.key(seed), RUNS + 1)
-    start = search(target, k_search, size)  # of its result the coordinates alone: tempering starts anew
+    start = search(target, k_search, OVER * size)  # of its result the coordinates alone: tempering starts anew
     if target.symmetry is not None:
         start = settle(target, start, jax.random.fold_in(k_search, 1))
     temper = tempering(target, start)
@@ -84,7 +85,8 @@ def make(target: Target, n: int, *, seed: int = SEED, progress: Callable[[str], 
     for run, key in enumerate(k_runs):
         k_temper, k_move = jax.random.split(key)
         found, log_z = temper(k_temper)
-        points, step = found.points, found.step_size
+        kept = jax.random.permutation(jax.random.fold_in(k_temper, 1), OVER * size)[:size]
+        points, step = found.points.take(kept), found.step_size
         for batch in range(BATCHES):
             moved = move(points, step, jax.random.fold_in(k_move, batch), at_once)
             points, step = moved.points, moved.step_size

@@ -20,7 +20,6 @@ from allmodes.paths import Process, noising, reverse
 from allmodes.target import Target
 
 BLOCK = 4096  # most draws in one compiled call
-STEPS = 200  # of the reverse path
 MOVES = 1000  # local moves of a correction: at least so many, and
 MOVES_PER_DIM = 80  # so many for each free dimension, as the references are made with
 
@@ -115,13 +114,14 @@ class Sampler:
         n: int,
         *,
         key: Array,
-        steps: int = STEPS,
+        steps: int | None = None,
         correct: Literal["mcmc"] | None = None,
         moves: int | None = None,
     ) -> Draws:
         """N independent draws with exact path weights, by `steps` steps of the reverse SDE: n evaluations.
 
-        More steps raise the ESS of the weights towards the limit that the network sets.
+        When not given, `steps` are the method's own `sample_steps`. More of them raise the ESS of the weights towards
+        the limit that the network sets.
 
         With `correct="mcmc"` each draw is then the start of a short chain of its own that leaves the target invariant:
         an exchange with a fresh draw (independence Metropolis on whole paths) and `moves` of MALA (when not given, 80
@@ -131,6 +131,7 @@ class Sampler:
 
         **Raises** `ConfigError` when n is below 1, steps below 2, the correction unknown, or moves below 1.
         """
+        steps = self.method.sample_steps if steps is None else steps
         if n < 1 or steps < 2:
             raise ConfigError(f"sample needs n of at least 1 and steps of at least 2, got n={n}, steps={steps}")
         if correct not in (None, "mcmc"):
@@ -152,13 +153,14 @@ class Sampler:
 
         return Draws(x[:n], log_prob[:n], jnp.zeros(n), cost * n, log_z(log_weight))
 
-    def log_weights(self, x: Float[Array, "n dim"], *, key: Array, steps: int = STEPS) -> Float[Array, " n"]:
+    def log_weights(self, x: Float[Array, "n dim"], *, key: Array, steps: int | None = None) -> Float[Array, " n"]:
         """Path weights of given points, by noising them: for exact draws, the target's own view of the sampler.
 
         Their mean is the EUBO; `forward_ess` of them falls when the sampler misses a mode. n evaluations.
 
         **Raises** `ConfigError` when there is no point or steps is below 2.
         """
+        steps = self.method.sample_steps if steps is None else steps
         if len(x) < 1 or steps < 2:
             raise ConfigError(f"log_weights needs at least 1 point and at least 2 steps, got {len(x)} and {steps}")
         blocks = -(-len(x) // BLOCK)

@@ -30,7 +30,8 @@ class Method(Protocol):
     """
 
     name: ClassVar[str]
-    steps: int
+    steps: int  # of training, at most
+    sample_steps: int  # of the reverse path of a draw, when not said otherwise
 
     def init(self, target: Target, key: Array) -> Any:
         """The state before the first training step."""

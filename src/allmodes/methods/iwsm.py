@@ -138,6 +138,9 @@ class IWSM:
     dwell_at: float = 0.25
     """Noise level around which it dwells, over the spread of the target."""
 
+    sample_steps: int = 200
+    """Steps of the reverse path of a draw, when not said otherwise: more of them raise the weights' effective share."""
+
     def __post_init__(self):
         check(self, zero=_MAY_BE_ZERO)
         if self.batch % LEVELS or (self.weights == "kde" and self.batch % self.strata):
@@ -148,6 +151,8 @@ class IWSM:
             raise ConfigError("weights='kde' needs draws of at least 2: the noised density is estimated from them")
         if self.posterior_moves and self.draws < 2:
             raise ConfigError("posterior_moves needs draws of at least 2")
+        if self.sample_steps < 2:
+            raise ConfigError(f"sample_steps must be at least 2, got {self.sample_steps}")
         if not self.dwell < 1.0:
             raise ConfigError(f"dwell must lie in [0, 1), got {self.dwell}")
         if self.chain and self.draws > 1:
@@ -189,13 +194,14 @@ class IWSM:
 
     @classmethod
     def few_particles(cls, **changes) -> "IWSM":
-        """`particles` for up to 6 of them, whose steps are cheap: more points a step and more steps; tuned on DW-4.
+        """`particles` for up to 6 of them, whose steps are cheap: more of them; tuned on DW-4.
 
         Neighbours in place of chains: there are enough of them near each point.
         """
         settings = dict(
-            batch=256, steps=30_000, cooldown=12_000, chain=0, neighbours=64, local_every=5, dwell=0.7, dwell_at=0.25
-        )
+            batch=128, steps=40_000, cooldown=16_000, chain=0, neighbours=64, local_every=5, dwell=0.7, dwell_at=0.25,
+            sample_steps=400,
+        )  # fmt: skip
         return cls.particles(**{**settings, **changes})
 
     @classmethod
@@ -204,7 +210,9 @@ class IWSM:
 
         A first setting, not tuned: no results of it are published yet.
         """
-        settings = dict(batch=32, steps=16_000, cooldown=6000, depth=3, buffer=2048, refresh_every=8000, renew=64)
+        settings = dict(
+            batch=32, steps=16_000, cooldown=6000, depth=3, buffer=2048, refresh_every=8000, renew=64, sample_steps=100
+        )
         return cls.particles(**{**settings, **changes})
 
     # The protocol.
