@@ -19,7 +19,8 @@ import jax.numpy as jnp
 
 import allmodes as am
 from allmodes.job import machine
-from allmodes.methods import METHODS, default_for
+from allmodes.methods import METHODS, default_for, training
+from allmodes.methods.renewal import renew
 from allmodes.networks import blocks
 
 
@@ -69,8 +70,8 @@ def main():
         "start_seconds": start,
         "points_at_a_time": size,
         "product_gflop_per_second": rate,
-        "step": measured(lambda s, k: method._train(target, s, k), state, key),
-        "renewal_seconds": timed(jax.jit(lambda s, k: method._refresh(target, s, k)), state, key, repeats=3),
+        "step": measured(lambda s, k: training.train(method, target, s, k), state, key),
+        "renewal_seconds": timed(jax.jit(lambda s, k: renew(method, target, s, k)), state, key, repeats=3),
     }
     print(json.dumps(result, indent=1))
     if args.out:

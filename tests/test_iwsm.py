@@ -11,7 +11,7 @@ import pytest
 import allmodes as am
 from allmodes import IDEM, IWSM, ConfigError, Target
 from allmodes.count import Evaluations
-from allmodes.methods import METHODS, Method
+from allmodes.methods import METHODS, Method, renewal, training
 from allmodes.paths import reverse
 from allmodes.search import Found
 from allmodes.targets import gaussian_mixture
@@ -266,7 +266,7 @@ def renewed():
     def renew(state, key):
         _, process = method.process(state)
         path = reverse(process, jax.random.split(key, 4)[0], 32, 4)
-        return method._refresh(MIXTURE, state, key), path.log_ratio + state.frame.values(MIXTURE, path.z), path.z
+        return renewal.renew(method, MIXTURE, state, key), path.log_ratio + state.frame.values(MIXTURE, path.z), path.z
 
     return method, start, *renew(start, jax.random.key(3))
 
@@ -280,11 +280,17 @@ def test_refresh_ess_is_of_the_sampler_alone():
     np.testing.assert_allclose(state.refresh_ess, ess_fraction(log_w[8:]), rtol=1e-3)
 
 
+def rate(method, state, step):
+    """The learning rate at another step of the same state."""
+    return float(training.learning_rate(method, dataclasses.replace(state, step=jnp.asarray(step, jnp.int32))))
+
+
 def test_enough_begins_the_cooldown():
     method, start, state, *_ = renewed()
     assert int(method.end(start)) == method.steps == 40
     assert int(method.end(state)) == 5 + 3
-    rates = [float(method._rate(dataclasses.replace(state, step=jnp.asarray(i, jnp.int32)))) for i in (5, 8)]
+
+    rates = [rate(method, state, 5), rate(method, state, 8)]
     assert rates[1] < 0.02 * rates[0]
 
 
@@ -293,7 +299,7 @@ def test_time_that_runs_out_begins_the_cooldown():
     at = dataclasses.replace(start, step=jnp.asarray(10, jnp.int32))
     state = method.wind_down(at, 4)
     assert (int(method.end(state)), int(state.cooldown)) == (14, 4)
-    assert float(method._rate(dataclasses.replace(state, step=jnp.asarray(14, jnp.int32)))) < 0.02 * 2e-3
+    assert rate(method, state, 14) < 0.02 * 2e-3
     # It neither lengthens a training nor the cooldown.
     far = method.wind_down(at, 1000)
     assert (int(method.end(far)), int(far.cooldown)) == (40, 20)
@@ -303,7 +309,7 @@ def test_time_that_runs_out_begins_the_cooldown():
 def test_a_part_of_the_buffer_is_renewed_in_turn():
     method = IWSM(**SMALL | {"local_every": 0, "renew": 32})
     state = method.init(MIXTURE, jax.random.key(0))
-    refresh = jax.jit(lambda s, k: method._refresh(MIXTURE, s, k))
+    refresh = jax.jit(lambda s, k: renewal.renew(method, MIXTURE, s, k))
     for turn in (1, 2, 9):
         before = dataclasses.replace(state, step=jnp.asarray(5 * turn, jnp.int32))
         after = refresh(before, jax.random.key(turn))
@@ -322,8 +328,8 @@ def test_a_hard_edge_switches_the_target_score_identity_off():
     def gate(edges):
         zero = jnp.zeros(())
         found = Found(start.frame, start.buffer, zero + 0.1, zero + jnp.full(2, 0.3), edges, Evaluations.none())
-        state = method._build(found, jax.random.key(1))
-        return state.smooth, method._train(MIXTURE, state, jax.random.key(2))[1].level_gate
+        state = training.build(method, found, jax.random.key(1))
+        return state.smooth, training.train(method, MIXTURE, state, jax.random.key(2))[1].level_gate
 
     smooth, level_gate = gate(jnp.asarray(0.01))  # of the proposals met zero density
     assert not smooth

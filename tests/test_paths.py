@@ -14,6 +14,7 @@ from allmodes import IWSM, Target
 from allmodes.buffer import Buffer
 from allmodes.count import Evaluations
 from allmodes.frame import Frame
+from allmodes.methods import renewal, training
 from allmodes.networks import MLP, Denoiser
 from allmodes.noise import Noise
 from allmodes.paths import Process, log_normal, noising, reverse
@@ -203,7 +204,7 @@ def build_state(z, perturbed):
     frame = Frame(jnp.asarray(LOCATION, jnp.float32), jnp.asarray(SCALE, jnp.float32))
     points, zero = Buffer.of(z, frame.evaluate(STRETCHED, z)), jnp.zeros(())
     found = Found(frame, points, zero + 0.05, zero + jnp.full(2, 0.5), zero, Evaluations.none())
-    state = MOVES._build(found, jax.random.key(11))
+    state = training.build(MOVES, found, jax.random.key(11))
     last = lambda s: s.average.network.last.weight  # noqa: E731
     return eqx.tree_at(last, state, perturbed * jax.random.normal(jax.random.key(12), last(state).shape))
 
@@ -233,7 +234,7 @@ MOVES, PATH = IWSM(weights="moves", **SMALL), IWSM(weights="path", temper_ess=1e
 
 @functools.cache
 def compiled_refresh(method):
-    return jax.jit(lambda state, key: method._refresh(STRETCHED, state, key))
+    return jax.jit(lambda state, key: renewal.renew(method, STRETCHED, state, key))
 
 
 @functools.cache
