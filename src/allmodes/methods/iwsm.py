@@ -159,6 +159,7 @@ class IWSM:
         settings = dict(
             start="smc", steps=24_000, cooldown=10_000, enough=None, batch=128, width=64, depth=5, chain=8,
             buffer=4096, local_every=0, refresh_every=1000, refresh_steps=60, renew=512, dwell=0.5, dwell_at=0.2,
+            sample_steps=400,
         )  # fmt: skip
         return cls(**{**settings, **changes})
 
@@ -170,7 +171,6 @@ class IWSM:
         """
         settings = dict(
             batch=128, steps=40_000, cooldown=16_000, chain=0, neighbours=64, local_every=5, dwell=0.7, dwell_at=0.25,
-            sample_steps=400,
         )  # fmt: skip
         return cls.particles(**{**settings, **changes})
 
