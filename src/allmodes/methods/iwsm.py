@@ -170,7 +170,7 @@ class IWSM:
         Neighbours in place of chains: there are enough of them near each point.
         """
         settings = dict(
-            batch=128, steps=40_000, cooldown=16_000, chain=0, neighbours=64, local_every=5, dwell=0.7, dwell_at=0.25,
+            batch=128, steps=30_000, cooldown=12_000, chain=0, neighbours=64, local_every=5, dwell=0.7, dwell_at=0.25,
         )  # fmt: skip
         return cls.particles(**{**settings, **changes})
 
@@ -181,7 +181,7 @@ class IWSM:
         A first setting, not tuned: no results of it are published yet.
         """
         settings = dict(
-            batch=32, steps=16_000, cooldown=6000, depth=3, buffer=2048, refresh_every=8000, renew=64, sample_steps=100
+            batch=32, steps=16_000, cooldown=6000, depth=3, buffer=2048, refresh_every=8000, renew=64, sample_steps=200
         )
         return cls.particles(**{**settings, **changes})
 

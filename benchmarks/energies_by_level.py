@@ -1,0 +1,72 @@
+"""Where the energies of raw draws go wrong: exact draws noised to a level and reversed from there.
+
+    python benchmarks/energies_by_level.py runs/dw4-iwsm-few-particles-0 --out docs/results/energies-dw4.json
+
+For each level, over the spread of the target: the mean energy of the reversed draws less that of the same draws before,
+with its standard error. The error of a level below which nothing is added is that of the levels up to it; the last line
+starts at the prior.
+"""
+
+import argparse
+import json
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+import allmodes as am
+from allmodes.job import machine
+
+LEVELS = (0.05, 0.1, 0.15, 0.2, 0.3, 0.45, 0.7, 1.2, 2.5)
+
+
+def reverser(sampler, steps):
+    """A compiled `(z, key, first)`: points from the path's step `first` down to no noise."""
+    process = sampler.process
+    sigmas = process.noise.grid(steps)
+
+    @jax.jit
+    def run(z, key, first):
+        def one(i, z):
+            mean, variance = process.reverse_kernel(z, sigmas[i], sigmas[i + 1])
+            return mean + jnp.sqrt(variance) * jax.random.normal(jax.random.fold_in(key, i), z.shape)
+
+        return jax.lax.fori_loop(first, steps, one, z)
+
+    return run, np.asarray(sigmas[:-1])
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("run", type=Path)
+    parser.add_argument("-n", type=int, default=4000)
+    parser.add_argument("--steps", type=int, help="of a whole path; the method's own when not given")
+    parser.add_argument("--out", type=Path)
+    args = parser.parse_args()
+    sampler = am.load(args.run)
+    target, (frame, _) = sampler.target, sampler.method.process(sampler.state)
+    steps = args.steps or sampler.method.sample_steps
+    run, sigmas = reverser(sampler, steps)
+    z = frame.to_z(jnp.asarray(target.sample(jax.random.key(0), args.n)))
+    energies = jax.jit(lambda z: -target.values(frame.to_x(z)))
+    before = np.asarray(energies(z), np.float64)
+    rows = []
+    for level in LEVELS:
+        first = int(np.argmin(np.abs(np.log(sigmas / level))))
+        k_noise, k_path = jax.random.split(jax.random.fold_in(jax.random.key(1), first))
+        noisy = z + sigmas[first] * jax.random.normal(k_noise, z.shape)
+        change = np.asarray(energies(run(noisy, k_path, first)), np.float64) - before
+        error = float(change.std(ddof=1) / np.sqrt(args.n))
+        rows.append({"level": float(sigmas[first]), "change": float(change.mean()), "std_error": error})
+        print(f"from {sigmas[first]:.3f}: {change.mean():+.3f} +- {error:.3f}", flush=True)
+    result = {
+        "command": f"python benchmarks/energies_by_level.py {args.run.name} -n {args.n}",
+        "machine": machine(), "target": target.name, "steps": steps, "mean_energy": float(before.mean()), "rows": rows,
+    }  # fmt: skip
+    if args.out:
+        args.out.write_text(json.dumps(result, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
