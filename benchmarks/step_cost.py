@@ -18,10 +18,10 @@ import jax
 import jax.numpy as jnp
 
 import allmodes as am
+from allmodes import blocks
 from allmodes.job import machine
 from allmodes.methods import METHODS, default_for, training
 from allmodes.methods.renewal import renew
-from allmodes.networks import blocks
 
 
 def timed(function, *arguments, repeats=20):

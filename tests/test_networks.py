@@ -8,7 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from allmodes.networks import EGNN, MLP, Denoiser, blocks
+from allmodes import blocks
+from allmodes.networks import EGNN, MLP, Denoiser
 from allmodes.symmetry import ParticleSymmetry
 
 

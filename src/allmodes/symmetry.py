@@ -39,6 +39,11 @@ class ParticleSymmetry:
         """Dimensions of the mean-free subspace."""
         return (self.particles - 1) * self.dim
 
+    @property
+    def pairs(self) -> int:
+        """Pairs of particles."""
+        return self.particles * (self.particles - 1) // 2
+
     @functools.cached_property
     def _basis(self) -> np.ndarray:
         """`(particles, particles - 1)`: orthonormal columns, each of sum zero (Helmert's)."""

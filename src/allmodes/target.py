@@ -10,8 +10,11 @@ import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Int
 
+from allmodes.blocks import block_size, many
 from allmodes.errors import TargetError
 from allmodes.symmetry import ParticleSymmetry
+
+_PAIR_BYTES = 24  # half a dozen intermediate values of a pair energy and its gradient
 
 
 @dataclasses.dataclass(frozen=True)
@@ -106,6 +109,10 @@ class Target:
         """Dimension of the space that the mass lives in: `dim`, or that of the mean-free subspace of particles."""
         return self.dim if self.symmetry is None else self.symmetry.free_dim
 
+    def block(self, n: int) -> int:
+        """How many of n points to take at a time: of particles, as many as have room in the cache for their pairs."""
+        return block_size(n, None if self.symmetry is None else _PAIR_BYTES * self.symmetry.pairs)
+
     def check(self) -> None:
         """Trace `log_prob` and its gradient once, abstractly, so that misuse is met before any work is done.
 
@@ -140,12 +147,12 @@ class Target:
 
     def values(self, x: Float[Array, "n dim"]) -> Float[Array, " n"]:
         """Log-density at each point, -inf where it is NaN or +inf."""
-        value = jax.vmap(self.log_prob)(x).astype(x.dtype)
+        value = many(self.log_prob, x, self.block(len(x))).astype(x.dtype)
         return jnp.where(value < jnp.inf, value, -jnp.inf)
 
     def evaluate(self, x: Float[Array, "n dim"]) -> Evaluation:
         """Log-density and gradient at each point, made safe, with a count of the points that had to be."""
-        value, grad = jax.vmap(jax.value_and_grad(self.log_prob))(x)
+        value, grad = many(jax.value_and_grad(self.log_prob), x, self.block(len(x)))
         value, grad = value.astype(x.dtype), grad.astype(x.dtype)
         bad_value = ~(value < jnp.inf)  # NaN or +inf
         zero = value == -jnp.inf

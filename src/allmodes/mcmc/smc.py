@@ -65,7 +65,7 @@ def tempering(target: Target, found: Found) -> Callable[..., tuple[Found, float]
     from blackjax.smc.resampling import systematic
 
     size, dim = found.points.z.shape
-    width, moves = WIDTH, MOVES
+    width, moves, block = WIDTH, MOVES, target.block(size)
     if target.symmetry is not None:
         width, moves = PARTICLE_WIDTH, max(PARTICLE_MOVES, 2 * target.symmetry.particles)
 
@@ -83,6 +83,7 @@ def tempering(target: Target, found: Found) -> Callable[..., tuple[Found, float]
         return blackjax.adaptive_tempered_smc(
             log_prior, log_likelihood, kernel, blackjax.mala.init,
             {"step_size": jnp.reshape(step_size, (1,))}, systematic, TARGET_ESS, num_mcmc_steps=moves,
+            batch_size=block if block < size else 0,
         )  # fmt: skip
 
     @jax.jit

@@ -178,7 +178,7 @@ class IWSM:
     def many_particles(cls, **changes) -> "IWSM":
         """`particles` for more than 30 of them, whose steps are dear and whose paths are hardly ever exchanged.
 
-        A first setting, not tuned: no results of it are published yet.
+        One run of LJ-55 is published; it is not tuned beyond that.
         """
         settings = dict(
             batch=32, steps=16_000, cooldown=6000, depth=3, buffer=2048, refresh_every=8000, renew=64, sample_steps=200

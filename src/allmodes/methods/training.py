@@ -10,13 +10,13 @@ import optax
 from jaxtyping import Array, Bool, Float, Int, Scalar
 
 from allmodes import posterior, weights
+from allmodes.blocks import value_and_grad
 from allmodes.buffer import Buffer, choose
 from allmodes.count import Evaluations
 from allmodes.frame import Frame
 from allmodes.mcmc.local import TARGET_ACCEPTANCE, posterior_chain
 from allmodes.methods.base import Info
 from allmodes.networks import EGNN, MLP, Denoiser
-from allmodes.networks.blocks import value_and_grad
 from allmodes.noise import Noise, stratified_times
 from allmodes.paths import Process
 from allmodes.search import Found

@@ -1,11 +1,10 @@
 """The preconditioning that lets a network see and produce unit scale at every noise level (Karras et al. 2022)."""
 
 import equinox as eqx
-import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Scalar
 
-from allmodes.networks.blocks import block_size
+from allmodes.blocks import block_size, many
 
 
 class Denoiser(eqx.Module):
@@ -30,14 +29,11 @@ class Denoiser(eqx.Module):
 
     def many(self, z: Float[Array, "n dim"], sigma: Scalar) -> Float[Array, "n dim"]:
         """Denoised points for many noisy ones at one level."""
-        size = self.block(len(z))
-        if size == len(z):
-            return jax.vmap(self, in_axes=(0, None))(z, sigma)
-        return jax.lax.map(lambda one: self(one, sigma), z, batch_size=size)
+        return many(lambda one: self(one, sigma), z, self.block(len(z)))
 
     def block(self, n: int) -> int:
         """How many of n points to take at a time."""
-        return block_size(n, getattr(self.network, "activation_bytes", None))
+        return block_size(n, getattr(self.network, "point_bytes", None))
 
     def loss_weight(self, sigma: Float[Array, "*n"]) -> Float[Array, "*n"]:
         """`1 / c_out^2 = (sigma^2 + 1) / sigma^2`: errors of D weigh as errors of the network's own output."""

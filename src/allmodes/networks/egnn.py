@@ -55,10 +55,9 @@ class EGNN(eqx.Module):
         self.symmetry = symmetry
 
     @property
-    def activation_bytes(self) -> int:
+    def point_bytes(self) -> int:
         """Size of the messages of one configuration."""
-        pairs = self.symmetry.particles * (self.symmetry.particles - 1) // 2
-        return 4 * pairs * self.level.out_features
+        return 4 * self.symmetry.pairs * self.level.out_features
 
     def __call__(self, z: Float[Array, " free"], log_sigma: Scalar) -> Float[Array, " free"]:
         """Network output for one configuration."""

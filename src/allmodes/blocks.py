@@ -1,4 +1,4 @@
-"""A network over many points: all at once, or on a processor in blocks whose activations stay in its cache."""
+"""A function of many points: all at once, or on a processor in blocks whose intermediate values stay in its cache."""
 
 from collections.abc import Callable
 from typing import Any
@@ -7,14 +7,21 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-CACHE_BYTES = 640 * 1024  # of one activation of a block: about half of the second-level cache of a present core
+CACHE_BYTES = 640 * 1024  # of the widest values of a block: about half of the second-level cache of a present core
 
 
-def block_size(n: int, activation_bytes: int | None) -> int:
-    """How many of n points at a time; all of them where the size of an activation is not known."""
-    if activation_bytes is None or jax.default_backend() != "cpu":
+def block_size(n: int, point_bytes: int | None) -> int:
+    """How many of n points at a time; all of them where it is not known what one of them takes."""
+    if point_bytes is None or jax.default_backend() != "cpu":
         return n
-    return max(1, min(n, CACHE_BYTES // activation_bytes))
+    return max(1, min(n, CACHE_BYTES // point_bytes))
+
+
+def many(function: Callable[..., Any], points: Float[Array, "n *_"], size: int) -> Any:
+    """`function` of every point, `size` at a time."""
+    if size >= len(points):
+        return jax.vmap(function)(points)
+    return jax.lax.map(function, points, batch_size=size)
 
 
 def value_and_grad(
