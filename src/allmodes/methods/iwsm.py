@@ -181,7 +181,7 @@ class IWSM:
         One run of LJ-55 is published; it is not tuned beyond that.
         """
         settings = dict(
-            batch=32, steps=16_000, cooldown=6000, depth=3, buffer=2048, refresh_every=8000, renew=64, sample_steps=200
+            batch=32, steps=16_000, cooldown=6000, depth=3, buffer=2048, refresh_every=8000, renew=64, sample_steps=100
         )
         return cls.particles(**{**settings, **changes})
 
