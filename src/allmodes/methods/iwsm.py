@@ -165,12 +165,13 @@ class IWSM:
 
     @classmethod
     def few_particles(cls, **changes) -> "IWSM":
-        """`particles` for up to 6 of them, whose steps are cheap: more of them; tuned on DW-4.
+        """`particles` for up to 6 of them, whose steps are cheap: more of them, and a deeper network; tuned on DW-4.
 
         Neighbours in place of chains: there are enough of them near each point.
         """
         settings = dict(
-            batch=128, steps=30_000, cooldown=12_000, chain=0, neighbours=64, local_every=5, dwell=0.7, dwell_at=0.25,
+            batch=128, steps=30_000, cooldown=12_000, depth=8, chain=0, neighbours=64, local_every=5, dwell=0.7,
+            dwell_at=0.25,
         )  # fmt: skip
         return cls.particles(**{**settings, **changes})
 
