@@ -3,8 +3,7 @@
     python benchmarks/energies_by_level.py runs/dw4-iwsm-few-particles-0 --out docs/results/energies-dw4.json
 
 For each level, over the spread of the target: the mean energy of the reversed draws less that of the same draws before,
-with its standard error. The error of a level below which nothing is added is that of the levels up to it; the last line
-starts at the prior.
+with its standard error. Each line holds the errors of all levels below it; the last is about that of raw draws.
 """
 
 import argparse
@@ -18,7 +17,7 @@ import numpy as np
 import allmodes as am
 from allmodes.job import machine
 
-LEVELS = (0.05, 0.1, 0.15, 0.2, 0.3, 0.45, 0.7, 1.2, 2.5)
+LEVELS = (0.04, 0.08, 0.12, 0.2, 0.3, 0.45, 0.7, 1.2, 2.5)
 
 
 def reverser(sampler, steps):

@@ -40,6 +40,7 @@ def measured(function, *arguments):
     seconds = timed(jax.jit(function), *arguments)
     size, blocks.CACHE_BYTES = blocks.CACHE_BYTES, sys.maxsize
     try:
+        # Another function object: the program above, with its blocks, is in JAX's cache.
         flops = jax.jit(lambda *a: function(*a)).lower(*arguments).compile().cost_analysis()["flops"]
     finally:
         blocks.CACHE_BYTES = size
@@ -56,7 +57,7 @@ def main():
     begin = time.perf_counter()
     state = jax.block_until_ready(method.init(target, key))
     start = time.perf_counter() - begin
-    pairs = 1 if target.symmetry is None else target.symmetry.particles * (target.symmetry.particles - 1) // 2
+    pairs = 1 if target.symmetry is None else target.symmetry.pairs
     size = state.denoiser.block(method.batch)
     a, b = jnp.ones((size * pairs, method.width)), jnp.ones((method.width, method.width))
 

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 import allmodes as am
+from allmodes import blocks, targets
 from allmodes import reference as reference_module
-from allmodes import targets
 from allmodes.buffer import Buffer
 from allmodes.count import Evaluations
 from allmodes.frame import Frame
@@ -177,6 +177,17 @@ def test_a_symmetry_that_is_not_there_is_named(what):
         am.TargetError, match=f"declared symmetric .4 particles in 2 dimensions. but changes when {what}"
     ):
         target.check()
+
+
+def test_blocks_of_energies_change_nothing(monkeypatch):
+    target = targets.get("dw4")
+    x = target.symmetry.embed(2.0 * jax.random.normal(jax.random.key(3), (30, target.free_dim)))
+    whole, values = target.evaluate(x), target.values(x)
+    monkeypatch.setattr(blocks, "CACHE_BYTES", 7 * 24 * target.symmetry.pairs)
+    assert target.block(30) == 7  # no divisor of 30
+    parts = target.evaluate(x)
+    for a, b in zip((*parts, target.values(x)), (*whole, values), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-4)
 
 
 # The network.

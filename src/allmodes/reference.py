@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from allmodes.errors import ConfigError, RunError
-from allmodes.mcmc.local import mala
+from allmodes.mcmc.local import MOVES_PER_DIM, mala
 from allmodes.mcmc.smc import settle, tempering
 from allmodes.runs import Run
 from allmodes.search import search
@@ -22,7 +22,7 @@ from allmodes.target import Target
 
 RUNS = 4
 OVER = 4  # particles of a run for each that is kept: shares of basins that moves do not cross are set by tempering
-MOVES = 6000  # of every particle after tempering, in BATCHES compiled calls; at least 80 for each free coordinate
+MOVES = 6000  # of every particle after tempering, in BATCHES compiled calls, at least
 BATCHES = 40
 SIGMAS = 3.0  # checks pass within so many standard errors
 LEFT = 0.05  # correlation that is let pass
@@ -105,7 +105,7 @@ def make(target: Target, n: int, *, seed: int = SEED, progress: Callable[[str], 
 
 
 def _moves(target: Target) -> int:
-    return max(MOVES, 80 * target.free_dim)
+    return max(MOVES, MOVES_PER_DIM * target.free_dim)
 
 
 def _checks(target: Target, parts: list, middles: list, log_zs: list) -> list[Check]:

@@ -14,14 +14,13 @@ from allmodes import weights
 from allmodes.buffer import Buffer
 from allmodes.errors import ConfigError, TargetError
 from allmodes.mcmc.independence import choose_by_weight
-from allmodes.mcmc.local import first_steps, mala
+from allmodes.mcmc.local import MOVES_PER_DIM, first_steps, mala
 from allmodes.methods.base import Method
 from allmodes.paths import Process, noising, reverse
 from allmodes.target import Target
 
 BLOCK = 4096  # most draws in one compiled call
-MOVES = 1000  # local moves of a correction: at least so many, and
-MOVES_PER_DIM = 80  # so many for each free dimension, as the references are made with
+MOVES = 1000  # local moves of a correction, at least
 
 
 @dataclasses.dataclass(frozen=True)
