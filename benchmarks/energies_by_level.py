@@ -16,24 +16,9 @@ import numpy as np
 
 import allmodes as am
 from allmodes.job import machine
+from allmodes.paths import denoise
 
 LEVELS = (0.04, 0.08, 0.12, 0.2, 0.3, 0.45, 0.7, 1.2, 2.5)
-
-
-def reverser(sampler, steps):
-    """A compiled `(z, key, first)`: points from the path's step `first` down to no noise."""
-    process = sampler.process
-    sigmas = process.noise.grid(steps)
-
-    @jax.jit
-    def run(z, key, first):
-        def one(i, z):
-            mean, variance = process.reverse_kernel(z, sigmas[i], sigmas[i + 1])
-            return mean + jnp.sqrt(variance) * jax.random.normal(jax.random.fold_in(key, i), z.shape)
-
-        return jax.lax.fori_loop(first, steps, one, z)
-
-    return run, np.asarray(sigmas[:-1])
 
 
 def main():
@@ -44,15 +29,16 @@ def main():
     parser.add_argument("--out", type=Path)
     args = parser.parse_args()
     sampler = am.load(args.run)
-    target, (frame, _) = sampler.target, sampler.method.process(sampler.state)
+    target, (frame, process) = sampler.target, sampler.method.process(sampler.state)
     steps = args.steps or sampler.method.sample_steps
-    run, sigmas = reverser(sampler, steps)
+    sigmas = process.noise.grid(steps)
+    run = jax.jit(lambda z, key, first: denoise(process, key, z, sigmas, first, steps).z)
     z = frame.to_z(jnp.asarray(target.sample(jax.random.key(0), args.n)))
     energies = jax.jit(lambda z: -target.values(frame.to_x(z)))
     before = np.asarray(energies(z), np.float64)
     rows = []
     for level in LEVELS:
-        first = int(np.argmin(np.abs(np.log(sigmas / level))))
+        first = int(np.argmin(np.abs(np.log(np.asarray(sigmas[:-1]) / level))))
         k_noise, k_path = jax.random.split(jax.random.fold_in(jax.random.key(1), first))
         noisy = z + sigmas[first] * jax.random.normal(k_noise, z.shape)
         change = np.asarray(energies(run(noisy, k_path, first)), np.float64) - before

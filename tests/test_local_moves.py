@@ -1,4 +1,4 @@
-"""MALA moves of a population: what they leave invariant, where they lead, and how they adapt."""
+"""MALA and Hamiltonian moves of a population: what they leave invariant, where they lead, and how they adapt."""
 
 import functools
 import math
@@ -10,6 +10,8 @@ import pytest
 from jax.scipy.special import logsumexp
 
 from allmodes.buffer import Buffer
+from allmodes.mcmc.hmc import TARGET_ACCEPTANCE as HMC_ACCEPTANCE
+from allmodes.mcmc.hmc import hmc
 from allmodes.mcmc.local import TARGET_ACCEPTANCE, mala, posterior_chain
 from allmodes.target import Target
 
@@ -207,3 +209,51 @@ def test_the_end_of_a_posterior_chain_is_a_draw_of_the_target(target, draw, chec
         assert np.mean(np.any(np.asarray(found.points.z) == np.asarray(z), axis=1)) < 0.3
         z = found.points.z
     check(z)
+
+
+# Hamiltonian moves.
+
+
+@functools.partial(jax.jit, static_argnums=(0, 4, 5))
+def run_hmc(target, z, step_size, key, moves=5, block=N):
+    points = Buffer.of(z, target.evaluate(z))
+    return hmc(lambda z: target.values(z[None])[0], points, step_size, key, moves, block)
+
+
+@pytest.mark.parametrize(
+    ("target", "draw", "check"),
+    [(GAUSSIAN, gaussian_draws, check_gaussian), (TWO_MODES, two_modes_draws, check_two_modes)],
+    ids=["gaussian", "two-modes"],
+)
+def test_hamiltonian_moves_leave_the_target_invariant(target, draw, check):
+    z = draw()
+    moved = run_hmc(target, z, jnp.asarray(0.5), jax.random.key(1))
+    check(moved.points.z)
+    e = jax.jit(target.evaluate)(moved.points.z)
+    np.testing.assert_allclose(moved.points.log_prob, e.log_prob, rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(moved.points.grad, e.grad, rtol=1e-3, atol=1e-3)
+    correlation = np.corrcoef(np.asarray(z)[:, 0], np.asarray(moved.points.z)[:, 0])[0, 1]
+    assert correlation < (0.1 if target is GAUSSIAN else 0.95)
+
+
+def test_hamiltonian_moves_converge_and_adapt_their_step():
+    z = jnp.broadcast_to(jnp.asarray([4.0, -4.0]), (N, 2))
+    moved = run_hmc(GAUSSIAN, z, jnp.asarray(0.05), jax.random.key(2), 40)
+    assert moved.step_size > 0.2
+    settled = run_hmc(GAUSSIAN, moved.points.z, moved.step_size, jax.random.key(3), 40)
+    check_gaussian(settled.points.z)
+    assert abs(settled.acceptance - HMC_ACCEPTANCE) < 0.1
+
+
+def test_hamiltonian_moves_in_blocks_are_the_same_moves():
+    z = gaussian_draws()[:100]
+    whole = run_hmc(GAUSSIAN, z, jnp.asarray(0.3), jax.random.key(4), 2, 100)
+    parts = run_hmc(GAUSSIAN, z, jnp.asarray(0.3), jax.random.key(4), 2, 32)
+    np.testing.assert_allclose(whole.points.z, parts.points.z, rtol=1e-3, atol=1e-3)
+
+
+def test_hamiltonian_moves_leave_places_without_mass_and_never_come_back():
+    z = jnp.concatenate([half_draws()[:500], jnp.full((500, 1), -0.05)])
+    moved = run_hmc(HALF, z, jnp.asarray(0.3), jax.random.key(5), 30)
+    assert np.all(np.asarray(moved.points.z) > 0)
+    assert np.all(np.isfinite(moved.points.log_prob))

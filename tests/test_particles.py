@@ -350,7 +350,7 @@ def test_a_point_of_no_mass_is_always_exchanged():
 
 def test_corrected_draws_follow_the_target(sampler):
     raw = sampler.sample(3000, key=jax.random.key(15), steps=20)
-    draws = sampler.sample(3000, key=jax.random.key(15), steps=20, correct="mcmc", moves=100)
+    draws = sampler.sample(3000, key=jax.random.key(15), steps=20, correct="mcmc", moves=10)
     np.testing.assert_array_equal(draws.log_weight, 0.0)
     assert draws.evaluations == 102 * 3000
     assert raw.evaluations == 3000

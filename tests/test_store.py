@@ -14,6 +14,7 @@ import pytest
 from test_fit import compiled_once, pair_log_prob, same_bits, small
 
 import allmodes as am
+from allmodes.diffusion import DiffusionSampler
 from allmodes.runs import Run
 from allmodes.store import describe, find_method, find_target, parse
 
@@ -135,6 +136,7 @@ def unchecked():
     }
     code = f"""
 import allmodes as am
+from allmodes.diffusion import DiffusionSampler
 for case in {list(cases.values())!r}:
     try:
         eval(case); print('accepted')
@@ -375,4 +377,4 @@ def test_a_function_that_cannot_be_stored_is_said(tmp_path):
     with pytest.raises(
         am.RunError, match=r"log_prob cannot be stored in .*am\.find_target\('FILE\.py:FUNCTION', dim\)"
     ):
-        am.Sampler(am.Target(log_prob, 2), small(20), None).save(tmp_path / "run")
+        DiffusionSampler(am.Target(log_prob, 2), small(20), None).save(tmp_path / "run")

@@ -1,9 +1,10 @@
 """Draw from a density you can only evaluate, without missing a mode, and know how far to trust the draws."""
 
+from allmodes.draws import Draws
 from allmodes.errors import AllmodesError, ConfigError, RunError, TargetError
 from allmodes.fit import fit
 from allmodes.methods import IDEM, IWSM
-from allmodes.sampler import Draws, Sampler
+from allmodes.sampler import Sampler
 from allmodes.store import find_target, load
 from allmodes.symmetry import ParticleSymmetry
 from allmodes.target import Modes, Target

@@ -75,10 +75,12 @@ class Sample:
     """Steps of the reverse path: more of them raise the effective share. The method's own number when not given."""
     fair: bool = False
     """Write equally weighted draws, resampled by their weights."""
-    correct: Literal["mcmc"] | None = None
-    """Correct each draw by a chain of its own: 2 + moves evaluations each, equal weights."""
+    correct: Literal["snis", "smc", "mcmc"] | None = None
+    """Smoothed weights, SMC along the reverse path, or a chain for each draw with equal weights."""
+    rounds: int | None = None
+    """Proposals of each chain by noising and denoising; 2, for particles none."""
     moves: int | None = None
-    """Local moves of each of those chains; 1,000, or 80 for each free dimension if that is more."""
+    """Hamiltonian moves of each chain, 10 evaluations each; 5, for particles one a free dimension and 30 at least."""
     out: Path = Path("draws.npz")
     """Arrays x (n, dim), log_prob (n,), log_weight (n,)."""
 
@@ -209,7 +211,12 @@ def _sample(argv: list[str]) -> int:
 
     args = _parse(Sample, argv, "sample")
     draws = load(args.run).sample(
-        args.n, key=jax.random.key(args.seed), steps=args.steps, correct=args.correct, moves=args.moves
+        args.n,
+        key=jax.random.key(args.seed),
+        steps=args.steps,
+        correct=args.correct,
+        rounds=args.rounds,
+        moves=args.moves,
     )
     z = draws.log_z
     told = "corrected" if args.correct else f"{draws.ess:.0f} of {len(draws)} effective, k^ {draws.khat:.2f}"

@@ -121,7 +121,7 @@ def fit(
         # An interruption too leaves a checkpoint of the last whole chunk.
         if run is not None:
             run.save_state(step, state, clock)
-    return Sampler(target, method, state, clock)
+    return method.sampler(target, state, clock)
 
 
 def _compile(method: Method, target: Target, state: Any, key: Array) -> Callable:

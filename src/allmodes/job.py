@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from allmodes import trust
+from allmodes.draws import Draws
 from allmodes.errors import RunError
 from allmodes.fit import Progress, fit
 from allmodes.memory import give_back
@@ -22,7 +23,7 @@ from allmodes.metrics.weights import elbo, eubo
 from allmodes.report.page import write_report
 from allmodes.report.progress import Progress as Bar
 from allmodes.runs import Run
-from allmodes.sampler import Draws, Sampler
+from allmodes.sampler import Sampler
 from allmodes.store import describe, export, parse
 from allmodes.target import Target
 

@@ -65,41 +65,50 @@ class Process(eqx.Module):
 
 
 class Path(NamedTuple):
-    """The clean end of each path and its log weight without the target's own log-density."""
+    """One end of each path and its log weight without the target's own log-density."""
 
     z: Float[Array, "n dim"]
-    log_ratio: Float[Array, " n"]  # sum log noising - log prior - sum log q; add log_prob(z) for the path weight
+    log_ratio: Float[Array, " n"]  # sum log noising - sum log q (- log prior, of a whole path); add log_prob(z_0)
 
 
-def reverse(process: Process, key: Array, n: int, steps: int) -> Path:
-    """N paths of the sampler, from the prior to clean draws."""
-    sigmas = process.noise.grid(steps)
-    k_prior, key = jax.random.split(key)
-    z = process.prior(k_prior, n)
+def denoise(
+    process: Process, key: Array, z: Float[Array, "n dim"], sigmas: Float[Array, " levels"], first, last
+) -> Path:
+    """Walk from level `sigmas[first]` to `sigmas[last]` by the reverse kernel; bounds may be traced."""
 
-    def step(carry, i):
-        z, log_ratio = carry
+    def step(i, path):
+        z, log_ratio = path
         mean, variance = process.reverse_kernel(z, sigmas[i], sigmas[i + 1])
         lower = mean + jnp.sqrt(variance) * jax.random.normal(jax.random.fold_in(key, i), z.shape)
         gap = sigmas[i] ** 2 - sigmas[i + 1] ** 2
-        log_ratio += log_normal(z, lower, gap[None]) - log_normal(lower, mean, variance)
-        return (lower, log_ratio), None
+        return Path(lower, log_ratio + log_normal(z, lower, gap[None]) - log_normal(lower, mean, variance))
 
-    (z, log_ratio), _ = jax.lax.scan(step, (z, -process.log_prior(z)), jnp.arange(steps))
-    return Path(z, log_ratio)
+    return jax.lax.fori_loop(first, last, step, Path(z, jnp.zeros(z.shape[0])))
 
 
-def noising(process: Process, key: Array, z_0: Float[Array, "n dim"], steps: int) -> Path:
-    """The weights of paths that noise given points: for exact draws, draws of the weights under the target."""
-    sigmas = process.noise.grid(steps)
+def noise(process: Process, key: Array, z: Float[Array, "n dim"], sigmas: Float[Array, " levels"], first, last) -> Path:
+    """Noise points at `sigmas[last]` up to `sigmas[first]`: `denoise` the other way, with the same log ratio."""
 
-    def step(carry, i):
-        lower, log_ratio = carry
+    def step(j, path):
+        i = last - 1 - j
+        lower, log_ratio = path
         gap = sigmas[i] ** 2 - sigmas[i + 1] ** 2
         z = lower + jnp.sqrt(gap) * jax.random.normal(jax.random.fold_in(key, i), lower.shape)
         mean, variance = process.reverse_kernel(z, sigmas[i], sigmas[i + 1])
-        log_ratio += log_normal(z, lower, gap[None]) - log_normal(lower, mean, variance)
-        return (z, log_ratio), None
+        return Path(z, log_ratio + log_normal(z, lower, gap[None]) - log_normal(lower, mean, variance))
 
-    (z, log_ratio), _ = jax.lax.scan(step, (z_0, jnp.zeros(z_0.shape[0])), jnp.arange(steps - 1, -1, -1))
-    return Path(z_0, log_ratio - process.log_prior(z))
+    return jax.lax.fori_loop(0, last - first, step, Path(z, jnp.zeros(z.shape[0])))
+
+
+def reverse(process: Process, key: Array, n: int, steps: int) -> Path:
+    """N whole paths of the sampler, from the prior to clean draws; their clean ends."""
+    k_prior, key = jax.random.split(key)
+    z = process.prior(k_prior, n)
+    path = denoise(process, key, z, process.noise.grid(steps), 0, steps)
+    return Path(path.z, path.log_ratio - process.log_prior(z))
+
+
+def noising(process: Process, key: Array, z_0: Float[Array, "n dim"], steps: int) -> Path:
+    """The weights of whole paths that noise given points: for exact draws, draws of the weights under the target."""
+    path = noise(process, key, z_0, process.noise.grid(steps), 0, steps)
+    return Path(z_0, path.log_ratio - process.log_prior(path.z))

@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from allmodes.errors import ConfigError, RunError
-from allmodes.mcmc.local import MOVES_PER_DIM, mala
+from allmodes.mcmc.hmc import LEAPS, hmc
 from allmodes.mcmc.smc import settle, tempering
 from allmodes.runs import Run
 from allmodes.search import search
@@ -22,8 +22,9 @@ from allmodes.target import Target
 
 RUNS = 4
 OVER = 4  # particles of a run for each that is kept: shares of basins that moves do not cross are set by tempering
-MOVES = 6000  # of every particle after tempering, in BATCHES compiled calls, at least
-BATCHES = 40
+MOVES = 600  # Hamiltonian moves of every particle after tempering, in BATCHES compiled calls, at least
+MOVES_PER_DIM = 4  # the same for each free dimension
+BATCHES = 20
 SIGMAS = 3.0  # checks pass within so many standard errors
 LEFT = 0.05  # correlation that is let pass
 APART = 0.3  # standard deviation of log Z over the runs that is let pass
@@ -62,7 +63,7 @@ class Reference:
 
 
 def make(target: Target, n: int, *, seed: int = SEED, progress: Callable[[str], None] | None = None) -> Reference:
-    """Four independent runs of tempered SMC (BlackJAX); a quarter of the particles, each then moved on its own by MALA.
+    """Four independent runs of tempered SMC (BlackJAX); a quarter of the particles, each then moved on its own by HMC.
 
     The moves part the copies that resampling made; that they suffice is checked by the correlation of each particle's
     energy half-way and at the end. Checked besides, from the draws alone: the runs' mean energies and their log Z
@@ -80,19 +81,20 @@ def make(target: Target, n: int, *, seed: int = SEED, progress: Callable[[str], 
     if target.symmetry is not None:
         start = settle(target, start, jax.random.fold_in(k_search, 1))
     temper = tempering(target, start)
-    move = jax.jit(functools.partial(mala, functools.partial(start.frame.evaluate, target)), static_argnums=3)
+    log_prob = lambda z: start.frame.values(target, z[None])[0]  # noqa: E731
+    move = jax.jit(functools.partial(hmc, log_prob), static_argnums=(3, 4))
     parts, log_zs, middles, evaluations = [], [], [], 0
     for run, key in enumerate(k_runs):
         k_temper, k_move = jax.random.split(key)
         found, log_z = temper(k_temper)
         kept = jax.random.permutation(jax.random.fold_in(k_temper, 1), OVER * size)[:size]
-        points, step = found.points.take(kept), found.step_size
+        points, step = found.points.take(kept), jnp.sqrt(2.0 * found.step_size)
         for batch in range(BATCHES):
-            moved = move(points, step, jax.random.fold_in(k_move, batch), at_once)
+            moved = move(points, step, jax.random.fold_in(k_move, batch), at_once, target.block(size))
             points, step = moved.points, moved.step_size
             if batch == BATCHES // 2 - 1:
                 middles.append(np.asarray(points.log_prob - found.frame.log_det, float))
-        evaluations += int(found.evaluations.log_prob) + BATCHES * at_once * size
+        evaluations += int(found.evaluations.log_prob) + BATCHES * at_once * LEAPS * size
         parts.append((found.frame, points))
         log_zs.append(log_z)
         say(f"run {run + 1} of {RUNS}: log Z {log_z:.3f}, acceptance {float(moved.acceptance):.2f}")

@@ -169,7 +169,7 @@ def load(path: str | os.PathLike) -> Sampler:
     restored = run.load_state(method.template(target))
     if restored is None:
         raise RunError(f"{run / 'checkpoint'} holds no checkpoint: the run stopped before its first; start it again")
-    return Sampler(target, method, *restored)
+    return method.sampler(target, *restored)
 
 
 def export(target: Target, run: Run) -> None:

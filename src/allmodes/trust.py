@@ -8,6 +8,7 @@ TRUSTED, CORRECT, DO_NOT_USE = "trusted", "use with correction", "do not use"
 MIN_SHARE = 0.8  # of effective draws, for the raw ones to be used as they are
 MIN_EFFECTIVE = 100  # effective draws, for weighted averages to mean anything
 MAX_KHAT = 0.7  # Vehtari et al. 2024
+MAX_RHAT = 1.01  # Vehtari et al. 2021
 MIN_FORWARD = 0.05  # forward ESS: below it some region is badly underrated
 MAX_ERROR = 0.1  # standard error of log Z
 
@@ -24,19 +25,20 @@ def judge(
     *,
     n: int,
     ess: float,
-    khat: float,
+    khat: float | None,
     log_z_error: float,
     forward_ess: float | None,
     exact: bool,
     known: str = "exact draws",
     modes: tuple[int, int] | None = None,
     broken: int = 0,
+    rhat: float | None = None,
 ) -> Verdict:
     """Weigh the figures of a run.
 
     **Arguments**
 
-    - `n`, `ess`, `khat`, `log_z_error`: of the path weights of n draws.
+    - `n`, `ess`, `khat`, `log_z_error`: of the weights of n draws; `khat` None and `rhat` given for those of chains.
     - `forward_ess`: in [0, 1], seen from exact draws (`exact`) or else from the points that training ended with.
     - `known`: what reasons call the exact draws, where others stand in for them.
     - `modes`: found and known, where the truth is known.
@@ -59,14 +61,20 @@ def judge(
         say(CORRECT, f"{share:.0%} of the draws are effective: use their weights")
     else:
         say(TRUSTED, f"{share:.0%} of the draws are effective")
-    if not khat <= MAX_KHAT:
+    if rhat is not None:
+        agree = rhat <= MAX_RHAT
+        said = "agree" if agree else "disagree: each has seen a part of the mass only"
+        say(TRUSTED if agree else DO_NOT_USE, f"the chains {said} (R^ {rhat:.3g}, at most {MAX_RHAT})")
+    if khat is None:
+        pass
+    elif not khat <= MAX_KHAT:
         say(
             DO_NOT_USE,
             f"the weights have a heavy tail (Pareto k^ {khat:.2f} > {MAX_KHAT}): their averages are unreliable",
         )
     else:
         say(TRUSTED, f"the weights' tail is light (Pareto k^ {khat:.2f})")
-    if not log_z_error <= MAX_ERROR:
+    if rhat is None and not log_z_error <= MAX_ERROR:
         say(CORRECT, f"log Z has a standard error of {log_z_error:.2g}")
     if forward_ess is not None:
         seen = known if exact else "the points that training ended with"

@@ -14,7 +14,6 @@ from jaxtyping import Array, Float, Int, Scalar
 from allmodes.buffer import Buffer, choose
 from allmodes.target import Evaluation
 
-MOVES_PER_DIM = 80  # of a chain that is to forget its start, for each free dimension
 TARGET_ACCEPTANCE = 0.57  # optimal for MALA in high dimension (Roberts and Rosenthal 1998)
 
 

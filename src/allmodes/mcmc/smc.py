@@ -9,19 +9,21 @@ from jaxtyping import Array, Float
 from allmodes import weights
 from allmodes.buffer import Buffer
 from allmodes.errors import TargetError
+from allmodes.mcmc.hmc import LEAPS, TARGET_ACCEPTANCE, drawn_steps
 from allmodes.paths import log_normal
 from allmodes.search import Found, normalise
 from allmodes.target import Target
 
-MOVES = 10  # MALA moves at each temperature
+MOVES = 1  # Hamiltonian moves at each temperature
 TARGET_ESS = 0.8
 MOST_STAGES = 500
+FIRST_STEP = 0.1  # of the leapfrog, over the width of the initial Gaussian
 WIDTH = 2.0  # of the initial Gaussian, over the spread that the search found
 
 # Particles. A Gaussian wider than the target is a gas; on the way from there the particles condense, and runs with few
 # moves disagree on log Z by several units. From a Gaussian as wide as the target there is no such passage.
 PARTICLE_WIDTH = 1.0
-PARTICLE_MOVES = 30  # at least; two for each particle
+PARTICLE_MOVES = 3  # at least; one for each five particles
 PILOT = 1024  # particles of the runs that find the target's spread
 PILOTS = 6
 SETTLED = 0.1  # largest relative change of the spread between the last two of them
@@ -56,8 +58,8 @@ def tempering(target: Target, found: Found) -> Callable[..., tuple[Found, float]
 
     The Gaussian is over the frame; there are as many particles as `found` has points, and one program serves all
     frames. Counted for each particle and temperature: a value to choose the temperature and one to re-weight, a value
-    with gradient at the first state and at each proposal. The points come equally weighted, resampled by the last
-    weights.
+    with gradient at the first state and at each leapfrog step. The points come equally weighted, resampled by the last
+    weights; their `step_size` is MALA's, `eps^2 / 2` of the leapfrog's eps.
 
     **Raises** `TargetError`, when called, where the target is not reached.
     """
@@ -67,36 +69,41 @@ def tempering(target: Target, found: Found) -> Callable[..., tuple[Found, float]
     size, dim = found.points.z.shape
     width, moves, block = WIDTH, MOVES, target.block(size)
     if target.symmetry is not None:
-        width, moves = PARTICLE_WIDTH, max(PARTICLE_MOVES, 2 * target.symmetry.particles)
+        width, moves = PARTICLE_WIDTH, max(PARTICLE_MOVES, target.symmetry.particles // 5)
 
     def log_prior(z: Float[Array, " dim"]):
         return log_normal(z, jnp.zeros(dim), jnp.full(dim, width**2))
 
-    kernel = blackjax.mala.build_kernel()
+    kernel = blackjax.hmc.build_kernel()
 
-    def build(frame, step_size):
+    def build(frame, steps):
         def log_likelihood(z: Float[Array, " dim"]):
             # Massless points stay massless; -1e30 keeps the difference of two of them finite.
             value = frame.values(target, z[None])[0] - log_prior(z)
             return jnp.where(jnp.isfinite(value), value, -1e30)
 
+        settings = {
+            "step_size": steps,
+            "inverse_mass_matrix": jnp.ones((1, dim)),
+            "num_integration_steps": jnp.full((1,), LEAPS),
+        }
         return blackjax.adaptive_tempered_smc(
-            log_prior, log_likelihood, kernel, blackjax.mala.init,
-            {"step_size": jnp.reshape(step_size, (1,))}, systematic, TARGET_ESS, num_mcmc_steps=moves,
-            batch_size=block if block < size else 0,
+            log_prior, log_likelihood, kernel, blackjax.hmc.init, settings, systematic, TARGET_ESS,
+            num_mcmc_steps=moves, batch_size=block if block < size else 0,
         )  # fmt: skip
 
     @jax.jit
     def advance(frame, state, step_size, key):
-        state, info = build(frame, step_size).step(key, state)
-        rate = jnp.mean(info.update_info.is_accepted)
+        k_steps, key = jax.random.split(key)
+        state, info = build(frame, drawn_steps(k_steps, step_size, size)).step(key, state)
+        rate = jnp.mean(info.update_info.acceptance_rate)
         # The step follows the acceptance from one temperature to the next.
-        return state, step_size * jnp.exp(2.0 * (rate - 0.57)), info.log_likelihood_increment
+        return state, step_size * jnp.exp(2.0 * (rate - TARGET_ACCEPTANCE)), info.log_likelihood_increment
 
     def run(key: Array, found: Found = found) -> tuple[Found, float]:
         k_start, key = jax.random.split(key)
-        state = build(found.frame, found.step_size).init(width * jax.random.normal(k_start, (size, dim)))
-        step_size, stages, log_z = jnp.asarray(width**2), 0, 0.0
+        state = build(found.frame, jnp.ones(size)).init(width * jax.random.normal(k_start, (size, dim)))
+        step_size, stages, log_z = jnp.asarray(FIRST_STEP * width), 0, 0.0
         while float(state.tempering_param) < 1.0:
             state, step_size, increment = advance(found.frame, state, step_size, jax.random.fold_in(key, stages))
             stages, log_z = stages + 1, log_z + float(increment)
@@ -105,8 +112,8 @@ def tempering(target: Target, found: Found) -> Callable[..., tuple[Found, float]
         index = weights.systematic(jax.random.fold_in(key, MOST_STAGES), state.weights, size)
         z = state.particles[index]
         e = found.frame.evaluate(target, z)
-        evaluations = found.evaluations.add_points(stages * size * (moves + 1), 0, 0)
+        evaluations = found.evaluations.add_points(stages * size * (moves * LEAPS + 1), 0, 0)
         evaluations = evaluations.add_points(stages * size * 2, 0, 0, gradient=False).add(e)
-        return found._replace(points=Buffer.of(z, e), step_size=step_size, evaluations=evaluations), log_z
+        return found._replace(points=Buffer.of(z, e), step_size=0.5 * step_size**2, evaluations=evaluations), log_z
 
     return run

@@ -5,8 +5,6 @@ from typing import Any, ClassVar, NamedTuple, Protocol, runtime_checkable
 from jaxtyping import Array, Float, Int, Scalar
 
 from allmodes.count import Evaluations
-from allmodes.frame import Frame
-from allmodes.paths import Process
 from allmodes.target import Target
 
 
@@ -31,7 +29,6 @@ class Method(Protocol):
 
     name: ClassVar[str]
     steps: int  # of training, at most
-    sample_steps: int  # of the reverse path of a draw, when not said otherwise
 
     def init(self, target: Target, key: Array) -> Any:
         """The state before the first training step."""
@@ -48,8 +45,8 @@ class Method(Protocol):
     def wind_down(self, state: Any, steps: int) -> Any:
         """The state told to end after `steps` more steps at most: time is running out. Cheap, on the host."""
 
-    def process(self, state: Any) -> tuple[Frame, Process]:
-        """What the sampler needs of a state."""
+    def sampler(self, target: Target, state: Any, seconds: dict[str, float]) -> Any:
+        """The `Sampler` that draws with a state."""
 
     def points(self, state: Any) -> Float[Array, "size dim"]:
         """The points that training ended with, in the user's coordinates: a second opinion on where the mass is."""

@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import jax
 import jax.numpy as jnp
@@ -221,6 +221,12 @@ class IWSM:
         end = jnp.minimum(state.end, state.step + steps)
         cooldown = jnp.minimum(state.cooldown, jnp.maximum(end - state.step, 0))
         return dataclasses.replace(state, end=end, cooldown=cooldown)
+
+    def sampler(self, target: Target, state: State, seconds: dict[str, float]) -> Any:
+        """Reverse paths of the averaged denoiser."""
+        from allmodes.diffusion import DiffusionSampler
+
+        return DiffusionSampler(target, self, state, seconds)
 
     def process(self, state: State) -> tuple[Frame, Process]:
         """The averaged denoiser with its error per level, and the moments of the buffer for the prior."""

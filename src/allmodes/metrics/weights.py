@@ -117,3 +117,60 @@ def khat(log_weight: Float[Array | np.ndarray, " n"]) -> float:
     with np.errstate(all="ignore"):
         _, shape = array_stats.psislw(-log_w)
     return float(shape) if np.isfinite(shape) else float("inf")
+
+
+def psis(log_weight: Float[Array | np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
+    """Pareto-smoothed log weights (Vehtari et al. 2024), by ArviZ: the largest replaced by expected order statistics.
+
+    Of the same sum as the raw ones. Smoothing bounds the variance at the price of a bias that vanishes with n; where
+    `khat` is above 0.7 neither can be relied on. Where no tail can be fitted the weights come back as they are.
+    """
+    log_w = _reverse(log_weight)
+    shape = khat(log_weight)
+    if not 0.0 < shape < np.inf:
+        return log_w
+    from arviz_stats.base import array_stats
+
+    with np.errstate(all="ignore"):
+        smooth, _ = array_stats.psislw(-log_w)
+    smooth = np.asarray(smooth, np.float64) + _log_sum(log_w)
+    return np.where(log_w > -np.inf, smooth, -np.inf)
+
+
+def batch_log_z(log_zs: Float[Array | np.ndarray, " batches"]) -> Estimate:
+    """Log Z from independent, unbiased estimates of Z, one a batch; the error is inf for a single one.
+
+    The spread of few batches is itself uncertain: the error is widened by Student's factor, so that 1.96 of it each way
+    is a 95 % interval.
+    """
+    log_zs = np.asarray(log_zs, np.float64)
+    batches = len(log_zs)
+    pooled = log_z(log_zs)
+    if batches < 2:
+        return Estimate(pooled.value, float("inf"))
+    from scipy.stats import t
+
+    return Estimate(pooled.value, pooled.std_error * float(t.ppf(0.975, batches - 1)) / 1.96)
+
+
+def chain_ess(x: Float[np.ndarray, "chains draws dim"]) -> float:
+    """Smallest bulk ESS over the coordinates (Vehtari et al. 2021), by ArviZ, at most the number of draws; 0 for NaN.
+
+    Chains stuck in different modes make it small: it compares them with each other.
+    """
+    from arviz_stats.base import array_stats
+
+    if x.shape[1] < 4:
+        return 0.0
+    least = np.min(array_stats.ess(np.moveaxis(x, 2, 0)))
+    return float(min(least, x.shape[0] * x.shape[1])) if np.isfinite(least) else 0.0
+
+
+def chain_rhat(x: Float[np.ndarray, "chains draws dim"]) -> float:
+    """Largest rank-normalised R^ over the coordinates (Vehtari et al. 2021), by ArviZ; inf where it is undefined."""
+    from arviz_stats.base import array_stats
+
+    if x.shape[1] < 4:
+        return float("inf")
+    most = np.max(array_stats.rhat(np.moveaxis(x, 2, 0)))
+    return float(most) if np.isfinite(most) else float("inf")

@@ -1,0 +1,132 @@
+"""Draws with their importance weights, and what can be told from those alone."""
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from allmodes import weights
+from allmodes.errors import ConfigError, TargetError
+from allmodes.trust import Verdict, judge
+
+SHOWN = 20  # coordinates in a summary
+QUANTILES = (0.05, 0.5, 0.95)
+
+
+@dataclasses.dataclass(frozen=True)
+class Draws:
+    """Draws of a sampler, each with an importance weight.
+
+    **Attributes**
+
+    - `x`: `(n, dim)`, in the user's coordinates.
+    - `log_prob`: `(n,)`, the target's unnormalised log-density; -inf where it has no mass.
+    - `log_weight`: `(n,)`. Raw draws of a diffusion carry the log of target over sampler along the whole path:
+      `mean(exp(log_weight))` is unbiased for Z whatever the network has learned. All equal after `resample` and after
+      most corrections.
+    - `evaluations`: points at which the density was computed for these draws.
+    - `evidence`: log Z where it does not come from `log_weight`.
+    - `chains`: where the draws are those of Markov chains, one after the other, how many; else 0.
+    """
+
+    x: Float[Array, "n dim"]
+    log_prob: Float[Array, " n"]
+    log_weight: Float[Array, " n"]
+    evaluations: int = 0
+    evidence: Any = None
+    chains: int = 0
+
+    def __len__(self) -> int:
+        return self.x.shape[0]
+
+    @property
+    def log_z(self) -> "Estimate":
+        """`Estimate(value, std_error)` of the log evidence; NaN and inf from chains, which do not know it."""
+        from allmodes.metrics.weights import log_z
+
+        return self.evidence or log_z(self.log_weight)
+
+    @property
+    def ess(self) -> float:
+        """Effective sample size, in [0, n]: of the weights, or of the chains where there are any (bulk ESS, ArviZ).
+
+        Blind to a mode that no draw has met.
+        """
+        from allmodes.metrics.weights import chain_ess, ess
+
+        return chain_ess(self._by_chain()) if self.chains else ess(self.log_weight)
+
+    @property
+    def khat(self) -> float:
+        """Pareto k^ of the weights (Vehtari et al. 2024): below 0.7 weighted averages can be relied on."""
+        from allmodes.metrics.weights import khat
+
+        return khat(self.log_weight)
+
+    @property
+    def rhat(self) -> float | None:
+        """Largest R^ over the coordinates (Vehtari et al. 2021): above 1.01 the chains disagree. None without any."""
+        from allmodes.metrics.weights import chain_rhat
+
+        return chain_rhat(self._by_chain()) if self.chains else None
+
+    def resample(self, key: Array, n: int | None = None) -> "Draws":
+        """N equally weighted draws (as many as there are when not given), by systematic resampling.
+
+        Ask for fewer than there are to have few copies: with an ESS of half of them, half as many.
+
+        **Raises** `TargetError` when no draw has any mass, `ConfigError` when n is below 1.
+        """
+        n = len(self) if n is None else n
+        if n < 1:
+            raise ConfigError(f"n must be at least 1, got {n}")
+        if not bool(jnp.any(self.log_weight > -jnp.inf)):
+            raise TargetError("no draw has any mass under the target: there is nothing to resample")
+        k_index, k_order = jax.random.split(key)
+        index = weights.systematic(k_index, weights.normalise(self.log_weight), n)
+        index = jax.random.permutation(k_order, index)
+        return Draws(self.x[index], self.log_prob[index], jnp.zeros(n), self.evaluations, self.log_z)
+
+    def verdict(self) -> Verdict:
+        """`trusted`, `use with correction` or `do not use`, with the reasons: from these draws alone.
+
+        What they cannot show is a region that none of them has met: see `allmodes audit`, and `allmodes.agreement` of
+        two independent samplers.
+        """
+        return judge(
+            n=len(self), ess=self.ess, khat=None if self.chains else self.khat, log_z_error=self.log_z.std_error,
+            forward_ess=None, exact=False, broken=int(jnp.sum(self.log_prob == -jnp.inf)), rhat=self.rhat,
+        )  # fmt: skip
+
+    def summary(self) -> str:
+        """Say how far to trust the draws and why, then each coordinate's weighted mean, deviation and quantiles."""
+        n, dim = self.x.shape
+        w = np.asarray(weights.normalise(self.log_weight), np.float64) / n
+        x, verdict, z = np.asarray(self.x, np.float64), self.verdict(), self.log_z
+        lines = [
+            f"{n:,} draws in {dim} dimension{'s' if dim > 1 else ''}: {verdict.word}",
+            *(f"  - {reason}" for reason in verdict.reasons),
+            f"log Z {z.value:.4f} +- {z.std_error:.2g}, {self.ess:,.0f} effective draws",
+            f"{'':>8}{'mean':>12}{'sd':>12}" + "".join(f"{100 * q:>11.0f}%" for q in QUANTILES),
+        ]
+        with np.errstate(invalid="ignore"):
+            for i in range(min(dim, SHOWN)):
+                mean = np.sum(w * x[:, i])
+                deviation = np.sqrt(np.sum(w * (x[:, i] - mean) ** 2))
+                figures = (mean, deviation, *_quantiles(x[:, i], w))
+                lines.append(f"{f'x[{i}]':>8}" + "".join(f"{figure:>12.5g}" for figure in figures))
+        if dim > SHOWN:
+            lines.append(f"{'...':>8} and {dim - SHOWN} more")
+        return "\n".join(lines)
+
+    def _by_chain(self) -> Float[np.ndarray, "chains draws dim"]:
+        return np.asarray(self.x, np.float64).reshape(self.chains, -1, self.x.shape[1])
+
+
+def _quantiles(x: Float[np.ndarray, " n"], w: Float[np.ndarray, " n"]) -> list[float]:
+    order = np.argsort(x)
+    share = np.cumsum(w[order])
+    return [float(x[order[min(np.searchsorted(share, q * share[-1]), len(x) - 1)]]) for q in QUANTILES]

@@ -1,0 +1,210 @@
+"""Corrections: each leaves the target invariant or is consistent, with networks that know nothing too."""
+
+import functools
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from test_paths import (
+    DENSITIES,
+    DRAW,
+    LOG_Z,
+    NETWORKS,
+    SIGMAS,
+    TARGETS,
+    check_mixture,
+    draw_mixture,
+    make_process,
+    standard_errors_off,
+)
+
+from allmodes import corrections
+from allmodes.buffer import Buffer
+from allmodes.metrics.weights import batch_log_z, khat, log_z, psis
+from allmodes.paths import denoise, noise, noising, reverse
+
+N, STEPS = 4000, 8
+MIXTURE = TARGETS["mixture"]
+
+
+def buffer_of(z):
+    return Buffer.of(z, MIXTURE.evaluate(z))
+
+
+# Parts of a path.
+
+
+@NETWORKS
+def test_a_path_in_two_parts_is_the_whole_path(perturbed):
+    process, key = make_process(perturbed=perturbed), jax.random.key(0)
+    k_prior, k_path = jax.random.split(key)
+    z = process.prior(k_prior, 50)
+    sigmas = process.noise.grid(STEPS)
+    first = denoise(process, k_path, z, sigmas, 0, 3)
+    second = denoise(process, k_path, first.z, sigmas, 3, STEPS)
+    whole = reverse(process, key, 50, STEPS)
+    np.testing.assert_allclose(second.z, whole.z, rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(
+        first.log_ratio + second.log_ratio - process.log_prior(z), whole.log_ratio, rtol=1e-4, atol=1e-3
+    )
+    up = noise(process, k_path, second.z, sigmas, 3, STEPS)
+    top = noise(process, k_path, up.z, sigmas, 0, 3)
+    back = noising(process, k_path, second.z, STEPS)
+    ratio = up.log_ratio + top.log_ratio - process.log_prior(top.z)
+    np.testing.assert_allclose(ratio, back.log_ratio, rtol=1e-4, atol=1e-3)
+
+
+# Chains.
+
+
+@functools.cache
+def moved(perturbed, level, exact=True):
+    """Points, exact or not, after three moves by noising to a level, and the share that moved."""
+    process = make_process(perturbed=perturbed)
+    z = draw_mixture(1, N) if exact else 0.7 * draw_mixture(1, N) + 0.4
+    points, shares = buffer_of(z), []
+    run = jax.jit(lambda key, p: corrections.renoised(process, MIXTURE.evaluate, key, p, STEPS, level))
+    for i in range(3):
+        points, accept = run(jax.random.key(i), points)
+        shares.append(float(jnp.mean(accept)))
+    return points, shares[0]
+
+
+@NETWORKS
+@pytest.mark.parametrize("level", [0, 3, 6])
+def test_noising_and_denoising_leaves_the_target_invariant(perturbed, level):
+    points, share = moved(perturbed, level)
+    assert np.all(check_mixture(points.z) < SIGMAS)
+    assert 0.05 < share < 0.999
+    np.testing.assert_allclose(points.log_prob, MIXTURE.values(points.z), rtol=1e-4, atol=1e-4)
+
+
+def test_noising_and_denoising_brings_wrong_points_nearer():
+    wrong = 0.7 * draw_mixture(1, N) + 0.4
+    after, _ = moved(0.3, 0, exact=False)
+    assert np.max(check_mixture(wrong)) > 4 * SIGMAS
+    assert np.max(check_mixture(after.z)) < np.max(check_mixture(wrong)) / 3
+
+
+@NETWORKS
+def test_chains_of_a_wrong_sampler_follow_the_target(perturbed):
+    process = make_process(perturbed=perturbed)
+    run = jax.jit(corrections.mcmc, static_argnums=(1, 3, 4, 5, 6, 7))
+    points, log_w = run(process, MIXTURE.evaluate, jax.random.key(5), N, STEPS, 4, 8, N)
+    assert np.all(check_mixture(points.z) < SIGMAS)
+    assert log_w.shape == (2 * N,)
+    assert standard_errors_off(np.exp(log_w), math.exp(LOG_Z)) < SIGMAS
+    raw = reverse(process, jax.random.key(5), N, STEPS)
+    assert np.max(check_mixture(raw.z)) > 2 * SIGMAS
+
+
+# SMC.
+
+
+@functools.cache
+def populations(name, perturbed, size=500, count=40):
+    """Z over its true value, and weighted first coordinates, one a population."""
+    process, target = make_process(perturbed=perturbed, sigma_min=0.05), TARGETS[name]
+    run = jax.jit(lambda key: corrections.smc(process, target.values, key, size, 24))
+    zs, means = [], []
+    for i in range(count):
+        z, log_prob, log_w = run(jax.random.key(i))
+        w = np.exp(np.asarray(log_w, float) - LOG_Z)
+        zs.append(w.mean())
+        means.append((w[:, None] * np.asarray(z, float)).mean(axis=0))
+    np.testing.assert_allclose(log_prob, target.values(z), rtol=1e-4, atol=1e-4)
+    return np.array(zs), np.array(means)
+
+
+@NETWORKS
+@DENSITIES
+def test_populations_are_unbiased(name, perturbed):
+    zs, means = populations(name, perturbed)
+    assert standard_errors_off(zs, 1.0) < SIGMAS
+    expected = np.asarray(DRAW[name](0, 400_000), float).mean(axis=0)  # to within .002
+    assert np.all(np.abs(means.mean(axis=0) - expected) < SIGMAS * means.std(axis=0) / math.sqrt(len(means)) + 0.005)
+
+
+def test_populations_resample_where_that_helps(monkeypatch):
+    # Weights of a wrong network, with its kernels as they are: fewer are lost when some are resampled on the way.
+    process = make_process(perturbed=0.3, sigma_min=0.05)
+
+    def run():
+        return jax.jit(lambda key: corrections.smc(process, MIXTURE.values, key, 2000, 24))(jax.random.key(1))
+
+    z, _, log_w = run()
+    assert len(np.unique(np.asarray(z), axis=0)) == 2000  # noise parts the copies
+    monkeypatch.setattr(corrections, "NOISY", 0.0)
+    _, _, plain = run()
+    share = [float(corrections.weights.ess_fraction(w)) for w in (log_w, plain)]
+    assert share[0] > 1.2 * share[1]
+
+
+def test_looking_ahead_is_unbiased_for_the_noised_density():
+    # Of a Gaussian N(m, s^2), Z p_t is Z N(m, s^2 + sigma^2), whatever the denoiser believes.
+    process, target = make_process(perturbed=0.3), TARGETS["gaussian"]
+    sigma = jnp.asarray(0.4)
+    z = jnp.asarray([[0.5, -1.0]])
+    many = jnp.broadcast_to(z, (20_000, 2))
+    seen, noisy = corrections.look_ahead(process, target.values, jax.random.key(3), many, sigma)
+    mean, std = np.array([0.3, -0.2]), np.array([0.8, 1.1])
+    variance = std**2 + 0.4**2
+    true = math.exp(LOG_Z) * np.prod(
+        np.exp(-0.5 * (np.asarray(z[0]) - mean) ** 2 / variance) / np.sqrt(2 * np.pi * variance)
+    )
+    assert standard_errors_off(np.exp(np.asarray(seen, float)), true) < SIGMAS
+    relative = np.exp(np.asarray(seen, float)).var() / true**2
+    assert 0.3 < float(jnp.mean(noisy)) / relative < 1.5
+
+
+def test_a_density_that_is_nowhere_gives_no_weight():
+    process = make_process()
+    nothing = lambda z: jnp.full(z.shape[0], -jnp.inf)  # noqa: E731
+    _, _, log_w = corrections.smc(process, nothing, jax.random.key(0), 20, 8)
+    assert np.all(np.asarray(log_w) == -np.inf)
+
+
+# Weights.
+
+
+def test_smoothing_keeps_the_sum_and_the_order():
+    log_w = np.random.default_rng(0).normal(size=2000) * 1.5
+    smooth = psis(log_w)
+    assert 0.2 < khat(log_w) < 1.0
+    np.testing.assert_allclose(np.exp(smooth).sum(), np.exp(log_w).sum(), rtol=1e-9)
+    assert np.array_equal(np.argsort(smooth)[-50:], np.argsort(log_w)[-50:])
+    body = np.argsort(log_w)[:1500]
+    shift = smooth[body] - log_w[body]
+    np.testing.assert_allclose(shift, shift[0], atol=1e-9)
+    assert not np.allclose(smooth - log_w, 0.0, atol=1e-3)
+
+
+def test_smoothing_lowers_the_error_of_heavy_weights():
+    # Pareto weights of shape .6: the variance is infinite, the mean 1 / .4.
+    rng, raw, smooth = np.random.default_rng(1), [], []
+    for _ in range(200):
+        log_w = -0.6 * np.log(rng.uniform(size=1000))
+        raw.append(np.exp(log_w).max() / np.exp(log_w).sum())
+        values = np.exp(psis(log_w))
+        smooth.append(values.max() / values.sum())
+    assert np.std(smooth) < 0.6 * np.std(raw)
+
+
+@pytest.mark.parametrize("log_w", [np.zeros(1000), np.full(30, -np.inf), np.zeros(10)], ids=["flat", "dead", "few"])
+def test_weights_without_a_tail_are_left(log_w):
+    np.testing.assert_array_equal(psis(log_w), log_w)
+
+
+def test_evidence_of_batches_covers_the_truth():
+    # Unbiased estimates of Z with a spread of 20 %: the nominal 95 % interval covers in 95 % of the cases.
+    rng, covered = np.random.default_rng(2), []
+    for _ in range(1000):
+        value, error = batch_log_z(np.log(rng.gamma(25.0, 1 / 25.0, size=5)))
+        covered.append(abs(value) < 1.96 * error)
+    assert 0.92 < np.mean(covered) < 0.98
+    single = batch_log_z(np.zeros(1))
+    assert single.value == 0.0
+    assert single.std_error == math.inf
+    assert log_z(np.zeros(5)).std_error < 1e-6
