@@ -306,6 +306,13 @@ def test_the_stored_function_is_the_function(sampler, saved):
     stored.check()
 
 
+@pytest.mark.parametrize("correct", ["snis", "smc", "mcmc"])
+def test_draws_of_a_stored_function_can_be_corrected(saved, correct):
+    draws = am.load(saved).sample(100, key=jax.random.key(8), steps=10, correct=correct)
+    assert draws.x.shape == (100, 2)
+    assert np.all(np.isfinite(draws.log_prob))
+
+
 def test_a_loaded_sampler_is_the_saved_one(sampler, saved):
     loaded = am.load(saved)
     assert same_bits(loaded.state, sampler.state)

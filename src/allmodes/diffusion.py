@@ -147,7 +147,7 @@ class DiffusionSampler(Sampler):
 
         @functools.partial(jax.jit, static_argnums=(2, 3), static_argnames=("rounds", "moves"))
         def mcmc(process: Process, key, n, steps, *, rounds, moves):
-            points, log_weight = corrections.mcmc(process, evaluate, key, n, steps, rounds, moves, block)
+            points, log_weight = corrections.mcmc(process, evaluate, values, key, n, steps, rounds, moves, block)
             return frame.to_x(points.z), points.log_prob - frame.log_det, log_weight
 
         @functools.partial(jax.jit, static_argnums=(2, 3))
