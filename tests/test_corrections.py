@@ -92,7 +92,7 @@ def test_noising_and_denoising_brings_wrong_points_nearer():
 def test_chains_of_a_wrong_sampler_follow_the_target(perturbed):
     process = make_process(perturbed=perturbed)
     run = jax.jit(corrections.mcmc, static_argnums=(1, 2, 4, 5, 6, 7, 8))
-    points, log_w = run(process, MIXTURE.evaluate, MIXTURE.values, jax.random.key(5), N, STEPS, 4, 8, N)
+    points, log_w = run(process, MIXTURE.evaluate, MIXTURE.value, jax.random.key(5), N, STEPS, 4, 8, N)
     assert np.all(check_mixture(points.z) < SIGMAS)
     assert log_w.shape == (2 * N,)
     assert standard_errors_off(np.exp(log_w), math.exp(LOG_Z)) < SIGMAS

@@ -217,7 +217,7 @@ def test_the_end_of_a_posterior_chain_is_a_draw_of_the_target(target, draw, chec
 @functools.partial(jax.jit, static_argnums=(0, 4, 5))
 def run_hmc(target, z, step_size, key, moves=5, block=N):
     points = Buffer.of(z, target.evaluate(z))
-    return hmc(lambda z: target.values(z[None])[0], points, step_size, key, moves, block)
+    return hmc(target.value, points, step_size, key, moves, block)
 
 
 @pytest.mark.parametrize(

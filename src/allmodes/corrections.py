@@ -42,7 +42,7 @@ def rounds_for(target: Target) -> int:
 def mcmc(
     process: Process,
     evaluate: Callable[[Float[Array, "n dim"]], Evaluation],
-    values: Callable[[Float[Array, "n dim"]], Float[Array, " n"]],
+    value: Callable[[Float[Array, " dim"]], Scalar],
     key: Array,
     n: int,
     steps: int,
@@ -76,7 +76,7 @@ def mcmc(
     if rounds:
         points = jax.lax.fori_loop(0, rounds, one, points)
     step = jnp.sqrt(2.0 * jnp.median(first_steps(points)))
-    moved = hmc(lambda z: values(z[None])[0], points, step, k_local, moves, block)
+    moved = hmc(value, points, step, k_local, moves, block)
     return moved.points, jnp.concatenate([log_w, log_w_second])
 
 

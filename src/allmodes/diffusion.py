@@ -135,6 +135,9 @@ class DiffusionSampler(Sampler):
         def evaluate(z):
             return frame.evaluate(self.target, z)
 
+        def value(z):
+            return frame.value(self.target, z)
+
         def values(z):
             return frame.values(self.target, z)
 
@@ -147,7 +150,7 @@ class DiffusionSampler(Sampler):
 
         @functools.partial(jax.jit, static_argnums=(2, 3), static_argnames=("rounds", "moves"))
         def mcmc(process: Process, key, n, steps, *, rounds, moves):
-            points, log_weight = corrections.mcmc(process, evaluate, values, key, n, steps, rounds, moves, block)
+            points, log_weight = corrections.mcmc(process, evaluate, value, key, n, steps, rounds, moves, block)
             return frame.to_x(points.z), points.log_prob - frame.log_det, log_weight
 
         @functools.partial(jax.jit, static_argnums=(2, 3))

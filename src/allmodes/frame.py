@@ -34,6 +34,10 @@ class Frame(eqx.Module):
         """Log |dx/dz|."""
         return jnp.sum(jnp.log(self.scale))
 
+    def value(self, target: Target, z: Float[Array, " free"]) -> Float[Array, ""]:
+        """Log-density of one z."""
+        return target.value(self.to_x(z)) + self.log_det
+
     def values(self, target: Target, z: Float[Array, "n free"]) -> Float[Array, " n"]:
         """Log-density of z at each point."""
         return target.values(self.to_x(z)) + self.log_det

@@ -81,7 +81,7 @@ def make(target: Target, n: int, *, seed: int = SEED, progress: Callable[[str], 
     if target.symmetry is not None:
         start = settle(target, start, jax.random.fold_in(k_search, 1))
     temper = tempering(target, start)
-    log_prob = lambda z: start.frame.values(target, z[None])[0]  # noqa: E731
+    log_prob = lambda z: start.frame.value(target, z)  # noqa: E731
     move = jax.jit(functools.partial(hmc, log_prob), static_argnums=(3, 4))
     parts, log_zs, middles, evaluations = [], [], [], 0
     for run, key in enumerate(k_runs):
@@ -140,7 +140,7 @@ def _stein(target: Target, frame: Any, z: Float[Array, "n free"]) -> np.ndarray:
     """`|grad log p|^2 + laplacian log p` at each point, in normalised coordinates; exact, a direction at a time."""
 
     def log_prob(z):
-        return frame.values(target, z[None])[0]
+        return frame.value(target, z)
 
     def one(z):
         grad, push = jax.linearize(jax.grad(log_prob), z)

@@ -145,8 +145,13 @@ class Target:
         if self.symmetry is not None:
             self.symmetry.check(self.log_prob)
 
+    def value(self, x: Float[Array, " dim"]) -> Float[Array, ""]:
+        """Log-density at one point, -inf where it is NaN or +inf; to be differentiated and batched."""
+        value = self.log_prob(x).astype(x.dtype)
+        return jnp.where(value < jnp.inf, value, -jnp.inf)
+
     def values(self, x: Float[Array, "n dim"]) -> Float[Array, " n"]:
-        """Log-density at each point, -inf where it is NaN or +inf."""
+        """The same at each point."""
         value = many(self.log_prob, x, self.block(len(x))).astype(x.dtype)
         return jnp.where(value < jnp.inf, value, -jnp.inf)
 

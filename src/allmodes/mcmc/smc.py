@@ -79,7 +79,7 @@ def tempering(target: Target, found: Found) -> Callable[..., tuple[Found, float]
     def build(frame, steps):
         def log_likelihood(z: Float[Array, " dim"]):
             # Massless points stay massless; -1e30 keeps the difference of two of them finite.
-            value = frame.values(target, z[None])[0] - log_prior(z)
+            value = frame.value(target, z) - log_prior(z)
             return jnp.where(jnp.isfinite(value), value, -1e30)
 
         settings = {

@@ -157,9 +157,8 @@ class IWSM:
         steps are spent: the energies of raw draws go on improving long after the path weights do.
         """
         settings = dict(
-            start="smc", steps=24_000, cooldown=10_000, enough=None, batch=128, width=64, depth=5, chain=8,
+            start="smc", steps=36_000, cooldown=15_000, enough=None, batch=64, width=64, depth=8, chain=8,
             buffer=4096, local_every=0, refresh_every=1000, refresh_steps=60, renew=512, dwell=0.5, dwell_at=0.2,
-            sample_steps=400,
         )  # fmt: skip
         return cls(**{**settings, **changes})
 
@@ -170,8 +169,8 @@ class IWSM:
         Neighbours in place of chains: there are enough of them near each point.
         """
         settings = dict(
-            batch=128, steps=30_000, cooldown=12_000, depth=8, chain=0, neighbours=64, local_every=5, dwell=0.7,
-            dwell_at=0.25,
+            batch=128, steps=30_000, cooldown=12_000, chain=0, neighbours=64, local_every=5, dwell=0.7, dwell_at=0.25,
+            sample_steps=400,
         )  # fmt: skip
         return cls.particles(**{**settings, **changes})
 
