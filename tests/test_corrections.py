@@ -100,6 +100,31 @@ def test_chains_of_a_wrong_sampler_follow_the_target(perturbed):
     assert np.max(check_mixture(raw.z)) > 2 * SIGMAS
 
 
+def pairs(spread):
+    """Two sets of raw draws of two modes, 8 to 2 instead of 1 to 1, and weights that say so, times noise."""
+    rng = np.random.default_rng(3)
+    z = jnp.asarray(np.where(rng.uniform(size=(2, N)) < 0.8, -1.0, 1.0)[..., None], jnp.float32)
+    log_w = jnp.where(z[..., 0] < 0, math.log(0.5 / 0.8), math.log(0.5 / 0.2))
+    log_w += jnp.asarray(spread * rng.normal(size=(2, N)), jnp.float32)
+    index = jnp.arange(2.0 * N).reshape(2, N, 1)  # says which draw it was
+    first, second = (Buffer(z[i], log_w[i], index[i]) for i in range(2))
+    points = corrections.starts(jax.random.key(4), first, log_w[0], second, log_w[1])
+    return np.asarray(points.z)[:, 0], np.asarray(points.grad)[:, 0].astype(int)
+
+
+def test_chains_start_with_right_weights_where_the_draws_carry_them():
+    z, index = pairs(0.1)
+    assert abs(np.mean(z < 0) - 0.5) < 5 * math.sqrt(0.5 * 0.5 / N * 1.6)
+    assert np.any(index < N) and np.any(index >= N)  # noqa: PT018
+    assert len(set(index)) > 0.7 * N
+
+
+def test_few_draws_of_large_weight_do_not_crowd_out_the_others():
+    z, index = pairs(3.0)  # one in a hundred is effective
+    assert np.array_equal(index % N, np.arange(N))  # each pair keeps its place
+    assert 0.55 < np.mean(z < 0) < 0.78
+
+
 # SMC.
 
 

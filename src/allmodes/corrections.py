@@ -22,11 +22,12 @@ PARTICLE_MOVES = (
 )
 ROUNDS = 2  # proposals by noising and denoising
 
+LEAST = 0.5  # effective share: below it SMC resamples, and draws are too uneven for chains to start from a resample
+
 LEVELS = 12  # of a path at which SMC may resample
 LOOKS = 8  # draws of the denoised posterior with which it looks ahead at each of them
 WIDER = 1.5  # variance of those draws over that of the denoised posterior: a proposal must not be too narrow
 NOISY = 0.05  # relative variance of what it sees there above which it does not
-LEAST = 0.5  # effective share below which it resamples
 
 
 def moves_for(target: Target) -> int:
@@ -52,9 +53,9 @@ def mcmc(
 ) -> tuple[Buffer, Float[Array, " both"]]:
     """Each draw the start of a chain of its own, whose every move leaves the target invariant.
 
-    Independence Metropolis against a fresh draw, whole paths against each other; then `rounds` proposals by
-    `renoised`, from high noise to low; then `moves` of HMC, `block` points at a time. Returns the chains' ends and the
-    path weights of the 2 n raw draws. `n (2 + rounds + moves LEAPS)` evaluations.
+    `starts` from two raw draws each; then `rounds` proposals by `renoised`, from high noise to low; then `moves` of
+    HMC, `block` points at a time. Returns the chains' ends and the path weights of the 2 n raw draws.
+    `n (2 + rounds + moves LEAPS)` evaluations.
     """
     k_first, k_second, k_accept, k_rounds, k_local = jax.random.split(key, 5)
 
@@ -64,8 +65,7 @@ def mcmc(
         return points, path.log_ratio + points.log_prob
 
     (first, log_w), (second, log_w_second) = fresh(k_first), fresh(k_second)
-    # A draw of the sampler comes with its path: independence Metropolis needs no other for it.
-    points, _ = choose_by_weight(k_accept, first, log_w, second, log_w_second)
+    points = starts(k_accept, first, log_w, second, log_w_second)
 
     def one(i, points):
         k_level, k_move = jax.random.split(jax.random.fold_in(k_rounds, i))
@@ -78,6 +78,33 @@ def mcmc(
     step = jnp.sqrt(2.0 * jnp.median(first_steps(points)))
     moved = hmc(value, points, step, k_local, moves, block)
     return moved.points, jnp.concatenate([log_w, log_w_second])
+
+
+def starts(
+    key: Array,
+    first: Buffer,
+    log_w: Float[Array, " n"],
+    second: Buffer,
+    log_w_second: Float[Array, " n"],
+) -> Buffer:
+    """N points out of two sets of n raw draws, by their path weights.
+
+    Where at least half of the draws are effective, all of them are resampled together: mode weights are then as right
+    as weighted averages are (consistent in n), with few copies, which the moves part. Where fewer are, a few would
+    crowd out all others: each draw meets one other by independence Metropolis instead. A draw of the sampler comes
+    with its path, so no path has to be made up for it.
+    """
+    n = first.size
+    both = jax.tree.map(lambda a, b: jnp.concatenate([a, b]), first, second)
+    log_both = jnp.concatenate([log_w, log_w_second])
+
+    def resampled(key):
+        return both.take(weights.systematic(key, weights.normalise(log_both), n))
+
+    def exchanged(key):
+        return choose_by_weight(key, first, log_w, second, log_w_second)[0]
+
+    return jax.lax.cond(weights.ess_fraction(log_both) >= LEAST, resampled, exchanged, key)
 
 
 def renoised(

@@ -45,10 +45,11 @@ class DiffusionSampler(Sampler):
         - `"snis"`: the same, their weights Pareto-smoothed; n evaluations.
         - `"smc"`: 10 populations (fewer where n is below 500) along the reverse path, resampled where their weights
           have become uneven; log Z from the populations. Weighted draws, some with a common origin; 97 n evaluations.
-        - `"mcmc"`: each draw is the start of a chain of its own that leaves the target invariant: an exchange with a
-          fresh draw (independence Metropolis on whole paths), `rounds` of noising and denoising (2; for particles
-          none), and Hamiltonian `moves` (5; for particles one for each free dimension, at least 30). Independent draws
-          of equal weight; log Z is that of all the raw ones; `n (2 + rounds + 10 moves)` evaluations.
+        - `"mcmc"`: each draw is the start of a chain of its own that leaves the target invariant. Two raw draws for
+          each, resampled by their path weights (where less than half of them are effective, independence Metropolis on
+          whole paths, one against the other); `rounds` of noising and denoising (2; for particles
+          none), and Hamiltonian `moves` (5; for particles one for each free dimension, at least 30). Draws of
+          equal weight; log Z is that of all the raw ones; `n (2 + rounds + 10 moves)` evaluations.
 
         What no correction can mend is a region that the sampler does not meet.
 
