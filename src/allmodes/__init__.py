@@ -3,7 +3,7 @@
 from allmodes.draws import Draws
 from allmodes.errors import AllmodesError, ConfigError, RunError, TargetError
 from allmodes.fit import fit
-from allmodes.methods import IDEM, IWSM
+from allmodes.methods import IDEM, IWSM, NUTS, SMC, Tempering
 from allmodes.sampler import Sampler
 from allmodes.store import find_target, load
 from allmodes.symmetry import ParticleSymmetry
@@ -14,6 +14,8 @@ __version__ = "0.1.0"
 __all__ = [
     "IDEM",
     "IWSM",
+    "NUTS",
+    "SMC",
     "AllmodesError",
     "ConfigError",
     "Draws",
@@ -23,6 +25,7 @@ __all__ = [
     "Sampler",
     "Target",
     "TargetError",
+    "Tempering",
     "find_target",
     "fit",
     "load",

@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import inspect
 import io
 import shlex
 import sys
@@ -49,6 +50,8 @@ class Run:
     """Draws to make."""
     seconds: float | None = None
     """Train for about this many seconds at most; training winds down over the last third of them."""
+    evaluations: int | None = None
+    """Spend about this many evaluations of the density on training and raw draws; corrections are counted apart."""
     out: Path | None = None
     """The run folder; runs/TARGET-METHOD-SEED when not given, with a number if that holds a run already."""
     resume: Path | None = None
@@ -170,8 +173,10 @@ def _run(argv: list[str]) -> int:
             raise ConfigError(f"-n must be at least 1, got {args.n}")
         if not 0 <= args.seed < 2**32:
             raise ConfigError(f"--seed must lie between 0 and 2^32 - 1, got {args.seed}")
-        if args.seconds is not None and not args.seconds > 0:
-            raise ConfigError(f"seconds must be positive, got {args.seconds}")
+        for name in ("seconds", "evaluations"):
+            limit = getattr(args, name)
+            if limit is not None and not limit > 0:
+                raise ConfigError(f"{name} must be positive, got {limit}")
         target = find_target(args.target, args.dim)
         if args.method is None and default_for(target) != name:
             name = default_for(target)
@@ -179,7 +184,7 @@ def _run(argv: list[str]) -> int:
         target.check()
         folder = Folder(args.out or _free(Path("runs") / f"{target.name}-{name}-{args.seed}"))
         line = "allmodes " + shlex.join(["run", *argv])
-        job.start(folder, target, args.settings, args.seed, args.n, line)
+        job.start(folder, target, args.settings, args.seed, args.n, line, args.evaluations)
     try:
         if (folder / "report.html").exists():  # it is written last
             result = folder.read_json("result.json")
@@ -210,16 +215,17 @@ def _sample(argv: list[str]) -> int:
     from allmodes.store import load
 
     args = _parse(Sample, argv, "sample")
-    draws = load(args.run).sample(
-        args.n,
-        key=jax.random.key(args.seed),
-        steps=args.steps,
-        correct=args.correct,
-        rounds=args.rounds,
-        moves=args.moves,
-    )
+    sampler = load(args.run)
+    options = {name: getattr(args, name) for name in ("steps", "correct", "rounds", "moves")}
+    options = {name: value for name, value in options.items() if value is not None}
+    unknown = set(options) - set(inspect.signature(sampler.sample).parameters)
+    if unknown:
+        listed = ", ".join("--" + name for name in sorted(unknown))
+        raise ConfigError(f"method {sampler.method.name} draws without {listed}: leave it out")
+    draws = sampler.sample(args.n, key=jax.random.key(args.seed), **options)
     z = draws.log_z
-    told = "corrected" if args.correct else f"{draws.ess:.0f} of {len(draws)} effective, k^ {draws.khat:.2f}"
+    tail = f"R^ {draws.rhat:.3g}" if draws.chains else f"k^ {draws.khat:.2f}"
+    told = "corrected" if args.correct else f"{draws.ess:.0f} of {len(draws)} effective, {tail}"
     print(f"log Z {z.value:.4f} +- {z.std_error:.4f}, {told}, {draws.evaluations:,} evaluations")
     if args.fair:
         draws = draws.resample(key=jax.random.fold_in(jax.random.key(args.seed), 1))

@@ -86,7 +86,7 @@ def make(target: Target, n: int, *, seed: int = SEED, progress: Callable[[str], 
     parts, log_zs, middles, evaluations = [], [], [], 0
     for run, key in enumerate(k_runs):
         k_temper, k_move = jax.random.split(key)
-        found, log_z = temper(k_temper)
+        found, log_z, _ = temper(k_temper)
         kept = jax.random.permutation(jax.random.fold_in(k_temper, 1), OVER * size)[:size]
         points, step = found.points.take(kept), jnp.sqrt(2.0 * found.step_size)
         for batch in range(BATCHES):

@@ -26,7 +26,7 @@ def judge(
     n: int,
     ess: float,
     khat: float | None,
-    log_z_error: float,
+    log_z_error: float | None,
     forward_ess: float | None,
     exact: bool,
     known: str = "exact draws",
@@ -38,7 +38,8 @@ def judge(
 
     **Arguments**
 
-    - `n`, `ess`, `khat`, `log_z_error`: of the weights of n draws; `khat` None and `rhat` given for those of chains.
+    - `n`, `ess`, `khat`, `log_z_error`: of the weights of n draws; of chains, `rhat` is given and `khat` is None;
+      `log_z_error` is None where log Z is not known.
     - `forward_ess`: in [0, 1], seen from exact draws (`exact`) or else from the points that training ended with.
     - `known`: what reasons call the exact draws, where others stand in for them.
     - `modes`: found and known, where the truth is known.
@@ -56,7 +57,10 @@ def judge(
     if n < MIN_EFFECTIVE:
         say(CORRECT, f"{n} draws are too few to tell how many are effective: make at least {MIN_EFFECTIVE}")
     elif not ess >= MIN_EFFECTIVE:
-        say(DO_NOT_USE, f"only {ess:.3g} of {n:,} draws are effective: the sampler is far from the target")
+        far = "the sampler is far from the target" if rhat is None else "the chains hardly mix"
+        say(DO_NOT_USE, f"only {ess:.3g} of {n:,} draws are effective: {far}")
+    elif rhat is not None:
+        say(TRUSTED, f"{ess:,.0f} of {n:,} draws are effective: take them as so many")
     elif share < MIN_SHARE:
         say(CORRECT, f"{share:.0%} of the draws are effective: use their weights")
     else:
@@ -74,7 +78,7 @@ def judge(
         )
     else:
         say(TRUSTED, f"the weights' tail is light (Pareto k^ {khat:.2f})")
-    if rhat is None and not log_z_error <= MAX_ERROR:
+    if log_z_error is not None and not log_z_error <= MAX_ERROR:
         say(CORRECT, f"log Z has a standard error of {log_z_error:.2g}")
     if forward_ess is not None:
         seen = known if exact else "the points that training ended with"

@@ -35,6 +35,7 @@ METRICS = {
     "forward_ess": Word(
         "ESS from exact draws", "The same share as exact draws see it; it falls when a mode is missing."
     ),
+    "rhat": Word("R\u0302", "How far the independent chains or populations disagree: above 1.01 they do."),
     "khat": Word("Pareto k\u0302", "The heaviness of the weights' tail: below 0.7 corrected figures are reliable."),
 }
 
