@@ -1,5 +1,6 @@
 """Draw from a density you can only evaluate, without missing a mode, and know how far to trust the draws."""
 
+from allmodes.agreement import Agreement, agreement
 from allmodes.draws import Draws
 from allmodes.errors import AllmodesError, ConfigError, RunError, TargetError
 from allmodes.fit import fit
@@ -16,6 +17,7 @@ __all__ = [
     "IWSM",
     "NUTS",
     "SMC",
+    "Agreement",
     "AllmodesError",
     "ConfigError",
     "Draws",
@@ -26,6 +28,7 @@ __all__ = [
     "Target",
     "TargetError",
     "Tempering",
+    "agreement",
     "find_target",
     "fit",
     "load",

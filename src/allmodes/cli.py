@@ -22,6 +22,8 @@ USAGE = """allmodes: draw from a density you can only evaluate, without missing 
   allmodes sample RUN -n N        more draws of a finished run
   allmodes report RUN             write its report.html again, and print its result
   allmodes benchmark SUITE        the main job over targets and seeds, with a table
+  allmodes compare TARGET         methods side by side: quality against evaluations and seconds
+  allmodes agree RUN RUN          whether two independently seeded runs agree
   allmodes study NAME             an analysis with its figures: bias-variance, ablation
   allmodes reference TARGET       draws of a density that has no exact sampler, with their checks
   allmodes targets                the registered densities
@@ -114,6 +116,44 @@ class Benchmark:
     """As of `allmodes run`."""
     quiet: bool = False
     """Show no progress."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Compare:
+    """Methods side by side on one target: quality against evaluations and seconds, and what the next draws cost."""
+
+    target: Positional[str]
+    """A registered name."""
+    methods: str = "iwsm,idem,smc,tempering,nuts"
+    """Names that `allmodes methods` lists, with commas; iwsm is the target's own default of it."""
+    evaluations: float = 1e7
+    """The largest budget, for training and raw draws together."""
+    budgets: int = 3
+    """Budgets, each a quarter of the next."""
+    seeds: int = 3
+    """Seeds 0, 1, .."""
+    n: Annotated[int, arg(aliases=["-n"])] = 10_000
+    """Draws of each run."""
+    out: Path = Path("runs/compare")
+    """Run folders, table and plot go here; runs that are there already are kept."""
+    judge_seconds: float = 10.0
+    """As of `allmodes run`."""
+    quiet: bool = False
+    """Show no progress."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Agree:
+    """Whether two independently seeded runs of one density agree. Exit status 1 if they do not."""
+
+    first: Positional[Path]
+    """A run folder."""
+    second: Positional[Path]
+    """Another one, of the same density and another seed."""
+    n: Annotated[int, arg(aliases=["-n"])] = 4000
+    """Draws of each."""
+    seed: int = 1
+    """Fixes the draws."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -259,6 +299,38 @@ def _benchmark(argv: list[str]) -> int:
     return 0
 
 
+def _compare(argv: list[str]) -> int:
+    from allmodes.compare import compare
+    from allmodes.store import find_method
+
+    args = _parse(Compare, argv, "compare")
+    methods = [name.strip() for name in args.methods.split(",") if name.strip()]
+    for name in methods:
+        find_method(name, {})
+    if not args.evaluations >= 1:
+        raise ConfigError(f"evaluations must be at least 1, got {args.evaluations:g}")
+    options = {"budgets": args.budgets, "n": args.n, "judge_seconds": args.judge_seconds, "quiet": args.quiet}
+    compare(args.target, methods, int(args.evaluations), args.seeds, args.out, **options)
+    return 0
+
+
+def _agree(argv: list[str]) -> int:
+    import jax
+
+    from allmodes.agreement import agreement
+    from allmodes.store import load
+
+    args = _parse(Agree, argv, "agree")
+    found = agreement(load(args.first), load(args.second), key=jax.random.key(args.seed), n=args.n)
+    said = [f"cross ESS {ess:.2f}" for ess in found.cross_ess if ess is not None]
+    said += [] if found.log_z_off is None else [f"log Z {found.log_z_off:.1f} standard errors apart"]
+    said += [f"mean log-density {found.energy_off:.1f} standard errors apart"]
+    print(("they agree: " if found.agree else "they disagree: ") + ", ".join(said))
+    for reason in found.reasons:
+        print(f"  - {reason}")
+    return int(not found.agree)
+
+
 def _study(argv: list[str]) -> int:
     from allmodes.studies import run_study
 
@@ -325,6 +397,8 @@ COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "sample": _sample,
     "report": _report,
     "benchmark": _benchmark,
+    "compare": _compare,
+    "agree": _agree,
     "study": _study,
     "reference": _reference,
     "targets": _targets,

@@ -137,7 +137,7 @@ class _Budget:
         self.steps_left = CHUNK if self._limits == (None, None) else FIRST
 
     def _spent(self, state: Any, clock: dict) -> tuple[int, tuple[float, float]]:
-        return int(state.step), (clock["train"], int(self._method.evaluations(state).log_prob))
+        return int(state.step), (clock["train"], float(int(self._method.evaluations(state).log_prob)))
 
     def _used(self) -> float:
         """The largest used share of a limit."""

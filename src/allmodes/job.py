@@ -19,7 +19,8 @@ from allmodes.fit import Progress, fit
 from allmodes.memory import give_back
 from allmodes.methods import Method
 from allmodes.metrics import evaluate, forward_ess
-from allmodes.metrics.weights import elbo, eubo
+from allmodes.metrics.identities import identities
+from allmodes.metrics.weights import elbo, ess, eubo
 from allmodes.report.page import write_report
 from allmodes.report.progress import Progress as Bar
 from allmodes.runs import Run
@@ -175,10 +176,15 @@ def _evaluated(
             error = float(np.hypot(reference.log_z_error, log_z.std_error))
             raw["log_z_difference"] = {"value": log_z.value - reference.log_z, "std_error": error}
 
+    related = draws.ess / max(ess(draws.log_weight), 1e-9)
+    checks = identities(target, draws.x, draws.log_weight, max(related, 1e-9)) or []
+    for name, check in zip(("virial", "score"), checks, strict=False):
+        raw[name] = {"value": check.value, "expected": check.expected, "std_error": check.std_error}
+
     found = raw.get("modes_found")
     verdict = trust.judge(
         n=n, ess=draws.ess, khat=None if draws.chains else draws.khat, log_z_error=log_z.std_error if told else None,
-        forward_ess=seen, exact=known_exact, known=known, rhat=draws.rhat,
+        forward_ess=seen, exact=known_exact, known=known, rhat=draws.rhat, identities=checks,
         modes=None if found is None else (found["value"], found["of"]),
         broken=int(np.sum(np.asarray(draws.log_prob) == -np.inf)),
     )  # fmt: skip

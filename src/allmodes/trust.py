@@ -1,6 +1,7 @@
 """How far the draws can be trusted, in one of three words with the reasons."""
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Any
 
 TRUSTED, CORRECT, DO_NOT_USE = "trusted", "use with correction", "do not use"
@@ -11,6 +12,7 @@ MAX_KHAT = 0.7  # Vehtari et al. 2024
 MAX_RHAT = 1.01  # Vehtari et al. 2021
 MIN_FORWARD = 0.05  # forward ESS: below it some region is badly underrated
 MAX_ERROR = 0.1  # standard error of log Z
+MAX_OFF = 5.0  # standard errors by which an identity may fail: the tails of gradients are heavy
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,6 +35,7 @@ def judge(
     modes: tuple[int, int] | None = None,
     broken: int = 0,
     rhat: float | None = None,
+    identities: Sequence[Any] = (),
 ) -> Verdict:
     """Weigh the figures of a run.
 
@@ -44,6 +47,7 @@ def judge(
     - `known`: what reasons call the exact draws, where others stand in for them.
     - `modes`: found and known, where the truth is known.
     - `broken`: draws with no mass under the target.
+    - `identities`: `Check`s of `metrics.identities`, of the weighted draws.
     """
     worst, reasons = TRUSTED, []
 
@@ -92,6 +96,10 @@ def judge(
         say(DO_NOT_USE, f"{modes[1] - modes[0]} of {modes[1]} known modes have less than half of their share")
     if broken:
         say(CORRECT, f"{broken:,} of {n:,} draws have no mass under the target; their weight is zero")
+    for check in identities:
+        if not check.off <= MAX_OFF:
+            off = f"{check.off:.1f} standard errors from the {check.expected:g} of exact draws"
+            say(CORRECT, f"{check.name} is {check.value:.3g}, {off}")
     if not exact:
         reasons.append(
             "without exact draws, no figure here can see a region that neither the search nor a draw has met"

@@ -67,7 +67,7 @@ def sweeper(target: Target, frame: Frame, width: float) -> Callable[..., tuple[R
     kernel = blackjax.hmc.build_kernel()
 
     def log_prior(z):
-        return log_normal(z, jnp.zeros(z.shape[-1]), jnp.full(z.shape[-1:], width**2))
+        return log_normal(z, jnp.zeros_like(z), jnp.full(z.shape[-1:], width**2))
 
     def value(z):
         return jnp.maximum(frame.value(target, z), NO_MASS)
