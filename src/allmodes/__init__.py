@@ -1,7 +1,7 @@
 """Draw from a density you can only evaluate, without missing a mode, and know how far to trust the draws."""
 
 from allmodes.draws import Draws
-from allmodes.errors import AllmodesError, ConfigError, RunError, TargetError
+from allmodes.errors import AllmodesError, ConfigError, RunError, SolverError, TargetError
 from allmodes.fit import fit
 from allmodes.methods import IDEM, IWSM
 from allmodes.sampler import Sampler
@@ -21,6 +21,7 @@ __all__ = [
     "ParticleSymmetry",
     "RunError",
     "Sampler",
+    "SolverError",
     "Target",
     "TargetError",
     "find_target",
