@@ -4,7 +4,7 @@ import json
 import subprocess
 import sys
 
-HEAVY = ["blackjax", "ot", "arviz_stats", "orbax", "tyro", "rich", "matplotlib", "jinja2", "scipy"]
+HEAVY = ["blackjax", "diffrax", "ot", "arviz_stats", "orbax", "tyro", "rich", "matplotlib", "jinja2", "scipy"]
 
 
 def test_import_brings_in_the_core_only():

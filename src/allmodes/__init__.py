@@ -2,7 +2,7 @@
 
 from allmodes.agreement import Agreement, agreement
 from allmodes.draws import Draws
-from allmodes.errors import AllmodesError, ConfigError, RunError, TargetError
+from allmodes.errors import AllmodesError, ConfigError, RunError, SolverError, TargetError
 from allmodes.fit import fit
 from allmodes.methods import IDEM, IWSM, NUTS, SMC, Tempering
 from allmodes.sampler import Sampler
@@ -25,6 +25,7 @@ __all__ = [
     "ParticleSymmetry",
     "RunError",
     "Sampler",
+    "SolverError",
     "Target",
     "TargetError",
     "Tempering",

@@ -1,7 +1,7 @@
 """Draws with their importance weights, and what can be told from those alone."""
 
 import dataclasses
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -14,6 +14,13 @@ from allmodes.trust import Verdict, judge
 
 SHOWN = 20  # coordinates in a summary
 QUANTILES = (0.05, 0.5, 0.95)
+
+
+class LogDensity(NamedTuple):
+    """A sampler's own log-density at points, and the standard error of each: 0 where nothing in it is random."""
+
+    log_density: Float[Array, " n"]
+    std_error: Float[Array, " n"]
 
 
 @dataclasses.dataclass(frozen=True)

@@ -15,3 +15,7 @@ class ConfigError(AllmodesError, ValueError):
 
 class RunError(AllmodesError, RuntimeError):
     """A run folder is missing, damaged, unwritable, or belongs to another configuration."""
+
+
+class SolverError(AllmodesError, RuntimeError):
+    """A differential equation could not be solved to the tolerances that were asked for."""
