@@ -148,6 +148,32 @@ def test_particles_get_their_own_method_metrics_and_pictures(models, tmp_path):
     assert "Configurations" in page
 
 
+def test_a_plain_method_leaves_the_same_files(models, tmp_path, capsys):
+    run = tmp_path / "run"
+    few = ["--particles", 200, "--populations", 2, "-n", 400]
+    assert call("run", f"{models / 'pair.py'}:target", "--method", "smc", *few, "--out", run, *QUICK) == 0
+    out = capsys.readouterr().out
+    assert "pair · smc" in out
+    assert "R^" in out
+    result = json.loads((run / "result.json").read_text())
+    assert result["steps"] == 0
+    assert result["evaluations"]["correct"] == 0
+    assert result["evaluations"]["train"] > 0 < result["evaluations"]["sample"]
+    assert abs(result["log_z"]["error"]) < 0.5
+    assert "forward_ess" not in result["metrics"]
+    assert {"rhat", "virial", "score"} <= set(result["metrics"])
+    assert (run / "report.html").exists()
+    assert call("sample", run, "-n", 50, "--steps", 10, "--out", tmp_path / "x.npz") == 2
+    assert "method smc draws without --steps" in capsys.readouterr().err
+    assert call("sample", run, "-n", 50, "--out", tmp_path / "x.npz") == 0
+    assert np.load(tmp_path / "x.npz")["x"].shape == (50, 2)
+
+
+def test_two_runs_of_one_density_agree(finished, capsys):
+    assert call("agree", finished, finished, "-n", 400) in (0, 1)
+    assert "cross ESS" in capsys.readouterr().out
+
+
 def test_config_is_enough_to_repeat_the_run(finished, models):
     config = json.loads((finished / "config.json").read_text())
     assert config["target"] == {"origin": f"{models / 'pair.py'}:target", "name": "pair", "dim": 2}
@@ -338,6 +364,8 @@ WRONG = {
     "report of nothing": ("report NEW", "NEW/result.json is missing"),
     "report of a file": ("report FILE", "FILE/result.json"),
     "unknown suite": ("benchmark all", "unknown suite 'all': there are mixtures"),
+    "no such method": ("compare gmm40 --methods smc,hmc", "unknown method 'hmc'"),
+    "no evaluations": ("run gmm40 --evaluations 0 --out NEW", "evaluations must be positive, got 0"),
     "no seeds": ("benchmark mixtures --seeds 0 --out NEW", "seeds must be at least 1"),
     "unknown study": ("study all", "unknown study 'all'"),
 }
@@ -471,7 +499,7 @@ def test_training_that_ended_in_nan_still_has_a_result(copy):
 def test_help(capsys):
     assert call("--help") == 0
     usage = capsys.readouterr().out
-    for command in ("run", "sample", "report", "benchmark", "study", "targets", "methods"):
+    for command in ("run", "sample", "report", "benchmark", "compare", "agree", "study", "targets", "methods"):
         assert f"allmodes {command}" in usage
     assert call() == 2
     assert "allmodes run" in "".join(capsys.readouterr())

@@ -111,7 +111,7 @@ def _delivered(result: dict) -> dict[str, Any]:
     return corrected or result["metrics"]
 
 
-def _spread(values: list[float]) -> dict[str, float]:
+def _spread(values: list[float | int]) -> dict[str, float | int]:
     return {"median": statistics.median(values), "least": min(values), "most": max(values)}
 
 
