@@ -116,7 +116,15 @@ def copy(finished, tmp_path):
 
 def test_the_main_job_leaves_all_its_files(finished):
     names = {path.name for path in finished.iterdir()}
-    assert names == {"config.json", "metrics.jsonl", "checkpoint", "draws.npz", "result.json", "report.html"}
+    assert names == {
+        "config.json",
+        "metrics.jsonl",
+        "checkpoint",
+        "draws.npz",
+        "corrected.npz",
+        "result.json",
+        "report.html",
+    }
     lines = [json.loads(line) for line in (finished / "metrics.jsonl").read_text().splitlines()]
     assert [line["step"] for line in lines] == [10, 20, 30, 40, 50, 60]
     assert any((finished / "checkpoint").iterdir())
