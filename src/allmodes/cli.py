@@ -24,7 +24,7 @@ USAGE = """allmodes: draw from a density you can only evaluate, without missing 
   allmodes benchmark SUITE        the main job over targets and seeds, with a table
   allmodes compare TARGET         methods side by side: quality against evaluations and seconds
   allmodes agree RUN RUN          whether two independently seeded runs agree
-  allmodes study NAME             an analysis with its figures: bias-variance, ablation
+  allmodes study NAME             an analysis with its figures: bias-variance, ablation, dimension, free-energy
   allmodes reference TARGET       draws of a density that has no exact sampler, with their checks
   allmodes targets                the registered densities
   allmodes methods                the methods and their settings
@@ -161,7 +161,7 @@ class Study:
     """An analysis that anyone can run again."""
 
     name: Positional[str]
-    """bias-variance or ablation."""
+    """bias-variance, ablation, dimension or free-energy."""
     out: Path | None = None
     """Folder of its JSON and plots; runs/study-NAME when not given."""
     quick: bool = False

@@ -10,6 +10,8 @@ from allmodes.errors import ConfigError
 STUDIES = {
     "bias-variance": "allmodes.studies.bias_variance",
     "ablation": "allmodes.studies.ablation",
+    "dimension": "allmodes.studies.dimension",
+    "free-energy": "allmodes.studies.free_energy",
 }
 
 

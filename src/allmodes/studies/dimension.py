@@ -1,0 +1,152 @@
+"""What dimension does to mode weights and to log Z: two modes, 40 modes, many wells; IWSM and the plain methods."""
+
+import json
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from allmodes.errors import ConfigError
+from allmodes.job import machine
+from allmodes.runs import Run
+from allmodes.studies.jobs import measured, medians
+
+DRAWS = 10_000
+PLAIN = ("smc", "tempering", "nuts")
+
+# Cases -> family, dimension, separation or spread. IWSM first; the plain methods get the evaluations that it took.
+CASES: dict[str, tuple[str, int, Any]] = {
+    **{f"two modes, {d}-D, a = {a:g}": ("two", d, a) for a in (0.5, 1.0, 2.0) for d in (2, 8, 32, 64, 128)},
+    **{f"40 modes, {d}-D, equal shapes": ("modes", d, (1.3, 1.3)) for d in (2, 16, 32, 64)},
+    **{f"40 modes, {d}-D, unequal shapes": ("modes", d, (0.7, 2.0)) for d in (2, 16, 32, 64)},
+    **{f"ManyWell-{d}": ("wells", d, None) for d in (32, 64, 128)},
+}
+QUICK = ("two modes, 2-D, a = 1",)
+
+
+def target_of(case: str) -> Any:
+    """The density of a case. **Raises** `ConfigError` for an unknown one."""
+    from allmodes.targets import many_well, random_mixture, two_modes
+
+    if case not in CASES:
+        raise ConfigError(f"unknown case {case!r}: there are {'; '.join(CASES)}")
+    family, dim, more = CASES[case]
+    if family == "two":
+        return two_modes(dim, more)
+    return random_mixture(7, 40, dim, spread=more) if family == "modes" else many_well(dim)
+
+
+def settings_of(case: str) -> dict[str, Any]:
+    """What differs from the defaults of IWSM."""
+    return {}
+
+
+def run(
+    out: Path,
+    *,
+    quick: bool = False,
+    progress: Callable[[str], None] | None = None,
+    seeds: int = 3,
+    cases: tuple[str, ...] | None = None,
+) -> dict[str, Any]:
+    """Measure what is not there yet, each job in a process of its own; write `dimension.json` and a table."""
+    say = progress or (lambda text: None)
+    folder = Run(out).create()
+    seeds, cases = (1, QUICK) if quick else (seeds, cases or tuple(CASES))
+    table: dict[str, Any] = {}
+    for case in cases:
+        table[case] = {}
+        trained: list[dict] = []
+        for method in ("iwsm", *PLAIN):
+            rows = []
+            for seed in range(seeds):
+                budget = None if method == "iwsm" else trained[seed]["evaluations"]
+                begin = time.monotonic()
+                name = "".join(c if c.isalnum() else "-" for c in f"{case}-{method}-{seed}")
+                script = ["-m", __name__]
+                rows.append(measured(folder / "jobs" / f"{name}.json", script, [case, method, seed, budget, quick]))
+                say(f"{case}, {method}, seed {seed}: {time.monotonic() - begin:.0f} s")
+            trained = rows if method == "iwsm" else trained
+            table[case][method] = medians(rows)
+        result = {
+            "command": "allmodes study dimension", "seeds": seeds, "draws": DRAWS, "table": table, "machine": machine(),
+        }  # fmt: skip
+        folder.write_json("dimension.json", result)
+    from allmodes.studies.dimension_report import write
+
+    write(result, out)
+    return result
+
+
+def one(case: str, method: str, seed: int, budget: int | None, quick: bool) -> dict[str, Any]:
+    """Fit one method and judge what it delivers; runs in a process of its own."""
+    import jax
+
+    from allmodes.fit import fit
+    from allmodes.metrics import forward_ess
+    from allmodes.store import find_method
+
+    target = target_of(case)
+    changes = settings_of(case) if method == "iwsm" else {}
+    if quick and method == "iwsm":
+        changes = {**changes, "steps": 300, "cooldown": 100}
+    k_fit, k_draw, k_correct, k_exact, k_noise = jax.random.split(jax.random.key(seed), 5)
+    begin = time.monotonic()
+    sampler = fit(target, find_method(method, changes), key=k_fit)
+    spent = sampler.evaluations["log_prob"]
+    if budget is None:
+        raw = sampler.sample(DRAWS, key=k_draw)
+    else:
+        raw = sampler.sample_within(DRAWS, max(0, budget - spent), key=k_draw)
+    spent += raw.evaluations
+    corrected = sampler.corrected(DRAWS, key=k_correct)
+    seconds = time.monotonic() - begin
+    forward = sampler.log_weights(target.sample(k_exact, 2000), key=k_noise)
+    delivered, evidence = (raw, raw.log_z) if corrected is None else (corrected, corrected.log_z)
+    spent += 0 if corrected is None else corrected.evaluations
+    return {
+        "evaluations": spent, "seconds": seconds, "log_z_error": evidence.value - target.log_z,
+        "log_z_std_error": evidence.std_error, "ess": raw.ess / DRAWS,
+        "forward_ess": None if forward is None else forward_ess(forward),
+        **{f"raw_{name}": value for name, value in weights_of(case, target, raw).items()},
+        **weights_of(case, target, delivered),
+    }  # fmt: skip
+
+
+def weights_of(case: str, target: Any, draws: Any) -> dict[str, Any]:
+    """How wrong the weights of modes are: total variation, its floor, modes missed; of wells the worst balance."""
+    log_w = np.asarray(draws.log_weight, np.float64)
+    w = np.exp(log_w - log_w.max())
+    w /= w.sum()
+    x = np.asarray(draws.x)
+    family = CASES[case][0]
+    if family == "wells":
+        right = (w[:, None] * (x[:, 0::2] > 0)).sum(axis=0)
+        return {"worst_balance": float(np.abs(right - right_share()).max())}
+    true = np.asarray(target.modes.weights, np.float64)
+    label = target.modes.assign(x)
+    found = np.array([w[label == m].sum() for m in range(len(true))])
+    rng = np.random.default_rng(0)
+    floor = np.mean([0.5 * np.abs(rng.multinomial(len(x), true / true.sum()) / len(x) - true).sum() for _ in range(50)])
+    figures = {"tv": 0.5 * float(np.abs(found - true).sum()), "floor": float(floor)}
+    figures["ratio"] = figures["tv"] / figures["floor"]
+    figures["missed"] = int(np.sum(found < 0.5 * true))
+    if family == "two":
+        figures["heavy"] = float(found[int(np.argmax(true))])
+    return figures
+
+
+def right_share() -> float:
+    """Mass of the right well of one pair of ManyWell, by the trapezoidal rule."""
+    from allmodes.targets.manywell import EDGE, _double_well
+
+    x = np.linspace(-EDGE, EDGE, 100_001)
+    density = np.exp(_double_well(x))
+    return float(density[x > 0].sum() / density.sum())
+
+
+if __name__ == "__main__":
+    print(json.dumps(one(*json.loads(sys.argv[1]))))
