@@ -213,10 +213,10 @@ def _run(argv: list[str]) -> int:
             raise ConfigError(f"-n must be at least 1, got {args.n}")
         if not 0 <= args.seed < 2**32:
             raise ConfigError(f"--seed must lie between 0 and 2^32 - 1, got {args.seed}")
-        for name in ("seconds", "evaluations"):
-            limit = getattr(args, name)
-            if limit is not None and not limit > 0:
-                raise ConfigError(f"{name} must be positive, got {limit}")
+        for limit in ("seconds", "evaluations"):
+            value = getattr(args, limit)
+            if value is not None and not value > 0:
+                raise ConfigError(f"{limit} must be positive, got {value}")
         target = find_target(args.target, args.dim)
         if args.method is None and default_for(target) != name:
             name = default_for(target)
