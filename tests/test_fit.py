@@ -251,6 +251,31 @@ def test_seconds_wind_training_down():
     assert sampler.seconds["train"] == 60.0
 
 
+def test_evaluations_wind_training_down():
+    """Of what a run of 60 steps takes beyond its search, half is allowed: training ends near it, wound down."""
+    method = small(100_000, cooldown=50_000, local_every=5)
+    searched = am.fit(pair(), method, key=jax.random.key(3), steps=1).evaluations["log_prob"]
+    whole = am.fit(pair(), small(60, local_every=5), key=jax.random.key(3)).evaluations["log_prob"]
+    limit = searched + (whole - searched) // 2
+    sampler = am.fit(pair(), method, key=jax.random.key(3), evaluations=limit)
+    spent = sampler.evaluations["log_prob"]
+    assert searched < spent
+    assert abs(spent - limit) < 0.5 * (whole - searched)
+    assert int(sampler.state.end) < 100_000
+    assert int(sampler.state.cooldown) < 50_000
+
+
+def test_a_budget_below_the_search_trains_nothing():
+    sampler = am.fit(pair(), small(60), key=jax.random.key(3), evaluations=10)
+    assert int(sampler.state.step) == 0
+
+
+@pytest.mark.parametrize("limit", ["seconds", "evaluations"])
+def test_no_budget_is_refused(limit):
+    with pytest.raises(am.ConfigError, match=f"{limit} must be positive, got 0"):
+        am.fit(pair(), small(60), key=jax.random.key(0), **{limit: 0.0 if limit == "seconds" else 0})
+
+
 def test_an_end_that_is_nearer_than_the_budget_stays():
     sampler = am.fit(pair(), small(30), key=jax.random.key(3), seconds=1e6)
     assert int(sampler.state.step) == int(sampler.state.end) == 30

@@ -131,7 +131,8 @@ class _Budget:
     """What is left of seconds of training and of evaluations, where they are limited, by the pace so far."""
 
     def __init__(self, method: Method, seconds: float | None, evaluations: int | None, state: Any, clock: dict):
-        self._method, self._limits = method, (seconds, evaluations)
+        self._method = method
+        self._limits = tuple(None if limit is None else float(limit) for limit in (seconds, evaluations))
         self._first = self._now = self._spent(state, clock)
         self.used = self._used()
         self.steps_left = CHUNK if self._limits == (None, None) else FIRST
@@ -149,8 +150,8 @@ class _Budget:
         self._now = self._spent(state, clock)
         self.used = self._used()
         steps = self._now[0] - self._first[0]
-        left = [CHUNK if limit is None else self._left(i, limit, steps) for i, limit in enumerate(self._limits)]
-        self.steps_left = max(1, int(min(left)))
+        left = [self._left(i, limit, steps) for i, limit in enumerate(self._limits) if limit is not None]
+        self.steps_left = max(1, int(min(left, default=CHUNK)))
 
     def _left(self, i: int, limit: float, steps: int) -> float:
         spent = self._now[1][i]
