@@ -98,9 +98,10 @@ class IWSM:
     depth: int = 3
     """Residual blocks of the network."""
     frequencies: int = 8
-    """Fourier features of each coordinate."""
+    """Fourier features of each coordinate; fewer above 4 dimensions, none above 32."""
     sigma_max: float = 2.5
-    """Highest noise, over the spread of the target."""
+    """Highest noise, over the spread of the target: the largest principal one, or more where there are many dimensions
+    (0.36 times their root)."""
     sigma_min: float = 0.15
     """Lowest noise, over the narrowest scale of the target."""
     dwell: float = 0.0

@@ -23,6 +23,8 @@ from allmodes.search import Found
 from allmodes.target import Target
 
 LEVELS = 32  # equal strata of t in which statistics are kept
+MOST_FEATURES = 32  # frequencies times dimensions: in 64-D Fourier features only make noise
+PER_ROOT_DIM = 0.36  # of sigma_max: .9 sqrt(dim) in units of the spread, with the default of 2.5
 
 
 class State(eqx.Module):
@@ -52,12 +54,12 @@ def build(method: Any, found: Found, key: Array) -> State:
     dim = found.points.z.shape[1]
     # An effective width over all coordinates: each may be narrow, the sharpest decides.
     tau = jnp.sqrt(1.0 / jnp.mean(1.0 / found.tau**2))
-    noise = Noise(
-        jnp.clip(method.sigma_min * tau, 1e-5, 0.1), jnp.asarray(method.sigma_max), method.dwell, method.dwell_at
-    )
+    sigma_max = method.sigma_max * (_reach(found.points.z) if found.frame.symmetry is None else jnp.ones(()))
+    noise = Noise(jnp.clip(method.sigma_min * tau, 1e-5, 0.1), sigma_max, method.dwell, method.dwell_at)
     sigmas = noise.sigma((jnp.arange(LEVELS) + 0.5) / LEVELS)
     if found.frame.symmetry is None:
-        network = MLP(dim, method.width, method.depth, method.frequencies, key=key)
+        frequencies = min(method.frequencies, MOST_FEATURES // dim)
+        network = MLP(dim, method.width, method.depth, frequencies, key=key)
     else:
         network = EGNN(found.frame.symmetry, method.width, method.depth, key=key)
     denoiser = Denoiser(network, method.predicts == "score")
@@ -81,6 +83,17 @@ def build(method: Any, found: Found, key: Array) -> State:
         refresh_rate=jnp.asarray(jnp.nan),
         evaluations=found.evaluations,
     )
+
+
+def _reach(z: Float[Array, "size dim"]) -> Scalar:
+    """How much further than the spread of a coordinate noise must reach, for what it makes of the target to be normal.
+
+    As far as the largest principal deviation: modes along a diagonal are sqrt(dim) times as far apart as each
+    coordinate shows. And with the root of the dimension: modes at random places are that far from each other.
+    """
+    z = z - jnp.mean(z, axis=0)
+    widest = jnp.sqrt(jnp.linalg.eigvalsh(z.T @ z / z.shape[0])[-1])
+    return jnp.maximum(1.0, jnp.maximum(widest, PER_ROOT_DIM * z.shape[1] ** 0.5))
 
 
 def process_of(state: State) -> Process:

@@ -32,12 +32,15 @@ class MLP(eqx.Module):
     """`F(z, log sigma)`: `depth` residual blocks of two `width x width` layers; the output starts at zero.
 
     `frequencies` sines and cosines of each coordinate, at 1, 2, 4, .. radians per unit, let a small network resolve
-    modes that are narrow beside the distance between them (Tancik et al. 2020).
+    modes that are narrow beside the distance between them (Tancik et al. 2020). The point itself, times a gain that
+    each coordinate learns for each noise level, is added to the output: near a mode the answer is linear in the point,
+    in every coordinate at once, which layers of fixed width learn slowly in many dimensions.
     """
 
     first: eqx.nn.Linear
     blocks: list[_Block]
     last: eqx.nn.Linear
+    gain: eqx.nn.Linear
     frequencies: int = eqx.field(static=True)
 
     def __init__(self, dim: int, width: int, depth: int, frequencies: int, *, key: Array):
@@ -47,15 +50,18 @@ class MLP(eqx.Module):
         self.blocks = [_Block(width, k) for k in k_blocks]
         last = eqx.nn.Linear(width, dim, key=k_last)
         self.last = eqx.tree_at(lambda m: (m.weight, m.bias), last, replace_fn=jnp.zeros_like)
+        gain = eqx.nn.Linear(1 + 2 * _LEVEL_FREQUENCIES, dim, key=k_last)
+        self.gain = eqx.tree_at(lambda m: (m.weight, m.bias), gain, replace_fn=jnp.zeros_like)
         self.frequencies = frequencies
 
     def __call__(self, z: Float[Array, " dim"], log_sigma: Scalar) -> Float[Array, " dim"]:
         """Network output for one point."""
-        features = [z, level_features(log_sigma)]
+        level = level_features(log_sigma)
+        features = [z, level]
         if self.frequencies:
             q = (z[:, None] * 2.0 ** jnp.arange(self.frequencies)).ravel()
             features += [jnp.sin(q), jnp.cos(q)]
         h = self.first(jnp.concatenate(features))
         for block in self.blocks:
             h = block(h)
-        return self.last(jax.nn.gelu(h))
+        return self.last(jax.nn.gelu(h)) + self.gain(level) * z
