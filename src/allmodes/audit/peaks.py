@@ -11,7 +11,7 @@ from jaxtyping import Array, Bool, Float, Int
 from allmodes.frame import Frame
 from allmodes.target import Target
 
-BARRIER = 1.5  # log-density below the lower of two peaks that parts them: less is a shoulder or a ripple
+BARRIER = 1.0  # log-density below the lower of two peaks that parts them: less is a shoulder or a ripple
 SEGMENT = 24  # points of a segment at which the density is looked at
 NEIGHBOURS = 6
 ROUNDS = 6
