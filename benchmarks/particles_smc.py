@@ -34,11 +34,11 @@ def beside(folder, judge_seconds):
     begin = time.monotonic()
     start = settle(target, search(target, k_search, PILOT), k_settle)
     spent = int(start.evaluations.log_prob)
-    pilot, _ = tempering(target, start)(k_pilot)
+    pilot = tempering(target, start)(k_pilot).found
     each = (int(pilot.evaluations.log_prob) - spent) / PILOT
     size = max(result["draws"], int((budget - int(pilot.evaluations.log_prob)) / each))
     points = start.points.take(jnp.arange(size) % PILOT)
-    found, log_z = tempering(target, start._replace(points=points))(k_run)
+    found, log_z, _ = tempering(target, start._replace(points=points))(k_run)
     x = np.asarray(found.frame.to_x(found.points.z))
     seconds = time.monotonic() - begin
     chosen = np.random.default_rng(result["seed"]).permutation(size)[: result["draws"]]

@@ -1,9 +1,10 @@
 """Draw from a density you can only evaluate, without missing a mode, and know how far to trust the draws."""
 
+from allmodes.agreement import Agreement, agreement
 from allmodes.draws import Draws
 from allmodes.errors import AllmodesError, ConfigError, RunError, TargetError
 from allmodes.fit import fit
-from allmodes.methods import IDEM, IWSM
+from allmodes.methods import IDEM, IWSM, NUTS, SMC, Tempering
 from allmodes.sampler import Sampler
 from allmodes.store import find_target, load
 from allmodes.symmetry import ParticleSymmetry
@@ -14,6 +15,9 @@ __version__ = "0.1.0"
 __all__ = [
     "IDEM",
     "IWSM",
+    "NUTS",
+    "SMC",
+    "Agreement",
     "AllmodesError",
     "ConfigError",
     "Draws",
@@ -23,6 +27,8 @@ __all__ = [
     "Sampler",
     "Target",
     "TargetError",
+    "Tempering",
+    "agreement",
     "find_target",
     "fit",
     "load",

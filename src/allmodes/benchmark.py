@@ -3,6 +3,7 @@
 import statistics
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -89,14 +90,27 @@ def _result(
     target: str, method: str | None, seed: int, out: Path, n: int, judge_seconds: float, quiet: bool
 ) -> dict[str, Any]:
     method = method or default_for(get(target))
-    run = Run(out / f"{target}-{method}-{seed}")
+    return run_once(Run(out / f"{target}-{method}-{seed}"), target, method, seed, n, judge_seconds, quiet)
+
+
+def run_once(
+    run: Run,
+    target: str,
+    method: str,
+    seed: int,
+    n: int,
+    judge_seconds: float,
+    quiet: bool,
+    options: Sequence[str] = (),
+) -> dict[str, Any]:
+    """`result.json` of a run folder, after `allmodes run` in a process of its own where it is not there yet."""
     if not (run / "result.json").exists():
         where = ["--resume", str(run.path)]
         if not (run / "config.json").exists():
-            where = [target, "--method", method, "--seed", str(seed), "-n", str(n), "--out", str(run.path)]
-        options = ["--judge-seconds", str(judge_seconds), *(["--quiet"] if quiet else [])]
-        command = [sys.executable, "-m", "allmodes", "run", *where, *options]
-        status = subprocess.run(command, check=False).returncode
+            where = [target, "--method", method, "--seed", str(seed), "-n", str(n), "--out", str(run.path), *options]
+        more = ["--judge-seconds", str(judge_seconds), *(["--quiet"] if quiet else [])]
+        command = [sys.executable, "-m", "allmodes", "run", *where, *more]
+        status = subprocess.run(command, check=False, stdout=subprocess.DEVNULL).returncode  # its table
         if status == 130:
             raise KeyboardInterrupt
         if status:

@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import inspect
 import io
 import shlex
 import sys
@@ -21,6 +22,8 @@ USAGE = """allmodes: draw from a density you can only evaluate, without missing 
   allmodes sample RUN -n N        more draws of a finished run
   allmodes report RUN             write its report.html again, and print its result
   allmodes benchmark SUITE        the main job over targets and seeds, with a table
+  allmodes compare TARGET         methods side by side: quality against evaluations and seconds
+  allmodes agree RUN RUN          whether two independently seeded runs agree
   allmodes study NAME             an analysis with its figures: bias-variance, ablation
   allmodes reference TARGET       draws of a density that has no exact sampler, with their checks
   allmodes targets                the registered densities
@@ -49,6 +52,8 @@ class Run:
     """Draws to make."""
     seconds: float | None = None
     """Train for about this many seconds at most; training winds down over the last third of them."""
+    evaluations: int | None = None
+    """Spend about this many evaluations of the density on training and raw draws; corrections are counted apart."""
     out: Path | None = None
     """The run folder; runs/TARGET-METHOD-SEED when not given, with a number if that holds a run already."""
     resume: Path | None = None
@@ -114,6 +119,44 @@ class Benchmark:
 
 
 @dataclasses.dataclass(frozen=True)
+class Compare:
+    """Methods side by side on one target: quality against evaluations and seconds, and what the next draws cost."""
+
+    target: Positional[str]
+    """A registered name."""
+    methods: str = "iwsm,idem,smc,tempering,nuts"
+    """Names that `allmodes methods` lists, with commas; iwsm is the target's own default of it."""
+    evaluations: float = 1e7
+    """The largest budget, for training and raw draws together."""
+    budgets: int = 3
+    """Budgets, each a quarter of the next."""
+    seeds: int = 3
+    """Seeds 0, 1, .."""
+    n: Annotated[int, arg(aliases=["-n"])] = 10_000
+    """Draws of each run."""
+    out: Path = Path("runs/compare")
+    """Run folders, table and plot go here; runs that are there already are kept."""
+    judge_seconds: float = 10.0
+    """As of `allmodes run`."""
+    quiet: bool = False
+    """Show no progress."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Agree:
+    """Whether two independently seeded runs of one density agree. Exit status 1 if they do not."""
+
+    first: Positional[Path]
+    """A run folder."""
+    second: Positional[Path]
+    """Another one, of the same density and another seed."""
+    n: Annotated[int, arg(aliases=["-n"])] = 4000
+    """Draws of each."""
+    seed: int = 1
+    """Fixes the draws."""
+
+
+@dataclasses.dataclass(frozen=True)
 class Study:
     """An analysis that anyone can run again."""
 
@@ -170,8 +213,10 @@ def _run(argv: list[str]) -> int:
             raise ConfigError(f"-n must be at least 1, got {args.n}")
         if not 0 <= args.seed < 2**32:
             raise ConfigError(f"--seed must lie between 0 and 2^32 - 1, got {args.seed}")
-        if args.seconds is not None and not args.seconds > 0:
-            raise ConfigError(f"seconds must be positive, got {args.seconds}")
+        for name in ("seconds", "evaluations"):
+            limit = getattr(args, name)
+            if limit is not None and not limit > 0:
+                raise ConfigError(f"{name} must be positive, got {limit}")
         target = find_target(args.target, args.dim)
         if args.method is None and default_for(target) != name:
             name = default_for(target)
@@ -179,7 +224,7 @@ def _run(argv: list[str]) -> int:
         target.check()
         folder = Folder(args.out or _free(Path("runs") / f"{target.name}-{name}-{args.seed}"))
         line = "allmodes " + shlex.join(["run", *argv])
-        job.start(folder, target, args.settings, args.seed, args.n, line)
+        job.start(folder, target, args.settings, args.seed, args.n, line, args.evaluations)
     try:
         if (folder / "report.html").exists():  # it is written last
             result = folder.read_json("result.json")
@@ -210,16 +255,17 @@ def _sample(argv: list[str]) -> int:
     from allmodes.store import load
 
     args = _parse(Sample, argv, "sample")
-    draws = load(args.run).sample(
-        args.n,
-        key=jax.random.key(args.seed),
-        steps=args.steps,
-        correct=args.correct,
-        rounds=args.rounds,
-        moves=args.moves,
-    )
+    sampler = load(args.run)
+    options = {name: getattr(args, name) for name in ("steps", "correct", "rounds", "moves")}
+    options = {name: value for name, value in options.items() if value is not None}
+    unknown = set(options) - set(inspect.signature(sampler.sample).parameters)
+    if unknown:
+        listed = ", ".join("--" + name for name in sorted(unknown))
+        raise ConfigError(f"method {sampler.method.name} draws without {listed}: leave it out")
+    draws = sampler.sample(args.n, key=jax.random.key(args.seed), **options)
     z = draws.log_z
-    told = "corrected" if args.correct else f"{draws.ess:.0f} of {len(draws)} effective, k^ {draws.khat:.2f}"
+    tail = f"R^ {draws.rhat:.3g}" if draws.chains else f"k^ {draws.khat:.2f}"
+    told = "corrected" if args.correct else f"{draws.ess:.0f} of {len(draws)} effective, {tail}"
     print(f"log Z {z.value:.4f} +- {z.std_error:.4f}, {told}, {draws.evaluations:,} evaluations")
     if args.fair:
         draws = draws.resample(key=jax.random.fold_in(jax.random.key(args.seed), 1))
@@ -251,6 +297,38 @@ def _benchmark(argv: list[str]) -> int:
     options = {"n": args.n, "judge_seconds": args.judge_seconds, "quiet": args.quiet}
     benchmark(args.suite, args.method, args.seeds, args.out, **options)
     return 0
+
+
+def _compare(argv: list[str]) -> int:
+    from allmodes.compare import compare
+    from allmodes.store import find_method
+
+    args = _parse(Compare, argv, "compare")
+    methods = [name.strip() for name in args.methods.split(",") if name.strip()]
+    for name in methods:
+        find_method(name, {})
+    if not args.evaluations >= 1:
+        raise ConfigError(f"evaluations must be at least 1, got {args.evaluations:g}")
+    options = {"budgets": args.budgets, "n": args.n, "judge_seconds": args.judge_seconds, "quiet": args.quiet}
+    compare(args.target, methods, int(args.evaluations), args.seeds, args.out, **options)
+    return 0
+
+
+def _agree(argv: list[str]) -> int:
+    import jax
+
+    from allmodes.agreement import agreement
+    from allmodes.store import load
+
+    args = _parse(Agree, argv, "agree")
+    found = agreement(load(args.first), load(args.second), key=jax.random.key(args.seed), n=args.n)
+    said = [f"cross ESS {ess:.2f}" for ess in found.cross_ess if ess is not None]
+    said += [] if found.log_z_off is None else [f"log Z {found.log_z_off:.1f} standard errors apart"]
+    said += [f"mean log-density {found.energy_off:.1f} standard errors apart"]
+    print(("they agree: " if found.agree else "they disagree: ") + ", ".join(said))
+    for reason in found.reasons:
+        print(f"  - {reason}")
+    return int(not found.agree)
 
 
 def _study(argv: list[str]) -> int:
@@ -319,6 +397,8 @@ COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "sample": _sample,
     "report": _report,
     "benchmark": _benchmark,
+    "compare": _compare,
+    "agree": _agree,
     "study": _study,
     "reference": _reference,
     "targets": _targets,

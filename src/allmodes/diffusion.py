@@ -87,6 +87,10 @@ class DiffusionSampler(Sampler):
             return raw
         return dataclasses.replace(raw, log_weight=jnp.asarray(psis(raw.log_weight), x.dtype), evidence=raw.log_z)
 
+    def corrected(self, n: int, *, key: Array) -> Draws:
+        """`sample` with `correct="mcmc"`."""
+        return self.sample(n, key=key, correct="mcmc")
+
     def _populations(self, n: int, key: Array, steps: int) -> Draws:
         from allmodes.metrics.weights import batch_log_z
 

@@ -29,7 +29,10 @@ class Draws:
       most corrections.
     - `evaluations`: points at which the density was computed for these draws.
     - `evidence`: log Z where it does not come from `log_weight`.
-    - `chains`: where the draws are those of Markov chains, one after the other, how many; else 0.
+    - `chains`: where the draws are those of Markov chains or of populations, how many of them, draw i of chain
+      i mod `chains`; else 0.
+    - `independent`: share of the draws that count as such where some descend from a common one: in a population that
+      was resampled on its way, `n / (sum of squared families)`. Moves part relatives, but not from mode to mode.
     """
 
     x: Float[Array, "n dim"]
@@ -38,9 +41,25 @@ class Draws:
     evaluations: int = 0
     evidence: Any = None
     chains: int = 0
+    independent: float = 1.0
 
     def __len__(self) -> int:
         return self.x.shape[0]
+
+    @classmethod
+    def of_chains(
+        cls,
+        n: int,
+        x: Float[Array, "chains each dim"],
+        log_prob: Float[Array, "chains each"],
+        log_weight: Float[Array, "chains each"],
+        evaluations: int,
+        evidence: Any,
+        independent: float = 1.0,
+    ) -> "Draws":
+        """The first n draws of chains or populations, taken from each in turn."""
+        in_turn = (jnp.swapaxes(a, 0, 1).reshape(-1, *a.shape[2:])[:n] for a in (x, log_prob, log_weight))
+        return cls(*in_turn, evaluations, evidence, x.shape[0], independent)
 
     @property
     def log_z(self) -> "Estimate":
@@ -51,13 +70,16 @@ class Draws:
 
     @property
     def ess(self) -> float:
-        """Effective sample size, in [0, n]: of the weights, or of the chains where there are any (bulk ESS, ArviZ).
+        """Effective sample size, in [0, n]: of the weights, of chains (bulk ESS, ArviZ), of what is independent.
 
         Blind to a mode that no draw has met.
         """
         from allmodes.metrics.weights import chain_ess, ess
 
-        return chain_ess(self._by_chain()) if self.chains else ess(self.log_weight)
+        effective = ess(self.log_weight)
+        if self.chains:
+            effective *= chain_ess(self._by_chain()) / len(self)
+        return effective * self.independent
 
     @property
     def khat(self) -> float:
@@ -68,7 +90,10 @@ class Draws:
 
     @property
     def rhat(self) -> float | None:
-        """Largest R^ over the coordinates (Vehtari et al. 2021): above 1.01 the chains disagree. None without any."""
+        """Largest R^ over coordinates and log-density (Vehtari et al. 2021): above 1.01 the chains disagree.
+
+        None without any.
+        """
         from allmodes.metrics.weights import chain_rhat
 
         return chain_rhat(self._by_chain()) if self.chains else None
@@ -96,9 +121,11 @@ class Draws:
         What they cannot show is a region that none of them has met: see `allmodes audit`, and `allmodes.agreement` of
         two independent samplers.
         """
+        value, error = self.log_z
         return judge(
-            n=len(self), ess=self.ess, khat=None if self.chains else self.khat, log_z_error=self.log_z.std_error,
-            forward_ess=None, exact=False, broken=int(jnp.sum(self.log_prob == -jnp.inf)), rhat=self.rhat,
+            n=len(self), ess=self.ess, khat=None if self.chains else self.khat,
+            log_z_error=None if np.isnan(value) else error, forward_ess=None, exact=False,
+            broken=int(jnp.sum(self.log_prob == -jnp.inf)), rhat=self.rhat,
         )  # fmt: skip
 
     def summary(self) -> str:
@@ -123,7 +150,9 @@ class Draws:
         return "\n".join(lines)
 
     def _by_chain(self) -> Float[np.ndarray, "chains draws dim"]:
-        return np.asarray(self.x, np.float64).reshape(self.chains, -1, self.x.shape[1])
+        each = len(self) // self.chains
+        seen = np.column_stack([np.asarray(self.x, np.float64), np.asarray(self.log_prob, np.float64)])
+        return np.moveaxis(seen[: each * self.chains].reshape(each, self.chains, -1), 1, 0)
 
 
 def _quantiles(x: Float[np.ndarray, " n"], w: Float[np.ndarray, " n"]) -> list[float]:

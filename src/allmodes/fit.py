@@ -40,11 +40,12 @@ def fit(
     key: Array,
     steps: int | None = None,
     seconds: float | None = None,
+    evaluations: int | None = None,
     run: Run | None = None,
     resume: bool = False,
     on_progress: Callable[[Progress], None] | None = None,
 ) -> Sampler:
-    """Train a sampler on a density, with no data.
+    """Train a sampler on a density, with no data; or prepare one of the plain methods, which train nothing.
 
     **Arguments**
 
@@ -53,6 +54,8 @@ def fit(
     - `steps`: at most so many, instead of the method's own number.
     - `seconds`: train for about so long at most, compilation apart. The method winds down over the last third, so that
       what it ends with is whole; where it ends depends on the speed of the machine.
+    - `evaluations`: the same by evaluations of the density, the warm start included (which is made whole, whatever it
+      takes).
     - `run`: a folder to keep `metrics.jsonl` and checkpoints in; with `resume`, go on from its newest checkpoint.
     - `on_progress`: called after each chunk of steps.
 
@@ -65,9 +68,12 @@ def fit(
     if steps is not None:
         if steps < 1:
             raise ConfigError(f"steps must be at least 1, got {steps}")
+        if method.steps == 0:
+            raise ConfigError(f"method {method.name} trains nothing: leave steps={steps} out")
         method = dataclasses.replace(method, steps=steps)
-    if seconds is not None and not seconds > 0:
-        raise ConfigError(f"seconds must be positive, got {seconds}")
+    for name, limit in (("seconds", seconds), ("evaluations", evaluations)):
+        if limit is not None and not limit > 0:
+            raise ConfigError(f"{name} must be positive, got {limit}")
     target.check()
     k_init, k_steps = jax.random.split(key)
 
@@ -88,27 +94,24 @@ def fit(
         give_back()
 
     step, end = int(state.step), int(method.end(state))
-    advance, winding, pace, begun = None, False, None, (step, clock["train"])
-    last_save = time.monotonic()
+    advance, winding, last_save = None, False, time.monotonic()
+    budget = _Budget(method, seconds, evaluations, state, clock)
     try:
-        while step < end and (seconds is None or clock["train"] < seconds):
+        while step < end and budget.used < 1.0:
             if advance is None:
                 begin = time.monotonic()
                 advance = _compile(method, target, state, k_steps)
                 clock["compile"] += time.monotonic() - begin
                 give_back()
-            size = min(CHUNK, end - step)
-            if seconds is not None:  # no longer than the time that is left
-                size = min(size, FIRST if pace is None else max(1, int((seconds - clock["train"]) / pace)))
+            size = min(CHUNK, end - step, budget.steps_left)
             begin = time.monotonic()
             state, mean, last = jax.block_until_ready(advance(state, k_steps, size))
             step, end = int(state.step), int(method.end(state))
             clock["train"] += time.monotonic() - begin
-            if seconds is not None:
-                pace = (clock["train"] - begun[1]) / (step - begun[0])
-                if not winding and clock["train"] > (1.0 - WIND_DOWN) * seconds:
-                    winding, state = True, method.wind_down(state, max(1, int((seconds - clock["train"]) / pace)))
-                    end = int(method.end(state))
+            budget.update(state, clock)
+            if not winding and budget.used > 1.0 - WIND_DOWN:
+                winding, state = True, method.wind_down(state, budget.steps_left)
+                end = int(method.end(state))
             line = _line(method, state, mean, last, clock)
             if run is not None:
                 run.append_metrics(line)
@@ -122,6 +125,36 @@ def fit(
         if run is not None:
             run.save_state(step, state, clock)
     return method.sampler(target, state, clock)
+
+
+class _Budget:
+    """What is left of seconds of training and of evaluations, where they are limited, by the pace so far."""
+
+    def __init__(self, method: Method, seconds: float | None, evaluations: int | None, state: Any, clock: dict):
+        self._method, self._limits = method, (seconds, evaluations)
+        self._first = self._now = self._spent(state, clock)
+        self.used = self._used()
+        self.steps_left = CHUNK if self._limits == (None, None) else FIRST
+
+    def _spent(self, state: Any, clock: dict) -> tuple[int, tuple[float, float]]:
+        return int(state.step), (clock["train"], float(int(self._method.evaluations(state).log_prob)))
+
+    def _used(self) -> float:
+        """The largest used share of a limit."""
+        pairs = zip(self._now[1], self._limits, strict=True)
+        return max((spent / limit for spent, limit in pairs if limit is not None), default=0.0)
+
+    def update(self, state: Any, clock: dict) -> None:
+        """Take note of where training stands."""
+        self._now = self._spent(state, clock)
+        self.used = self._used()
+        steps = self._now[0] - self._first[0]
+        left = [CHUNK if limit is None else self._left(i, limit, steps) for i, limit in enumerate(self._limits)]
+        self.steps_left = max(1, int(min(left)))
+
+    def _left(self, i: int, limit: float, steps: int) -> float:
+        spent = self._now[1][i]
+        return (limit - spent) * steps / max(spent - self._first[1][i], 1e-9)
 
 
 def _compile(method: Method, target: Target, state: Any, key: Array) -> Callable:

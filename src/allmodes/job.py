@@ -19,7 +19,8 @@ from allmodes.fit import Progress, fit
 from allmodes.memory import give_back
 from allmodes.methods import Method
 from allmodes.metrics import evaluate, forward_ess
-from allmodes.metrics.weights import elbo, eubo
+from allmodes.metrics.identities import identities
+from allmodes.metrics.weights import elbo, ess, eubo
 from allmodes.report.page import write_report
 from allmodes.report.progress import Progress as Bar
 from allmodes.runs import Run
@@ -30,8 +31,12 @@ from allmodes.target import Target
 EXACT = 5000  # exact draws noised for the EUBO and the forward ESS; at most half as many as draws
 
 
-def start(run: Run, target: Target, method: Method, seed: int, draws: int, command: str) -> dict:
+def start(
+    run: Run, target: Target, method: Method, seed: int, draws: int, command: str, evaluations: int | None = None
+) -> dict:
     """Make the folder of a new run and write its `config.json`.
+
+    `evaluations` bounds those of training and raw draws together.
 
     **Raises** `RunError` when the folder holds a run already, or cannot be written.
     """
@@ -41,6 +46,7 @@ def start(run: Run, target: Target, method: Method, seed: int, draws: int, comma
     if not target.origin:
         export(target, run)
     config = {**describe(target, method, seed), "draws": draws, "command": command, **_versions()}
+    config |= {} if evaluations is None else {"evaluations": evaluations}
     run.write_json("config.json", config)
     return config
 
@@ -74,22 +80,30 @@ def carry_out(run: Run, *, seconds: float | None = None, quiet: bool = False, bu
                 evaluations=p.line["log_prob_evaluations"], seconds=p.seconds,
             )  # fmt: skip
 
-        bar.message(f"{target.name}: searching for its mass, then training for at most {method.steps:,} steps")
-        sampler = fit(target, method, key=k_fit, run=run, resume=True, seconds=seconds, on_progress=show)
-        bar.message(f"drawing {config['draws']:,}")
+        then = f", then training for at most {method.steps:,} steps" if method.steps else ""
+        bar.message(f"{target.name}: searching for its mass{then}")
+        n, limit = config["draws"], config.get("evaluations")
+        budget_of_fit = None if limit is None else max(1, limit - n)
+        options = {"seconds": seconds, "evaluations": budget_of_fit, "on_progress": show}
+        sampler = fit(target, method, key=k_fit, run=run, resume=True, **options)
+        bar.message(f"drawing {n:,}")
         begin = time.monotonic()
-        draws = sampler.sample(config["draws"], key=k_draw)
+        if limit is None:
+            draws = sampler.sample(n, key=k_draw)
+        else:
+            draws = sampler.sample_within(n, max(0, limit - sampler.evaluations["log_prob"]), key=k_draw)
         jax.block_until_ready(draws.x)
         sample_seconds = time.monotonic() - begin
         run.write_draws(
             x=np.asarray(draws.x), log_prob=np.asarray(draws.log_prob), log_weight=np.asarray(draws.log_weight)
         )
-        corrected = None
-        if target.symmetry is not None:  # stiff energies: weights alone leave copies, chains part them
-            bar.message("correcting by short chains")
-            corrected = sampler.sample(config["draws"], key=k_correct, correct="mcmc")
+        bar.message("correcting")
+        begin = time.monotonic()
+        corrected = sampler.corrected(n, key=k_correct)
+        if corrected is not None:
             jax.block_until_ready(corrected.x)
             run.write_draws("corrected.npz", x=np.asarray(corrected.x), log_prob=np.asarray(corrected.log_prob))
+        correct_seconds = time.monotonic() - begin
         give_back()
         bar.message("evaluating")
         begin = time.monotonic()
@@ -99,6 +113,7 @@ def carry_out(run: Run, *, seconds: float | None = None, quiet: bool = False, bu
             "compile": round(sampler.seconds["compile"], 2),
             "train": round(sampler.seconds["start"] + sampler.seconds["train"], 2),
             "sample": round(sample_seconds, 2),
+            "correct": round(correct_seconds, 2),
             "evaluate": round(time.monotonic() - begin, 2),
         }
         result["peak_memory_mb"] = round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
@@ -114,58 +129,76 @@ def _evaluated(
     target, n = sampler.target, len(draws)
     spent = sampler.evaluations
     exact = min(EXACT, max(1, n // 2))
-    log_z = draws.log_z
     first = evaluate(target, draws.x, k_metrics, budget_seconds=budget)
-    if corrected is None:
+    if corrected is not None:
+        correction = "mcmc"
+        second = evaluate(target, corrected.x, k_metrics, budget_seconds=budget)
+    elif np.ptp(np.asarray(draws.log_weight)) > 0:
+        correction = "weights"
         second = evaluate(target, draws.x, k_metrics, budget_seconds=budget, log_weight=draws.log_weight)
     else:
-        second = evaluate(target, corrected.x, k_metrics, budget_seconds=budget)
+        correction, second = "none", {"metrics": {}}
     raw = first["metrics"]
     modes = {}
     if "mode_weights" in first:
-        true, before, after = (
-            first["mode_weights"]["true"],
-            *(e["mode_weights"]["estimated"] for e in (first, second)),
-        )
-        modes = {"mode_weights": {"true": true, "raw": before, "corrected": after}}
+        modes = {"true": first["mode_weights"]["true"], "raw": first["mode_weights"]["estimated"]}
+        if "mode_weights" in second:
+            modes["corrected"] = second["mode_weights"]["estimated"]
+        modes = {"mode_weights": modes}
 
-    if target.sample is not None:
-        forward = sampler.log_weights(target.sample(k_exact, exact), key=k_forward)
-        raw["eubo"] = eubo(forward)._asdict()
-    else:
-        points = sampler.method.points(sampler.state)[:exact]
-        forward = sampler.log_weights(points, key=k_points)
-    seen = forward_ess(forward)
-    if target.sample is not None:
-        raw["forward_ess"] = {"value": seen}
-    raw["elbo"] = elbo(draws.log_weight)._asdict()
+    known_exact = target.sample is not None
+    points = target.sample(k_exact, exact) if known_exact else sampler.method.points(sampler.state)[:exact]
+    forward, seen = sampler.log_weights(points, key=k_forward if known_exact else k_points), None
+    if forward is not None:
+        seen = forward_ess(forward)
+        raw["elbo"] = elbo(draws.log_weight)._asdict()
+        if known_exact:
+            raw["eubo"], raw["forward_ess"] = eubo(forward)._asdict(), {"value": seen}
     raw["reverse_ess"] = {"value": draws.ess / n}
-    raw["khat"] = {"value": draws.khat}
-    evidence = {"value": log_z.value, "std_error": log_z.std_error}
-    if target.log_z is not None:
-        evidence |= {"truth": target.log_z, "error": log_z.value - target.log_z}
-        raw["log_z_error"] = {"value": log_z.value - target.log_z, "std_error": log_z.std_error}
+    if draws.chains:
+        raw["rhat"] = {"value": draws.rhat}
+    else:
+        raw["khat"] = {"value": draws.khat}
 
-    reference, known = _reference(target), "exact draws"
+    log_z, known, evidence = draws.log_z, "exact draws", {}
+    told = not np.isnan(log_z.value)
+    if told:
+        evidence = {"value": log_z.value, "std_error": log_z.std_error}
+        if corrected is not None:
+            evidence["corrected"] = corrected.log_z._asdict()
+        if target.log_z is not None:
+            evidence |= {"truth": target.log_z, "error": log_z.value - target.log_z}
+            raw["log_z_error"] = {"value": log_z.value - target.log_z, "std_error": log_z.std_error}
+    reference = _reference(target)
     if reference is not None:
         known = "reference draws" if reference.passed else "reference draws, which fail checks of their own,"
-        error = float(np.hypot(reference.log_z_error, log_z.std_error))
-        raw["log_z_difference"] = {"value": log_z.value - reference.log_z, "std_error": error}
+        if told:
+            error = float(np.hypot(reference.log_z_error, log_z.std_error))
+            raw["log_z_difference"] = {"value": log_z.value - reference.log_z, "std_error": error}
+
+    related = draws.ess / max(ess(draws.log_weight), 1e-9)
+    checks = identities(target, draws.x, draws.log_weight, max(related, 1e-9)) or []
+    for name, check in zip(("virial", "score"), checks, strict=False):
+        raw[name] = {"value": check.value, "expected": check.expected, "std_error": check.std_error}
 
     found = raw.get("modes_found")
     verdict = trust.judge(
-        n=n, ess=draws.ess, khat=draws.khat, log_z_error=log_z.std_error, forward_ess=seen,
-        exact=target.sample is not None, known=known, modes=None if found is None else (found["value"], found["of"]),
+        n=n, ess=draws.ess, khat=None if draws.chains else draws.khat, log_z_error=log_z.std_error if told else None,
+        forward_ess=seen, exact=known_exact, known=known, rhat=draws.rhat, identities=checks,
+        modes=None if found is None else (found["value"], found["of"]),
         broken=int(np.sum(np.asarray(draws.log_prob) == -np.inf)),
     )  # fmt: skip
+    steps = getattr(sampler.method, "sample_steps", None)
     return {
         "target": target.name, "dim": int(target.dim), "method": config["method"]["name"], "seed": config["seed"],
         "command": config["command"], "versions": config["versions"], "machine": config["machine"],
-        "steps": int(sampler.state.step), "draws": n, "reverse_steps": sampler.method.sample_steps,
-        "log_prob_evaluations": spent["log_prob"] + n, "gradient_evaluations": spent["gradient"],
-        "evaluations": {"train": spent["log_prob"], "sample": n, "correct": corrected.evaluations if corrected else 0},
-        "correction": "mcmc" if corrected else "weights",
-        "nonfinite": {"nan": spent["nan"], "zero": spent["zero"]},
+        "steps": int(sampler.state.step), "draws": n, **({} if steps is None else {"reverse_steps": steps}),
+        "log_prob_evaluations": spent["log_prob"] + draws.evaluations, "gradient_evaluations": spent["gradient"],
+        "evaluations": {
+            "train": spent["log_prob"], "sample": draws.evaluations,
+            "correct": 0 if corrected is None else corrected.evaluations,
+        },
+        "correction": correction, "nonfinite": {"nan": spent["nan"], "zero": spent["zero"]},
         "log_z": evidence, "metrics": raw, "metrics_corrected": second["metrics"], **modes,
         "levels": _levels(sampler, run), "verdict": trust.as_dict(verdict),
     }  # fmt: skip

@@ -16,12 +16,15 @@ from jaxtyping import Array, Float
 from allmodes.errors import ConfigError, RunError
 from allmodes.mcmc.hmc import LEAPS, hmc
 from allmodes.mcmc.smc import settle, tempering
+from allmodes.metrics.identities import Check, virial
+from allmodes.metrics.weights import batch_log_z
 from allmodes.runs import Run
 from allmodes.search import search
 from allmodes.target import Target
 
 RUNS = 4
 OVER = 4  # particles of a run for each that is kept: shares of basins that moves do not cross are set by tempering
+OVER_FEW, FEW_DIM = 12, 12  # the same up to so many dimensions, where it costs little and log Z is asked to .005
 MOVES = 600  # Hamiltonian moves of every particle after tempering, in BATCHES compiled calls, at least
 MOVES_PER_DIM = 4  # the same for each free dimension
 BATCHES = 20
@@ -29,21 +32,6 @@ SIGMAS = 3.0  # checks pass within so many standard errors
 LEFT = 0.05  # correlation that is let pass
 APART = 0.3  # standard deviation of log Z over the runs that is let pass
 SEED = 20_260_101
-
-
-@dataclasses.dataclass(frozen=True)
-class Check:
-    """A figure that must be `expected`, within its standard error."""
-
-    name: str
-    value: float
-    expected: float
-    std_error: float
-
-    @property
-    def off(self) -> float:
-        """Standard errors between the two."""
-        return abs(self.value - self.expected) / self.std_error
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,8 +64,9 @@ def make(target: Target, n: int, *, seed: int = SEED, progress: Callable[[str], 
         raise ConfigError(f"a reference needs at least {2 * RUNS} draws, got {n}")
     say = progress or (lambda text: None)
     size, at_once = -(-n // RUNS), -(-_moves(target) // BATCHES)  # particles kept of a run, moves in a call
+    over = OVER_FEW if target.free_dim <= FEW_DIM else OVER
     k_search, *k_runs = jax.random.split(jax.random.key(seed), RUNS + 1)
-    start = search(target, k_search, OVER * size)  # of its result the coordinates alone: tempering starts anew
+    start = search(target, k_search, over * size)  # of its result the coordinates alone: tempering starts anew
     if target.symmetry is not None:
         start = settle(target, start, jax.random.fold_in(k_search, 1))
     temper = tempering(target, start)
@@ -86,8 +75,8 @@ def make(target: Target, n: int, *, seed: int = SEED, progress: Callable[[str], 
     parts, log_zs, middles, evaluations = [], [], [], 0
     for run, key in enumerate(k_runs):
         k_temper, k_move = jax.random.split(key)
-        found, log_z = temper(k_temper)
-        kept = jax.random.permutation(jax.random.fold_in(k_temper, 1), OVER * size)[:size]
+        found, log_z, _ = temper(k_temper)
+        kept = jax.random.permutation(jax.random.fold_in(k_temper, 1), over * size)[:size]
         points, step = found.points.take(kept), jnp.sqrt(2.0 * found.step_size)
         for batch in range(BATCHES):
             moved = move(points, step, jax.random.fold_in(k_move, batch), at_once, target.block(size))
@@ -102,8 +91,7 @@ def make(target: Target, n: int, *, seed: int = SEED, progress: Callable[[str], 
     checks = _checks(target, parts, middles, log_zs)
     x = np.concatenate([np.asarray(frame.to_x(points.z)) for frame, points in parts])
     x = x[np.random.default_rng(seed).permutation(len(x))[:n]]
-    error = float(np.std(log_zs, ddof=1) / np.sqrt(RUNS))
-    return Reference(x, float(np.mean(log_zs)), error, checks, evaluations)
+    return Reference(x, *batch_log_z(np.asarray(log_zs)), checks, evaluations)
 
 
 def _moves(target: Target) -> int:
@@ -125,8 +113,8 @@ def _checks(target: Target, parts: list, middles: list, log_zs: list) -> list[Ch
     # Basins that chains do not cross, and whose energies differ, leave a little.
     tolerance = float(np.hypot(LEFT / SIGMAS, 1.0 / np.sqrt(RUNS * size)))
     checks.append(Check("correlation of energies half-way and at the end", float(np.mean(pairs)), 0.0, tolerance))
-    virial = np.concatenate([np.asarray(jnp.sum(p.z * p.grad, axis=1), float) for _, p in parts])
-    checks.append(Check("virial, E[z . grad log p]", float(virial.mean()), -float(d), _error(virial)))
+    z, grad = (np.concatenate([np.asarray(getattr(p, name), float) for _, p in parts]) for name in ("z", "grad"))
+    checks.append(virial(z, grad, d))
     stein = np.concatenate([_stein(target, frame, points.z[: 4000 // RUNS]) for frame, points in parts])
     checks.append(Check("Stein, E[|grad log p|^2 + laplacian log p]", float(stein.mean()), 0.0, _error(stein)))
     return checks

@@ -5,10 +5,11 @@ import dataclasses
 import os
 from typing import Any
 
+import jax
 from jaxtyping import Array, Float
 
 from allmodes.draws import Draws
-from allmodes.methods.base import Method
+from allmodes.errors import ConfigError
 from allmodes.target import Target
 
 
@@ -16,12 +17,12 @@ from allmodes.target import Target
 class Sampler(abc.ABC):
     """A method that has been fitted to a target.
 
-    **Attributes**: `target`, `method` (its configuration), `state` (all that fitting knows), and the `seconds` that
-    the warm start, compilation and training took.
+    **Attributes**: `target`, `method` (a `Method`, its configuration), `state` (all that fitting knows), and the
+    `seconds` that the warm start, compilation and training took.
     """
 
     target: Target
-    method: Method
+    method: Any
     state: Any
     seconds: dict[str, float] = dataclasses.field(default_factory=dict)
 
@@ -40,6 +41,19 @@ class Sampler(abc.ABC):
     def sample(self, n: int, *, key: Array) -> Draws:
         """N draws; their own `evaluations` say what they cost."""
 
+    def sample_within(self, n: int, evaluations: int, *, key: Array) -> Draws:
+        """N draws on which about so many evaluations are spent, where more of them make better draws."""
+        return self.sample(n, key=key)
+
+    def corrected(self, n: int, *, key: Array) -> Draws | None:
+        """N draws made right by more work than their weights, where the method has such a correction; else None."""
+        return None
+
+    def check(self, n: int) -> None:
+        """**Raises** `ConfigError` when n is below 1."""
+        if n < 1:
+            raise ConfigError(f"sample needs n of at least 1, got n={n}")
+
     def log_weights(self, x: Float[Array, "n dim"], *, key: Array) -> Float[Array, " n"] | None:
         """Weights of given points as the target sees them, where the method can tell; else None."""
         return None
@@ -52,3 +66,14 @@ class Sampler(abc.ABC):
         from allmodes.store import save
 
         save(self, path)
+
+
+def alike(target: Target, key: Array, x: Float[Array, "chains each dim"]) -> Float[Array, "chains each dim"]:
+    """Draws with their particles exchanged, turned and mirrored at random, where the target has that symmetry.
+
+    Exact, and it spares chains that never exchange particles from seeming to disagree.
+    """
+    if target.symmetry is None:
+        return x
+    keys = jax.random.split(key, x.shape[:2])
+    return jax.jit(jax.vmap(jax.vmap(target.symmetry.scramble)))(keys, x)

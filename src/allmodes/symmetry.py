@@ -66,6 +66,14 @@ class ParticleSymmetry:
         y = jnp.einsum("pk,...pd->...kd", jnp.asarray(self._basis, x.dtype), x, precision="highest")
         return y.reshape(*x.shape[:-2], self.free_dim)
 
+    def scramble(self, key: Array, x: Float[Array, " dim"]) -> Float[Array, " dim"]:
+        """One of the configurations that the density cannot tell from x: exchanged, turned and mirrored at random."""
+        k_order, k_turn = jax.random.split(key)
+        turn, triangle = jnp.linalg.qr(jax.random.normal(k_turn, (self.dim, self.dim)))
+        turn = turn * jnp.sign(jnp.diagonal(triangle))  # uniform over the orthogonal group
+        order = jax.random.permutation(k_order, self.particles)
+        return (x.reshape(self.particles, self.dim)[order] @ turn).reshape(-1)
+
     def check(self, log_prob: Callable[[Float[Array, " dim"]], Float[Array, ""]]) -> None:
         """Compare the density at random points with itself after each transformation.
 

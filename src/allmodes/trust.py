@@ -1,6 +1,7 @@
 """How far the draws can be trusted, in one of three words with the reasons."""
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Any
 
 TRUSTED, CORRECT, DO_NOT_USE = "trusted", "use with correction", "do not use"
@@ -11,6 +12,7 @@ MAX_KHAT = 0.7  # Vehtari et al. 2024
 MAX_RHAT = 1.01  # Vehtari et al. 2021
 MIN_FORWARD = 0.05  # forward ESS: below it some region is badly underrated
 MAX_ERROR = 0.1  # standard error of log Z
+MAX_OFF = 5.0  # standard errors by which an identity may fail: the tails of gradients are heavy
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,23 +28,26 @@ def judge(
     n: int,
     ess: float,
     khat: float | None,
-    log_z_error: float,
+    log_z_error: float | None,
     forward_ess: float | None,
     exact: bool,
     known: str = "exact draws",
     modes: tuple[int, int] | None = None,
     broken: int = 0,
     rhat: float | None = None,
+    identities: Sequence[Any] = (),
 ) -> Verdict:
     """Weigh the figures of a run.
 
     **Arguments**
 
-    - `n`, `ess`, `khat`, `log_z_error`: of the weights of n draws; `khat` None and `rhat` given for those of chains.
+    - `n`, `ess`, `khat`, `log_z_error`: of the weights of n draws; of chains, `rhat` is given and `khat` is None;
+      `log_z_error` is None where log Z is not known.
     - `forward_ess`: in [0, 1], seen from exact draws (`exact`) or else from the points that training ended with.
     - `known`: what reasons call the exact draws, where others stand in for them.
     - `modes`: found and known, where the truth is known.
     - `broken`: draws with no mass under the target.
+    - `identities`: `Check`s of `metrics.identities`, of the weighted draws.
     """
     worst, reasons = TRUSTED, []
 
@@ -56,7 +61,10 @@ def judge(
     if n < MIN_EFFECTIVE:
         say(CORRECT, f"{n} draws are too few to tell how many are effective: make at least {MIN_EFFECTIVE}")
     elif not ess >= MIN_EFFECTIVE:
-        say(DO_NOT_USE, f"only {ess:.3g} of {n:,} draws are effective: the sampler is far from the target")
+        far = "the sampler is far from the target" if rhat is None else "the chains hardly mix"
+        say(DO_NOT_USE, f"only {ess:.3g} of {n:,} draws are effective: {far}")
+    elif rhat is not None:
+        say(TRUSTED, f"{ess:,.0f} of {n:,} draws are effective: take them as so many")
     elif share < MIN_SHARE:
         say(CORRECT, f"{share:.0%} of the draws are effective: use their weights")
     else:
@@ -74,7 +82,7 @@ def judge(
         )
     else:
         say(TRUSTED, f"the weights' tail is light (Pareto k^ {khat:.2f})")
-    if rhat is None and not log_z_error <= MAX_ERROR:
+    if log_z_error is not None and not log_z_error <= MAX_ERROR:
         say(CORRECT, f"log Z has a standard error of {log_z_error:.2g}")
     if forward_ess is not None:
         seen = known if exact else "the points that training ended with"
@@ -88,6 +96,10 @@ def judge(
         say(DO_NOT_USE, f"{modes[1] - modes[0]} of {modes[1]} known modes have less than half of their share")
     if broken:
         say(CORRECT, f"{broken:,} of {n:,} draws have no mass under the target; their weight is zero")
+    for check in identities:
+        if not check.off <= MAX_OFF:
+            off = f"{check.off:.1f} standard errors from the {check.expected:g} of exact draws"
+            say(CORRECT, f"{check.name} is {check.value:.3g}, {off}")
     if not exact:
         reasons.append(
             "without exact draws, no figure here can see a region that neither the search nor a draw has met"

@@ -1,6 +1,7 @@
 """Adaptive tempered SMC, on BlackJAX (Del Moral et al. 2006): a warm start, and draws to compare with."""
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -29,12 +30,20 @@ PILOTS = 6
 SETTLED = 0.1  # largest relative change of the spread between the last two of them
 
 
+class Tempered(NamedTuple):
+    """Particles, the estimate of log Z, and how many of them count as independent."""
+
+    found: Found
+    log_z: float
+    independent: float  # share: all particles over the sum of squared families, a family having one common origin
+
+
 def warm_start(target: Target, found: Found, key: Array) -> Found:
     """Replace the search's points by particles of `tempering`, in a frame that fits them."""
     k_settle, k_temper = jax.random.split(key)
     if target.symmetry is not None:
         found = settle(target, found, k_settle)
-    return normalise(tempering(target, found)(k_temper)[0])
+    return normalise(tempering(target, found)(k_temper).found)
 
 
 def settle(target: Target, found: Found, key: Array) -> Found:
@@ -47,13 +56,20 @@ def settle(target: Target, found: Found, key: Array) -> Found:
     few = found._replace(points=found.points.take(jnp.arange(PILOT) % found.points.size))
     run = tempering(target, few)
     for subkey in jax.random.split(key, PILOTS):
-        before, few = few.frame.scale, normalise(run(subkey, few)[0])
+        before, few = few.frame.scale, normalise(run(subkey, few).found)
         if jnp.all(jnp.abs(few.frame.scale / before - 1.0) < SETTLED):
             break
     return few._replace(points=few.points.take(jnp.arange(found.points.size) % PILOT))
 
 
-def tempering(target: Target, found: Found) -> Callable[..., tuple[Found, float]]:
+def width_for(target: Target) -> float:
+    """Standard deviation of the initial Gaussian, over the spread of the target."""
+    return WIDTH if target.symmetry is None else PARTICLE_WIDTH
+
+
+def tempering(
+    target: Target, found: Found, *, moves: int | None = None, target_ess: float = TARGET_ESS
+) -> Callable[..., "Tempered"]:
     """A function of a key and, if it is another one, what was found: particles tempered from a Gaussian, and log Z.
 
     The Gaussian is over the frame; there are as many particles as `found` has points, and one program serves all
@@ -67,9 +83,9 @@ def tempering(target: Target, found: Found) -> Callable[..., tuple[Found, float]
     from blackjax.smc.resampling import systematic
 
     size, dim = found.points.z.shape
-    width, moves, block = WIDTH, MOVES, target.block(size)
-    if target.symmetry is not None:
-        width, moves = PARTICLE_WIDTH, max(PARTICLE_MOVES, target.symmetry.particles // 5)
+    width, block = width_for(target), target.block(size)
+    if moves is None:
+        moves = MOVES if target.symmetry is None else max(PARTICLE_MOVES, target.symmetry.particles // 5)
 
     def log_prior(z: Float[Array, " dim"]):
         return log_normal(z, jnp.zeros(dim), jnp.full(dim, width**2))
@@ -88,24 +104,26 @@ def tempering(target: Target, found: Found) -> Callable[..., tuple[Found, float]
             "num_integration_steps": jnp.full((1,), LEAPS),
         }
         return blackjax.adaptive_tempered_smc(
-            log_prior, log_likelihood, kernel, blackjax.hmc.init, settings, systematic, TARGET_ESS,
+            log_prior, log_likelihood, kernel, blackjax.hmc.init, settings, systematic, target_ess,
             num_mcmc_steps=moves, batch_size=block if block < size else 0,
         )  # fmt: skip
 
     @jax.jit
-    def advance(frame, state, step_size, key):
+    def advance(frame, state, step_size, origin, key):
         k_steps, key = jax.random.split(key)
         state, info = build(frame, drawn_steps(k_steps, step_size, size)).step(key, state)
         rate = jnp.mean(info.update_info.acceptance_rate)
         # The step follows the acceptance from one temperature to the next.
-        return state, step_size * jnp.exp(2.0 * (rate - TARGET_ACCEPTANCE)), info.log_likelihood_increment
+        step_size = step_size * jnp.exp(2.0 * (rate - TARGET_ACCEPTANCE))
+        return state, step_size, info.log_likelihood_increment, origin[info.ancestors]
 
-    def run(key: Array, found: Found = found) -> tuple[Found, float]:
+    def run(key: Array, found: Found = found) -> Tempered:
         k_start, key = jax.random.split(key)
         state = build(found.frame, jnp.ones(size)).init(width * jax.random.normal(k_start, (size, dim)))
-        step_size, stages, log_z = jnp.asarray(FIRST_STEP * width), 0, 0.0
+        step_size, stages, log_z, origin = jnp.asarray(FIRST_STEP * width), 0, 0.0, jnp.arange(size)
         while float(state.tempering_param) < 1.0:
-            state, step_size, increment = advance(found.frame, state, step_size, jax.random.fold_in(key, stages))
+            subkey = jax.random.fold_in(key, stages)
+            state, step_size, increment, origin = advance(found.frame, state, step_size, origin, subkey)
             stages, log_z = stages + 1, log_z + float(increment)
             if stages == MOST_STAGES:
                 raise TargetError(f"tempering did not reach the target within {stages} temperatures: start='search'?")
@@ -114,6 +132,8 @@ def tempering(target: Target, found: Found) -> Callable[..., tuple[Found, float]
         e = found.frame.evaluate(target, z)
         evaluations = found.evaluations.add_points(stages * size * (moves * LEAPS + 1), 0, 0)
         evaluations = evaluations.add_points(stages * size * 2, 0, 0, gradient=False).add(e)
-        return found._replace(points=Buffer.of(z, e), step_size=0.5 * step_size**2, evaluations=evaluations), log_z
+        families = jnp.bincount(origin[index], length=size)
+        found = found._replace(points=Buffer.of(z, e), step_size=0.5 * step_size**2, evaluations=evaluations)
+        return Tempered(found, log_z, float(size / jnp.sum(families**2)))
 
     return run

@@ -3,6 +3,9 @@
 from allmodes.methods.base import Info, Method
 from allmodes.methods.idem import IDEM
 from allmodes.methods.iwsm import IWSM
+from allmodes.methods.nuts import NUTS
+from allmodes.methods.smc import SMC
+from allmodes.methods.tempering import Tempering
 from allmodes.target import Target
 
 # Name -> configuration: several may be of one class.
@@ -13,6 +16,9 @@ METHODS: dict[str, Method] = {
     "iwsm-many-particles": IWSM.many_particles(),
     "iwsm-paper": IWSM.paper(),
     "idem": IDEM(),
+    "smc": SMC(),
+    "tempering": Tempering(),
+    "nuts": NUTS(),
 }
 
 
@@ -24,4 +30,4 @@ def default_for(target: Target) -> str:
     return "iwsm-few-particles" if n <= 6 else "iwsm-particles" if n <= 30 else "iwsm-many-particles"
 
 
-__all__ = ["IDEM", "IWSM", "METHODS", "Info", "Method", "default_for"]
+__all__ = ["IDEM", "IWSM", "METHODS", "NUTS", "SMC", "Info", "Method", "Tempering", "default_for"]

@@ -2,6 +2,7 @@
 
 from typing import Any, ClassVar, NamedTuple, Protocol, runtime_checkable
 
+import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Scalar
 
 from allmodes.count import Evaluations
@@ -19,16 +20,23 @@ class Info(NamedTuple):
     refresh_ess: Scalar  # of path weights at the last renewal of the buffer, NaN before the first
     refresh_rate: Scalar  # tempering exponent, or acceptance rate, of that renewal
 
+    @staticmethod
+    def none() -> "Info":
+        """Of a method that trains nothing."""
+        nothing = jnp.full((), jnp.nan)
+        return Info(nothing, nothing, jnp.zeros(0), jnp.zeros(0), jnp.zeros(0), nothing, nothing)
+
 
 @runtime_checkable
 class Method(Protocol):
     """A frozen configuration with pure functions; `State` is one pytree of arrays.
 
-    `init` may run on the host (a warm start); `step` is traced once and scanned.
+    `init` may run on the host (a warm start); `step` is traced once and scanned. A method that has nothing to train
+    has no steps.
     """
 
     name: ClassVar[str]
-    steps: int  # of training, at most
+    steps: int  # of training, at most; a class variable of 0 where there are none
 
     def init(self, target: Target, key: Array) -> Any:
         """The state before the first training step."""

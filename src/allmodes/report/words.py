@@ -29,12 +29,15 @@ METRICS = {
     "modes_found": Word("Modes found", "How many of the known modes have at least half of their share."),
     "emc": Word("Entropic mode coverage", "How evenly the draws spread over the modes: 1 is even, 0 is all in one."),
     "log_z_error": Word("Error of log Z", "The estimated log Z less the known one."),
+    "virial": Word("Virial, E[x . grad log p]", "Minus the dimension for exact draws: wrong widths show."),
+    "score": Word("Score, E[grad log p], worst", "Zero for exact draws; of the coordinate furthest off."),
     "elbo": Word("ELBO", "A lower bound on log Z from the sampler's own draws; it cannot see a missing mode."),
     "eubo": Word("EUBO", "An upper bound on log Z from exact draws; far above the ELBO, it tells of missing mass."),
     "reverse_ess": Word("ESS of the draws", "How many equal draws the weighted ones are worth, as a share of them."),
     "forward_ess": Word(
         "ESS from exact draws", "The same share as exact draws see it; it falls when a mode is missing."
     ),
+    "rhat": Word("R\u0302", "How far the independent chains or populations disagree: above 1.01 they do."),
     "khat": Word("Pareto k\u0302", "The heaviness of the weights' tail: below 0.7 corrected figures are reliable."),
 }
 

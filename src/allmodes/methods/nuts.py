@@ -1,0 +1,172 @@
+"""The no-U-turn sampler as a method (Hoffman and Gelman 2014), on BlackJAX: what most people use."""
+
+import dataclasses
+import functools
+from typing import Any, ClassVar
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int, Scalar
+
+from allmodes.count import Evaluations
+from allmodes.draws import Draws
+from allmodes.frame import Frame
+from allmodes.methods.base import Info
+from allmodes.methods.settings import check
+from allmodes.sampler import Sampler, alike
+from allmodes.search import nowhere, search
+from allmodes.target import Target
+
+PILOT = 512  # points of the search
+
+
+class NUTSState(eqx.Module):
+    """Each chain's place, step size and inverse mass matrix after the warm-up, and what a draw took at its end."""
+
+    frame: Frame
+    z: Float[Array, "chains dim"]
+    step_size: Float[Array, " chains"]
+    inverse_mass: Float[Array, "chains dim"]
+    cost: Scalar
+    step: Int[Array, ""]
+    evaluations: Evaluations
+
+
+@dataclasses.dataclass(frozen=True)
+class NUTS:
+    """The no-U-turn sampler: many chains from the points of a search, Stan's warm-up for each.
+
+    A chain does not leave the mode that it starts in where modes are far apart: its shares of the modes are then those
+    of the search, not of the density, and R^ says so.
+    """
+
+    name: ClassVar[str] = "nuts"
+    steps: ClassVar[int] = 0
+
+    chains: int = 64
+    """Independent chains."""
+    warmup: int = 500
+    """Steps of the warm-up of each."""
+    thin: int = 1
+    """Steps for each draw of a chain."""
+
+    def __post_init__(self):
+        check(self)
+
+    def init(self, target: Target, key: Array) -> NUTSState:
+        """Search, then warm each chain up to a step size and a diagonal mass matrix of its own, as Stan does."""
+        import blackjax
+
+        k_search, k_choose, k_warm = jax.random.split(key, 3)
+        found = search(target, k_search, PILOT)
+        z = found.points.z[jax.random.permutation(k_choose, jnp.arange(max(PILOT, self.chains)) % PILOT)[: self.chains]]
+
+        @jax.jit
+        def warm(z, keys):
+            def one(z, key):
+                adaptation = blackjax.window_adaptation(
+                    blackjax.nuts, lambda z: found.frame.value(target, z),
+                    adaptation_info_fn=lambda state, info, adaptation: info.num_integration_steps,
+                )  # fmt: skip
+                (state, settings), steps = adaptation.run(key, z, self.warmup)
+                return state.position, settings["step_size"], settings["inverse_mass_matrix"], steps
+
+            return jax.vmap(one)(z, keys)
+
+        z, step_size, inverse_mass, steps = warm(z, jax.random.split(k_warm, self.chains))
+        evaluations = found.evaluations.add_points(jnp.sum(steps) + self.chains, 0, 0)
+        late = jnp.mean(steps[:, -(self.warmup // 2 + 1) :])
+        step = jnp.zeros((), jnp.int32)
+        return NUTSState(found.frame, z, step_size, inverse_mass, late, step, evaluations)
+
+    def template(self, target: Target) -> NUTSState:
+        """The shapes of a state."""
+
+        def build():
+            z = jnp.zeros((self.chains, target.free_dim))
+            nothing, step = jnp.zeros(()), jnp.zeros((), jnp.int32)
+            return NUTSState(nowhere(target, 1).frame, z, z[:, 0], z, nothing, step, Evaluations.none())
+
+        return jax.eval_shape(build)
+
+    def step(self, target: Target, state: NUTSState, key: Array) -> tuple[NUTSState, Info]:
+        """There is nothing to train."""
+        return state, Info.none()
+
+    def end(self, state: NUTSState) -> Int[Array, ""]:
+        """No step."""
+        return jnp.zeros((), jnp.int32)
+
+    def wind_down(self, state: NUTSState, steps: int) -> NUTSState:
+        """Nothing to end."""
+        return state
+
+    def points(self, state: NUTSState) -> Float[Array, "size dim"]:
+        """Where the chains stand, in the user's coordinates."""
+        return state.frame.to_x(state.z)
+
+    def evaluations(self, state: NUTSState) -> Evaluations:
+        """What the search and the warm-up took."""
+        return state.evaluations
+
+    def sampler(self, target: Target, state: NUTSState, seconds: dict[str, float]) -> "NUTSSampler":
+        """Chains go on from where the warm-up left them."""
+        return NUTSSampler(target, self, state, seconds)
+
+
+class NUTSSampler(Sampler):
+    """Goes on with the chains of the state, by other randomness for each key."""
+
+    def sample_within(self, n: int, evaluations: int, *, key: Array) -> Draws:
+        """As `sample`."""
+        return self.sample(n, key=key, evaluations=evaluations)
+
+    def sample(self, n: int, *, key: Array, evaluations: int | None = None) -> Draws:
+        """N draws, from all chains in turn, `thin` steps apart (more of them where `evaluations` pay for it).
+
+        Chains do not know log Z: it is NaN.
+
+        **Raises** `ConfigError` when n is below 1.
+        """
+        from allmodes.metrics.weights import Estimate
+
+        self.check(n)
+        method, state, each = self.method, self.state, -(-n // self.method.chains)
+        thin = method.thin
+        if evaluations is not None:
+            thin = max(1, int(evaluations / (method.chains * each * float(state.cost))))
+        z, log_prob, steps = self._program(state, key, each, thin)
+        x = alike(self.target, jax.random.fold_in(key, 1), state.frame.to_x(z))
+        flat, unknown = jnp.zeros((method.chains, each)), Estimate(float("nan"), float("inf"))
+        return Draws.of_chains(n, x, log_prob - state.frame.log_det, flat, int(jnp.sum(steps)) + len(z), unknown)
+
+    @functools.cached_property
+    def _program(self) -> Any:
+        import blackjax
+
+        target, kernel = self.target, blackjax.nuts.build_kernel()
+
+        @functools.partial(jax.jit, static_argnums=(2, 3))
+        def program(state, key, each, thin):
+            def chain(z, step_size, inverse_mass, key):
+                def log_prob(z):
+                    return state.frame.value(target, z)
+
+                def move(i, carry):
+                    at, steps = carry
+                    at, info = kernel(jax.random.fold_in(key, i), at, log_prob, step_size, inverse_mass)
+                    return at, steps + info.num_integration_steps
+
+                def one(carry, i):
+                    at, steps = jax.lax.fori_loop(i * thin, (i + 1) * thin, move, carry)
+                    return (at, steps), (at.position, at.logdensity)
+
+                first = blackjax.nuts.init(z, log_prob), jnp.zeros((), jnp.int32)
+                (_, steps), (draws, values) = jax.lax.scan(one, first, jnp.arange(each))
+                return draws, values, steps
+
+            keys = jax.random.split(key, len(state.z))
+            return jax.vmap(chain)(state.z, state.step_size, state.inverse_mass, keys)
+
+        return program

@@ -1,0 +1,142 @@
+"""Adaptive tempered SMC as a method (Del Moral et al. 2006), on BlackJAX: what a sampler that is trained must beat."""
+
+import dataclasses
+from typing import Any, ClassVar
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int, Scalar
+
+from allmodes.count import Evaluations
+from allmodes.draws import Draws
+from allmodes.methods.base import Info
+from allmodes.methods.settings import check
+from allmodes.sampler import Sampler, alike
+from allmodes.search import Found, normalise, nowhere, search
+from allmodes.target import Target
+
+PILOT = 512  # particles of the run that finds the frame and the cost of a particle
+
+
+class SMCState(eqx.Module):
+    """What the pilot found, and the evaluations that each of its particles took."""
+
+    found: Found
+    cost: Scalar
+    step: Int[Array, ""]
+
+
+@dataclasses.dataclass(frozen=True)
+class SMC:
+    """Adaptive tempered SMC: independent populations, tempered from a broad Gaussian by Hamiltonian moves.
+
+    Fitting is a search for the place and scale of the density and one small pilot population; all else is done for
+    every set of draws anew. Each population has an unbiased estimate of Z of its own (but for its adaptive choices).
+    """
+
+    name: ClassVar[str] = "smc"
+    steps: ClassVar[int] = 0
+
+    populations: int = 4
+    """Independent populations, whose disagreement tells what went wrong."""
+    particles: int = 2048
+    """Particles of a population, at least."""
+    moves: int | None = None
+    """Hamiltonian moves at each temperature, of 10 leapfrog steps; 1 when not given, for particle systems one for each
+    5 of them and 3 at least."""
+    target_ess: float = 0.8
+    """Effective share that each next temperature leaves: nearer to 1 means more temperatures."""
+
+    def __post_init__(self):
+        check(self)
+
+    def init(self, target: Target, key: Array) -> SMCState:
+        """Search, and temper a pilot population."""
+        from allmodes.mcmc.smc import settle
+
+        k_search, k_settle, k_pilot = jax.random.split(key, 3)
+        found = search(target, k_search, PILOT)
+        if target.symmetry is not None:
+            found = settle(target, found, k_settle)
+        spent = int(found.evaluations.log_prob)
+        pilot = self._tempering(target, found)(k_pilot).found
+        cost = (int(pilot.evaluations.log_prob) - spent) / PILOT
+        return SMCState(normalise(pilot), jnp.asarray(cost), jnp.zeros((), jnp.int32))
+
+    def template(self, target: Target) -> SMCState:
+        """The shapes of a state."""
+        return jax.eval_shape(lambda: SMCState(nowhere(target, PILOT), jnp.zeros(()), jnp.zeros((), jnp.int32)))
+
+    def step(self, target: Target, state: SMCState, key: Array) -> tuple[SMCState, Info]:
+        """There is nothing to train."""
+        return state, Info.none()
+
+    def end(self, state: SMCState) -> Int[Array, ""]:
+        """No step."""
+        return jnp.zeros((), jnp.int32)
+
+    def wind_down(self, state: SMCState, steps: int) -> SMCState:
+        """Nothing to end."""
+        return state
+
+    def points(self, state: SMCState) -> Float[Array, "size dim"]:
+        """The pilot's particles, in the user's coordinates."""
+        return state.found.frame.to_x(state.found.points.z)
+
+    def evaluations(self, state: SMCState) -> Evaluations:
+        """What the search and the pilot took."""
+        return state.found.evaluations
+
+    def sampler(self, target: Target, state: SMCState, seconds: dict[str, float]) -> "SMCSampler":
+        """Populations on demand."""
+        return SMCSampler(target, self, state, seconds)
+
+    def _tempering(self, target: Target, found: Found) -> Any:
+        from allmodes.mcmc.smc import tempering
+
+        return tempering(target, found, moves=self.moves, target_ess=self.target_ess)
+
+
+class SMCSampler(Sampler):
+    """Each call tempers new populations."""
+
+    def sample_within(self, n: int, evaluations: int, *, key: Array) -> Draws:
+        """As `sample`."""
+        return self.sample(n, key=key, evaluations=evaluations)
+
+    def sample(self, n: int, *, key: Array, evaluations: int | None = None) -> Draws:
+        """N draws from `populations` independent populations, weighted by their estimates of Z.
+
+        Within a population draws have equal weight and some a common origin; `evaluations`, where given, are spent on
+        larger populations, of which n are drawn. Log Z and its error come from the populations.
+
+        **Raises** `ConfigError` when n is below 1, `TargetError` where tempering does not reach the target.
+        """
+        from allmodes.metrics.weights import batch_log_z
+
+        self.check(n)
+        method, found = self.method, self.state.found
+        each = -(-n // method.populations)
+        size = max(each, method.particles)
+        if evaluations is not None:
+            size = max(each, int(evaluations / (method.populations * float(self.state.cost))))
+        start = found._replace(points=found.points.take(jnp.arange(size) % PILOT), evaluations=Evaluations.none())
+        temper = method._tempering(self.target, start)
+        parts, log_zs, shares, spent = [], [], [], 0
+        for i in range(method.populations):
+            k_temper, k_keep = jax.random.split(jax.random.fold_in(key, i))
+            population, log_z, independent = temper(k_temper)
+            points = population.points.take(jax.random.permutation(k_keep, size)[:each])
+            x = found.frame.to_x(points.z)
+            parts.append((x, points.log_prob - found.frame.log_det, jnp.full(each, log_z)))
+            log_zs.append(log_z)
+            # Of a random part of a population fewer are related: families shrink with it, singles stay single.
+            shares.append(1.0 / (1.0 + (1.0 / independent - 1.0) * each / size))
+            spent += int(population.evaluations.log_prob)
+        x, log_prob, log_weight = (jnp.stack(part) for part in zip(*parts, strict=True))
+        x = alike(self.target, jax.random.fold_in(key, method.populations), x)
+        return Draws.of_chains(
+            n, x, log_prob, log_weight, spent, batch_log_z(np.asarray(log_zs)), float(np.mean(shares))
+        )

@@ -1,0 +1,186 @@
+"""Parallel tempering as a method, its ladder adapted (Syed et al. 2022): what a sampler that is trained must beat."""
+
+import dataclasses
+import functools
+from typing import Any, ClassVar
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int
+
+from allmodes.count import Evaluations
+from allmodes.draws import Draws
+from allmodes.errors import ConfigError
+from allmodes.frame import Frame
+from allmodes.mcmc import parallel
+from allmodes.mcmc.parallel import Ladder, Replicas
+from allmodes.methods.base import Info
+from allmodes.methods.settings import check
+from allmodes.sampler import Sampler, alike
+from allmodes.search import nowhere, search
+from allmodes.target import Target
+
+PILOT = 512  # points of the search
+
+
+class TemperingState(eqx.Module):
+    """The replicas, their ladder, and the rejection rate across each gap."""
+
+    frame: Frame
+    replicas: Replicas
+    ladder: Ladder
+    rejection: Float[Array, " gaps"]
+    step: Int[Array, ""]
+    evaluations: Evaluations
+
+
+@dataclasses.dataclass(frozen=True)
+class Tempering:
+    """Parallel tempering: systems of replicas between a broad Gaussian and the target, non-reversible swaps.
+
+    Each step of fitting is a round of sweeps that ends with an adaptation of the ladder and of the moves; draws come
+    from the last temperature, the ladder fixed.
+    """
+
+    name: ClassVar[str] = "tempering"
+
+    steps: int = 40
+    """Rounds of adaptation."""
+    sweeps: int = 10
+    """Sweeps of a round: a Hamiltonian move of 10 leapfrog steps at each temperature, then swaps."""
+    systems: int = 16
+    """Independent systems, whose disagreement tells what went wrong."""
+    temperatures: int = 16
+    """Replicas of a system; twice the communication barrier is a good number (`barrier` in the run's record)."""
+    thin: int = 4
+    """Sweeps for each draw of a system."""
+
+    def __post_init__(self):
+        check(self)
+        if self.temperatures < 3:
+            raise ConfigError(f"temperatures must be at least 3, got {self.temperatures}")
+
+    def init(self, target: Target, key: Array) -> TemperingState:
+        """Search for the place and scale of the density, and put its points at all temperatures."""
+        from allmodes.mcmc.smc import settle, width_for
+
+        k_search, k_settle, k_choose = jax.random.split(key, 3)
+        found = search(target, k_search, PILOT)
+        if target.symmetry is not None:
+            found = settle(target, found, k_settle)
+        index = jax.random.randint(k_choose, (self.systems, self.temperatures), 0, PILOT)
+        ladder = parallel.first_ladder(self.temperatures, width_for(target), target.free_dim)
+        evaluations = found.evaluations.add_points(index.size, 0, 0)
+        replicas = parallel.start(target, found.frame, found.points.z[index])
+        return self._state(found.frame, replicas, ladder, evaluations)
+
+    def template(self, target: Target) -> TemperingState:
+        """The shapes of a state."""
+
+        def build():
+            z = jnp.zeros((self.systems, self.temperatures, target.free_dim))
+            ladder = parallel.first_ladder(self.temperatures, 1.0, target.free_dim)
+            return self._state(nowhere(target, 1).frame, Replicas(z, z[..., 0], z), ladder, Evaluations.none())
+
+        return jax.eval_shape(build)
+
+    def _state(self, frame: Frame, replicas: Replicas, ladder: Ladder, evaluations: Evaluations) -> TemperingState:
+        nothing = jnp.zeros(self.temperatures - 1)
+        return TemperingState(frame, replicas, ladder, nothing, jnp.zeros((), jnp.int32), evaluations)
+
+    def step(self, target: Target, state: TemperingState, key: Array) -> tuple[TemperingState, Info]:
+        """A round of sweeps; then the ladder is adapted, the less the later it is."""
+        replicas, seen = self._sweeps(target, state, key, self.sweeps)
+        rejection = jnp.mean(seen.rejection, axis=0)
+        gain = jnp.maximum(1.0 / (1.0 + state.step), 4.0 / self.steps)
+        ladder = parallel.adapt(state.ladder, jnp.mean(seen.acceptance, axis=0), rejection, gain)
+        cost = self.sweeps * parallel.evaluations_of(self.systems, self.temperatures)
+        evaluations = state.evaluations.add_points(cost, 0, 0)
+        state = TemperingState(state.frame, replicas, ladder, rejection, state.step + 1, evaluations)
+        return state, Info.none()
+
+    def _sweeps(self, target: Target, state: TemperingState, key: Array, sweeps: int) -> tuple[Replicas, Any]:
+        from allmodes.mcmc.smc import width_for
+
+        sweep = parallel.sweeper(target, state.frame, width_for(target))
+
+        def one(replicas, i):
+            return sweep(jax.random.fold_in(key, i), i, replicas, state.ladder)
+
+        return jax.lax.scan(one, state.replicas, jnp.arange(sweeps))
+
+    def end(self, state: TemperingState) -> Int[Array, ""]:
+        """All rounds."""
+        return jnp.asarray(self.steps, jnp.int32)
+
+    def wind_down(self, state: TemperingState, steps: int) -> TemperingState:
+        """Rounds need no cooldown."""
+        return state
+
+    def points(self, state: TemperingState) -> Float[Array, "size dim"]:
+        """Where the last temperature of each system stands, in the user's coordinates."""
+        return state.frame.to_x(state.replicas.z[:, -1])
+
+    def evaluations(self, state: TemperingState) -> Evaluations:
+        """What the search and the rounds took."""
+        return state.evaluations
+
+    def sampler(self, target: Target, state: TemperingState, seconds: dict[str, float]) -> "TemperingSampler":
+        """Sweeps go on from where fitting left them."""
+        return TemperingSampler(target, self, state, seconds)
+
+
+class TemperingSampler(Sampler):
+    """Goes on with the systems of the state, by other randomness for each key."""
+
+    @property
+    def barrier(self) -> float:
+        """The communication barrier between prior and target: swaps refused along the whole ladder."""
+        return float(jnp.sum(self.state.rejection))
+
+    def sample_within(self, n: int, evaluations: int, *, key: Array) -> Draws:
+        """As `sample`."""
+        return self.sample(n, key=key, evaluations=evaluations)
+
+    def sample(self, n: int, *, key: Array, evaluations: int | None = None) -> Draws:
+        """N draws, from all systems in turn, `thin` sweeps apart (more of them where `evaluations` pay for it).
+
+        Log Z and its error come from the systems, by stepping stones.
+
+        **Raises** `ConfigError` when n is below 1.
+        """
+        from allmodes.metrics.weights import batch_log_z
+
+        self.check(n)
+        method, each = self.method, -(-n // self.method.systems)
+        cost = parallel.evaluations_of(method.systems, method.temperatures)
+        thin = method.thin if evaluations is None else max(1, int(evaluations / (cost * each)))
+        z, log_prob, log_zs = self._program(self.state, key, each, thin)
+        frame = self.state.frame
+        x = alike(self.target, jax.random.fold_in(key, 1), frame.to_x(jnp.swapaxes(z, 0, 1)))
+        log_prob = jnp.where(log_prob > parallel.NO_MASS, log_prob - frame.log_det, -jnp.inf)
+        flat = jnp.zeros((method.systems, each))
+        evidence = batch_log_z(np.asarray(log_zs))
+        return Draws.of_chains(n, x, log_prob.T, flat, cost * each * thin, evidence)
+
+    @functools.cached_property
+    def _program(self) -> Any:
+        method, target = self.method, self.target
+
+        @functools.partial(jax.jit, static_argnums=(2, 3))
+        def program(state, key, each, thin):
+            def one(carry, i):
+                replicas, log_ratio = carry
+                now = dataclasses.replace(state, replicas=replicas)
+                replicas, seen = method._sweeps(target, now, jax.random.fold_in(key, i), thin)
+                more = jax.scipy.special.logsumexp(seen.log_ratio, axis=0)
+                carry = replicas, jnp.logaddexp(log_ratio, more)
+                return carry, (replicas.z[:, -1], replicas.log_prob[:, -1])
+
+            nothing = jnp.full((method.systems, method.temperatures - 1), -jnp.inf)
+            (_, total), (z, log_prob) = jax.lax.scan(one, (state.replicas, nothing), jnp.arange(each))
+            return z, log_prob, jnp.sum(total - jnp.log(each * thin), axis=-1)
+
+        return program

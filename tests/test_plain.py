@@ -1,0 +1,234 @@
+"""The plain methods: SMC, parallel tempering and NUTS give right draws and log Z, and count what they cost."""
+
+import functools
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import allmodes as am
+from allmodes.draws import Draws
+from allmodes.frame import Frame
+from allmodes.mcmc import parallel
+from allmodes.metrics.weights import Estimate
+from allmodes.targets import gaussian, gaussian_mixture
+from allmodes.targets.particles import double_well
+
+SMALL = {
+    "smc": am.SMC(particles=500, populations=4),
+    "tempering": am.Tempering(steps=12, temperatures=6, systems=8),
+    "nuts": am.NUTS(chains=16, warmup=150),
+}
+SIGMAS = 4.5
+
+
+def pair(log_z=1.5):
+    return gaussian_mixture(np.array([[-4.0, 0.0], [4.0, 1.0]]), np.array([0.5, 1.5]), [0.3, 0.7], log_z)
+
+
+@functools.cache
+def fitted(name, single=False):
+    target = gaussian(3, log_z=0.7) if single else pair()
+    return am.fit(target, SMALL[name], key=jax.random.key(0))
+
+
+@functools.cache
+def drawn(name, single=False, n=3000):
+    return fitted(name, single).sample(n, key=jax.random.key(1))
+
+
+def off(values, truth, draws):
+    """Standard errors between the weighted mean of values and the truth, by the draws' own effective number."""
+    w = np.exp(np.asarray(draws.log_weight, float) - np.max(draws.log_weight))
+    w /= w.sum()
+    mean = np.sum(w * values)
+    return abs(mean - truth) / np.sqrt(np.sum(w * (values - mean) ** 2) / draws.ess)
+
+
+@pytest.mark.parametrize("name", list(SMALL))
+def test_moments_of_a_gaussian(name):
+    draws, exact = drawn(name, single=True), gaussian(3)
+    x, big = np.asarray(draws.x, float), np.asarray(exact.sample(jax.random.key(9), 400_000), float)
+    for i in range(3):
+        assert off(x[:, i], big[:, i].mean(), draws) < SIGMAS
+        assert off(x[:, i] ** 2, (big[:, i] ** 2).mean(), draws) < SIGMAS
+    np.testing.assert_allclose(draws.log_prob, fitted(name, True).target.values(draws.x), rtol=1e-4, atol=1e-3)
+
+
+@pytest.mark.parametrize("name", ["smc", "tempering"])
+@pytest.mark.parametrize("single", [True, False])
+def test_log_z(name, single):
+    draws, truth = drawn(name, single), 0.7 if single else 1.5
+    z = draws.log_z
+    assert abs(z.value - truth) < SIGMAS * z.std_error + 0.01
+    assert 0.0 < z.std_error < 0.2
+
+
+@pytest.mark.parametrize("name", ["smc", "tempering"])
+def test_mode_weights(name):
+    draws = drawn(name)
+    assert off(np.asarray(draws.x[:, 0] > 0, float), 0.7, draws) < SIGMAS
+    assert draws.rhat < 1.05
+
+
+def test_chains_that_cannot_cross_say_so():
+    far = gaussian_mixture(np.array([[-30.0], [30.0]]), 1.0)
+    draws = am.fit(far, SMALL["nuts"], key=jax.random.key(0)).sample(2000, key=jax.random.key(1))
+    assert np.isnan(draws.log_z.value)
+    assert draws.rhat > 1.5
+    verdict = draws.verdict()
+    assert verdict.word == "do not use"
+    assert any("disagree" in reason for reason in verdict.reasons)
+    assert not any("log Z" in reason for reason in verdict.reasons)
+
+
+@pytest.mark.parametrize("name", list(SMALL))
+def test_the_same_key_gives_the_same_draws_and_another_key_others(name):
+    again = fitted(name).sample(3000, key=jax.random.key(1))
+    np.testing.assert_array_equal(again.x, drawn(name).x)
+    assert not np.array_equal(fitted(name).sample(3000, key=jax.random.key(2)).x, again.x)
+
+
+@pytest.mark.parametrize("name", list(SMALL))
+def test_a_number_of_draws_that_chains_do_not_divide(name):
+    n = 7
+    draws = fitted(name).sample(n, key=jax.random.key(1))
+    assert draws.x.shape == (n, 2)
+    assert draws.log_prob.shape == draws.log_weight.shape == (n,)
+
+
+@pytest.mark.parametrize("name", list(SMALL))
+def test_no_draws_are_refused(name):
+    with pytest.raises(am.ConfigError, match="n of at least 1, got n=0"):
+        fitted(name).sample(0, key=jax.random.key(1))
+
+
+@pytest.mark.parametrize("name", list(SMALL))
+def test_a_saved_one_draws_the_same(name, tmp_path):
+    fitted(name).save(tmp_path / "run")
+    draws = am.load(tmp_path / "run").sample(3000, key=jax.random.key(1))
+    np.testing.assert_allclose(draws.x, drawn(name).x, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize(("name", "low"), [("smc", 0.5), ("tempering", 0.5), ("nuts", 0.3)])
+def test_a_budget_of_evaluations_is_spent(name, low):
+    budget = 4 * drawn(name).evaluations
+    draws = fitted(name).sample_within(1000, budget, key=jax.random.key(1))
+    assert low * budget < draws.evaluations < 1.5 * budget
+    assert len(draws) == 1000
+
+
+def test_nothing_to_train_is_said():
+    with pytest.raises(am.ConfigError, match="smc trains nothing"):
+        am.fit(pair(), SMALL["smc"], key=jax.random.key(0), steps=10)
+
+
+def test_settings_are_checked():
+    with pytest.raises(am.ConfigError, match="temperatures must be at least 3, got 2"):
+        am.Tempering(temperatures=2)
+    with pytest.raises(am.ConfigError, match="particles must be a whole number"):
+        am.SMC(particles=0)
+
+
+# Counts, against a density that counts.
+
+
+def counted(target):
+    """The target, and a list that grows by one for each point at which it is computed."""
+    calls = []
+
+    @jax.custom_jvp
+    def count(x):
+        jax.debug.callback(lambda _: calls.append(1), x)
+        return x
+
+    count.defjvp(lambda primals, tangents: (count(*primals), tangents[0]))
+    log_prob = lambda x: target.log_prob(x + 0.0 * jnp.sum(count(x[0])))  # noqa: E731
+    return am.Target(log_prob, target.dim), calls
+
+
+@pytest.mark.parametrize("name", list(SMALL))
+def test_evaluations_are_counted(name):
+    methods = {
+        "smc": am.SMC(particles=20, populations=2),
+        "tempering": am.Tempering(steps=2, sweeps=2, temperatures=3, systems=2, thin=1),
+        # One chain: of many at once those that end a trajectory early go on being computed, in vain.
+        "nuts": am.NUTS(chains=1, warmup=20),
+    }
+    target, calls = counted(pair())
+    state = am.fit(pair(), methods[name], key=jax.random.key(0)).state
+    draws = methods[name].sampler(target, state, {}).sample(10, key=jax.random.key(1))
+    jax.block_until_ready(draws.x)
+    jax.effects_barrier()
+    assert draws.evaluations == pytest.approx(len(calls), rel=0.02)
+
+
+# Parallel tempering's parts.
+
+
+def test_swaps_leave_every_temperature_invariant():
+    """Replicas drawn exactly at each temperature (all Gaussian) stay so; swaps happen; the ladder evens out."""
+    target, dim = gaussian(2, mean=0.0, covariance=0.25 * np.eye(2)), 2
+    frame = Frame(jnp.zeros(dim), jnp.ones(dim))
+    width, betas = 2.0, jnp.array([0.0, 0.1, 0.4, 1.0])
+    variances = 1.0 / ((1.0 - betas) / width**2 + betas / 0.25)
+    z = jnp.sqrt(variances)[None, :, None] * jax.random.normal(jax.random.key(0), (4000, 4, dim))
+    ladder = parallel.Ladder(betas, 0.5 * jnp.sqrt(variances[1:]))
+    replicas = parallel.start(target, frame, z)
+    sweep = jax.jit(parallel.sweeper(target, frame, width))
+    for i in range(3):
+        replicas, seen = sweep(jax.random.key(i + 1), jnp.asarray(i), replicas, ladder)
+    measured = np.asarray(jnp.mean(replicas.z**2, axis=(0, 2)))
+    np.testing.assert_allclose(measured, variances, rtol=SIGMAS * np.sqrt(2.0 / 8000))
+    e = frame.evaluate(target, replicas.z.reshape(-1, dim))
+    np.testing.assert_allclose(replicas.log_prob.reshape(-1), e.log_prob, rtol=1e-4, atol=1e-4)
+    assert np.all((np.asarray(seen.rejection) > 0.01) & (np.asarray(seen.rejection) < 0.9))
+
+
+def test_the_ladder_moves_towards_equal_rejection():
+    betas = jnp.array([0.0, 0.2, 0.6, 1.0])
+    ladder = parallel.Ladder(betas, jnp.ones(3))
+    even = parallel.adapt(ladder, jnp.full(3, 0.75), jnp.array([0.6, 0.1, 0.2]), jnp.ones(()))
+    np.testing.assert_allclose(even.betas, [0.0, 0.1, 0.2, 1.0], atol=1e-6)  # thirds of .9: .3, .6
+    kept = parallel.adapt(ladder, jnp.full(3, 0.75), jnp.full(3, 0.3), jnp.ones(()))
+    np.testing.assert_allclose(kept.betas, betas, atol=1e-6)
+
+
+# Draws of chains.
+
+
+def test_draws_of_chains_come_in_turn_and_know_their_chain():
+    x = jnp.arange(12.0).reshape(3, 4, 1)
+    draws = Draws.of_chains(10, x, x[..., 0], jnp.zeros((3, 4)), 5, Estimate(0.0, 1.0))
+    np.testing.assert_array_equal(draws.x[:, 0], [0, 4, 8, 1, 5, 9, 2, 6, 10, 3])
+    np.testing.assert_array_equal(draws._by_chain()[:, :, 0], [[0, 1, 2], [4, 5, 6], [8, 9, 10]])
+
+
+def test_relatives_count_as_fewer():
+    z = jax.random.normal(jax.random.key(0), (4, 500, 1))
+    flat = jnp.zeros((4, 500))
+    alone = Draws.of_chains(2000, z, flat, flat, 0, None)
+    kin = Draws.of_chains(2000, z, flat, flat, 0, None, 0.25)
+    assert kin.ess == pytest.approx(0.25 * alone.ess)
+
+
+def test_particles_are_scrambled_within_their_symmetry():
+    target = double_well()
+    x = jax.random.normal(jax.random.key(0), (6, 8))
+    keys = jax.random.split(jax.random.key(1), 6)
+    moved = jax.vmap(target.symmetry.scramble)(keys, x)
+    np.testing.assert_allclose(target.values(moved), target.values(x), rtol=1e-4)
+    assert not np.allclose(moved, x)
+
+
+def test_states_are_pytrees_of_arrays():
+    for name, method in SMALL.items():
+        template = method.template(pair())
+        like = jax.tree.structure(template) == jax.tree.structure(fitted(name).state)
+        assert like
+        shapes = [a.shape for a in jax.tree.leaves(template)] == [
+            a.shape for a in jax.tree.leaves(eqx.filter(fitted(name).state, eqx.is_array))
+        ]
+        assert shapes
