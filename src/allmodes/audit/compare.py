@@ -5,7 +5,6 @@ from jaxtyping import Bool, Float
 
 from allmodes.audit.masses import Shares
 from allmodes.trust import CORRECT, DO_NOT_USE, Verdict
-from allmodes.trust import MIN_EFFECTIVE as FEW
 
 SIGMAS = 3.0
 LEAST = 1e-3  # smaller basins are judged together
@@ -38,9 +37,7 @@ def flags(z: Float[np.ndarray, " basins"]) -> Bool[np.ndarray, " basins"]:
     return np.abs(z) > SIGMAS
 
 
-def confirmed(
-    first: Float[np.ndarray, " basins"], again: Float[np.ndarray, " basins"]
-) -> Bool[np.ndarray, " basins"]:
+def confirmed(first: Float[np.ndarray, " basins"], again: Float[np.ndarray, " basins"]) -> Bool[np.ndarray, " basins"]:
     """Flagged twice, in independent draws, on the same side: among many basins chance alone flags some once."""
     return flags(first) & flags(again) & (np.sign(first) == np.sign(again))
 

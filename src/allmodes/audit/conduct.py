@@ -20,11 +20,13 @@ from allmodes.errors import ConfigError
 from allmodes.sampler import Sampler
 from allmodes.search import Found
 from allmodes.target import Target
+from allmodes.trust import MIN_EFFECTIVE
 
 DRAWS, PARTICLE_DRAWS = 20_000, 2000  # of each side
 LEAST_DRAWS = 500
 CLIMBS = 512, 4096  # from broad starts: a fifth of the draws, within these
 OWN = 4000  # of the sampler's draws in the pool, at most
+SHOWN = 3000  # of them kept for the picture
 AGAIN = 4  # times as many draws where a difference is tested again
 MIXTURE = "importance sampling from a mixture over the basins"
 POPULATIONS = "shares of independent populations of tempered SMC"
@@ -110,6 +112,7 @@ def audit(
         target.name, listed, compare.verdict(audited, sampled, differs, notes), masses, log_z, n,
         {"audit": round(audited.effective, 1), "sampler": round(sampled.effective, 1)}, int(small.sum()),
         basins.left_out, spent | {"all": sum(spent.values())}, round(time.monotonic() - begin, 1),
+        np.asarray(own.x)[:SHOWN],
     )  # fmt: skip
 
 
@@ -166,9 +169,7 @@ def _ratios(
     return np.where(np.isfinite(means), means, np.nan), spent
 
 
-def _finders(
-    pool: list[Explored], label: Int[np.ndarray, " n"], fold: Int[np.ndarray, " basins"]
-) -> list[list[str]]:
+def _finders(pool: list[Explored], label: Int[np.ndarray, " n"], fold: Int[np.ndarray, " basins"]) -> list[list[str]]:
     """For each basin, the names of the explorers that had a point in it."""
     ends = np.cumsum([len(e.z) for e in pool])[:-1]
     names: list[list[str]] = [[] for _ in fold]
@@ -190,7 +191,7 @@ def _notes(basins: Basins, small: Bool[np.ndarray, " b"], masses: str, their: Me
         notes.append(f"{small.sum()} basins to which neither side gives {least} are counted as {ELSEWHERE}")
     if not their.weighted:
         notes.append("the sampler's weights cannot be relied on: its draws are counted as they are")
-    if sampled.effective < compare.FEW:
+    if sampled.effective < MIN_EFFECTIVE:
         notes.append(f"only {sampled.effective:.3g} of the sampler's draws are effective: little can be told from them")
     return notes
 

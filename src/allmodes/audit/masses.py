@@ -39,9 +39,7 @@ def of_mixture(
     w = np.exp(log_weight - log_weight.max())
     strata, n, total = int(stratum.max()) + 1, len(w), w.sum()
     cell = stratum * basins + label
-    first, second = (
-        np.bincount(cell, w**power, minlength=strata * basins).reshape(strata, basins) for power in (1, 2)
-    )
+    first, second = (np.bincount(cell, w**power, minlength=strata * basins).reshape(strata, basins) for power in (1, 2))
     size = np.bincount(stratum, minlength=strata).astype(float)
     mass = first.sum(0) / total
 

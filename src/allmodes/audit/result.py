@@ -3,6 +3,8 @@
 import dataclasses
 from typing import Any
 
+import numpy as np
+
 from allmodes.metrics.weights import Estimate
 from allmodes.trust import Verdict
 
@@ -49,6 +51,7 @@ class Audit:
     - `small`: basins counted with "elsewhere", as neither side gives them a thousandth of the mass.
     - `left_out`: basins beyond the 200 heaviest, counted there too.
     - `evaluations` of the density by purpose; `seconds`.
+    - `shown`: some of the sampler's draws `(k, dim)`, for the picture; not in `as_dict`.
     """
 
     target: str
@@ -62,6 +65,7 @@ class Audit:
     left_out: int
     evaluations: dict[str, int]
     seconds: float
+    shown: np.ndarray | None = dataclasses.field(default=None, repr=False, compare=False)
 
     @property
     def failed(self) -> bool:
@@ -70,7 +74,9 @@ class Audit:
 
     def as_dict(self) -> dict[str, Any]:
         """For `audit.json`."""
-        return dataclasses.asdict(self) | {"log_z": self.log_z._asdict()}
+        whole = dataclasses.asdict(self) | {"log_z": self.log_z._asdict()}
+        del whole["shown"]
+        return whole
 
     def rows(self, most: int = 12) -> list[list[str]]:
         """Cells of the first basins for a table, under `COLUMNS`."""
@@ -81,7 +87,7 @@ COLUMNS = ("basin", "peak", "mass by the audit", "by the sampler", "off by", "ag
 
 
 def _row(basin: Basin) -> list[str]:
-    peak = "" if basin.peak is None else " ".join(f"{v:.4g}" for v in basin.peak[:3])
+    peak = "" if basin.peak is None else " ".join(f"{v:.6g}" for v in basin.peak[:3])
     peak += " .." if basin.peak is not None and len(basin.peak) > 3 else ""
     word = "" if not basin.differs else "too light" if basin.off < 0 else "too heavy"
     return [
