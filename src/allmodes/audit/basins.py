@@ -3,6 +3,7 @@
 import dataclasses
 from collections.abc import Callable
 
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
@@ -122,7 +123,7 @@ def find_basins(
 def _distances(z: Float[np.ndarray, "n free"], frame: Frame) -> Float[np.ndarray, "n pairs"]:
     """Sorted interatomic distances."""
     symmetry: ParticleSymmetry = frame.symmetry
-    x = np.asarray(frame.to_x(z), float).reshape(len(z), symmetry.particles, symmetry.dim)
+    x = np.asarray(frame.to_x(jnp.asarray(z)), float).reshape(len(z), symmetry.particles, symmetry.dim)
     i, j = np.triu_indices(symmetry.particles, 1)
     return np.sort(np.linalg.norm(x[:, i] - x[:, j], axis=-1), axis=1)
 

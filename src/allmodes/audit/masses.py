@@ -90,7 +90,7 @@ def of_draws(
     w = normalised(log_weight)
     mass = np.bincount(label, w, minlength=basins)
     n, effective = len(w), max(effective, 1.0)
-    if np.ptp(log_weight) == 0.0:
+    if np.all(log_weight == log_weight[0]):
         variance = mass * (1.0 - mass) / effective
     else:
         squares = np.bincount(label, w**2, minlength=basins)

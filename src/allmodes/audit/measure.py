@@ -107,7 +107,7 @@ def by_sampler(sampler: Sampler, basins: Basins) -> Measure:
     def measure(key: Array, n: int) -> Measured:
         draws = sampler.sample(n, key=key)
         log_weight = np.asarray(draws.log_weight, float)
-        equal = bool(draws.chains) or np.ptp(log_weight) == 0.0
+        equal = bool(draws.chains) or bool(np.all(log_weight == log_weight[0]))
         effective = float(draws.ess)
         weighted = not equal and effective >= MIN_EFFECTIVE and draws.khat <= MAX_KHAT
         if not weighted:

@@ -132,7 +132,7 @@ def _candidates(
     pairs = np.stack([np.repeat(np.arange(groups), k), other.ravel()], axis=1)
     pairs = np.unique(np.sort(pairs, axis=1), axis=0)
     if groups < m:
-        pairs = np.array([_closest(apart, label, a, b) for a, b in pairs])
+        pairs = np.array([_closest(apart, label, int(a), int(b)) for a, b in pairs])
     return pairs[~tried[pairs[:, 0], pairs[:, 1]]]
 
 

@@ -41,13 +41,25 @@ def populations(target: Target, found: Found, key: Array, count: int = POPULATIO
     run, before = tempering(target, found), int(found.evaluations.log_prob)
     explored = []
     for subkey in jax.random.split(key, count):
-        end, log_z = run(subkey)
-        cost = int(end.evaluations.log_prob) - before
-        explored.append(Explored("tempered SMC", np.asarray(end.points.z), cost, log_z))
+        end = run(subkey)
+        cost = int(end.found.evaluations.log_prob) - before
+        explored.append(Explored("tempered SMC", np.asarray(end.found.points.z), cost, end.log_z))
     return explored
 
 
-EXPLORERS: tuple[Explorer, ...] = (climbs, populations)
+def replicas(target: Target, found: Found, key: Array) -> list[Explored]:
+    """Parallel tempering, its ladder adapted a little: an eighth as many points as climbs, no more than 512."""
+    from allmodes.fit import fit
+    from allmodes.methods import Tempering
+
+    k_fit, k_draw = jax.random.split(key)
+    fitted = fit(target, Tempering(steps=20, sweeps=5, temperatures=12, thin=1), key=k_fit)
+    draws = fitted.sample(min(512, max(1, found.points.size // 8)), key=k_draw)
+    z = np.asarray(found.frame.to_z(draws.x))
+    return [Explored("parallel tempering", z, fitted.evaluations["log_prob"] + draws.evaluations)]
+
+
+EXPLORERS: tuple[Explorer, ...] = (climbs, populations, replicas)
 
 
 def first_look(target: Target, key: Array, size: int) -> tuple[Found, int]:
