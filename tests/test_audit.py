@@ -63,7 +63,7 @@ def unit(dim=2, scale=1.0):
 
 def basins_of(target, z, narrow=0.1, scale=1.0):
     frame = unit(target.dim, scale)
-    return find_basins(target, frame, narrow, np.asarray(z, np.float32), np.ones(len(z)))
+    return find_basins(target, frame, narrow, np.asarray(z, np.float32), np.ones(len(z)), np.ones(len(z), bool))
 
 
 # Basins.
@@ -81,8 +81,8 @@ def test_each_mode_is_a_basin_and_a_point_that_is_nowhere_is_in_none():
     peaks = 5 * basins.peaks[basins.top()]
     assert np.allclose(peaks[np.argsort(peaks[:, 0])], MEANS, atol=0.05)
     assert 600 * 5 < spent < 600 * 60
-    again, _ = basins.label(np.concatenate([z, [[np.nan, 0.0]]]))
-    assert np.array_equal(again, [*label, 3])
+    again, _ = basins.label(np.concatenate([z, [[np.nan, 0.0], [0.0, 4.0]]]))  # 20 is far from 6
+    assert np.array_equal(again, [*label, 3, 3])
 
 
 def test_a_ring_is_one_basin_and_two_rings_are_two():
@@ -109,7 +109,9 @@ def test_copies_of_particles_are_one_basin():
     z = 2.0 * np.asarray(jax.random.normal(jax.random.key(0), (1, 6)))
     x = np.asarray(frame.to_x(jnp.asarray(z))).reshape(4, 2)
     copies = np.stack([x[order].ravel() for order in ([0, 1, 2, 3], [3, 1, 0, 2])] + [(x * [1, -1]).ravel()])
-    basins, label, _ = find_basins(target, frame, 0.1, np.asarray(frame.to_z(jnp.asarray(copies))), np.ones(3))
+    basins, label, _ = find_basins(
+        target, frame, 0.1, np.asarray(frame.to_z(jnp.asarray(copies))), np.ones(3), np.ones(3, bool)
+    )
     assert basins.count == 1
     assert (label == 0).all()
 
@@ -254,7 +256,7 @@ def lonely(gmm40):
 
 def test_a_good_sampler_raises_no_alarm_and_its_density_is_right(gmm40, tmp_path):
     said = []
-    audit = am.audit(exact(gmm40, log_q=gmm40.log_prob), key=jax.random.key(0), n=6000, progress=said.append)
+    audit = am.audit(exact(gmm40, log_q=gmm40.log_prob), key=jax.random.key(0), n=10_000, progress=said.append)
     assert not audit.failed
     assert audit.verdict.word == compare.NO_DIFFERENCE
     assert 25 <= len(audit.basins) <= 40
@@ -277,7 +279,7 @@ def test_a_good_sampler_raises_no_alarm_and_its_density_is_right(gmm40, tmp_path
 
 def test_a_removed_mode_is_found(gmm40, lonely):
     without = changed(gmm40, lonely, 0.0)
-    audit = am.audit(exact(without, log_q=without.log_prob), key=jax.random.key(1), against=gmm40, n=6000)
+    audit = am.audit(exact(without, log_q=without.log_prob), key=jax.random.key(1), against=gmm40, n=10_000)
     assert audit.failed
     assert audit.verdict.word == DO_NOT_USE
     worst = audit.basins[0]
@@ -290,20 +292,18 @@ def test_a_removed_mode_is_found(gmm40, lonely):
     assert "the sampler" not in worst.found_by
 
 
-@pytest.mark.parametrize("factor", [0.7, 1.3])
-def test_a_weight_off_by_30_percent_is_found(gmm40, lonely, factor):
-    audit = am.audit(exact(changed(gmm40, lonely, factor)), key=jax.random.key(2), against=gmm40, n=20_000)
+def test_a_weight_off_by_30_percent_is_found(gmm40, lonely):
+    audit = am.audit(exact(changed(gmm40, lonely, 0.7)), key=jax.random.key(2), against=gmm40, n=10_000)
     assert audit.failed
     assert audit.verdict.word == CORRECT
-    assert [np.linalg.norm(np.array(b.peak) - gmm40.modes.means[lonely]) < 0.2 for b in audit.basins if b.differs] == [
-        True
-    ]
+    (wrong,) = [basin for basin in audit.basins if basin.differs]
+    assert np.linalg.norm(np.array(wrong.peak) - gmm40.modes.means[lonely]) < 0.2
 
 
 def test_a_collapse_into_one_mode_ends_with_do_not_use(gmm40):
     """As a reverse KL leaves it: its own weights, blind to the rest, are all equal."""
     one = gaussian_mixture(gmm40.modes.means[:1], np.log1p(np.e) ** 2)
-    audit = am.audit(exact(gmm40, one.sample), key=jax.random.key(3), n=6000)
+    audit = am.audit(exact(gmm40, one.sample), key=jax.random.key(3), n=10_000)
     assert audit.failed
     assert audit.verdict.word == DO_NOT_USE
 

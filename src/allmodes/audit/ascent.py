@@ -23,11 +23,16 @@ BLOCK, FEW = 4096, 512  # points in one compiled call of the two
 
 
 class Ends(NamedTuple):
-    """Where points have come to: a peak or ridge, its height, and the narrowest width met on the last steps."""
+    """Where points have come to, a peak or ridge; its height and theirs; the narrowest width met on the last steps."""
 
     z: Float[np.ndarray, "n dim"]
     log_prob: Float[np.ndarray, " n"]
+    began: Float[np.ndarray, " n"]
     width: Float[np.ndarray, " n"]
+
+    def take(self, index: np.ndarray) -> "Ends":
+        """Those at `index`."""
+        return Ends(*(a[index] for a in self))
 
 
 class _Climber(NamedTuple):
@@ -125,9 +130,11 @@ def ascent(target: Target, frame: Frame, narrow: float) -> Callable[[Float[np.nd
         return jax.lax.while_loop(unfinished, body, (c, jnp.zeros((), jnp.int32)))
 
     def run(z: Float[np.ndarray, "n dim"]) -> tuple[Ends, int]:
-        n, spent, parts = len(z), 0, []
+        n, spent, parts, began = len(z), 0, [], []
         for part in _blocks(z, BLOCK):
-            c, steps = climb(begin(part), SHORT, len(part) // 16)
+            first = begin(part)
+            began.append(np.asarray(first.log_prob, float))
+            c, steps = climb(first, SHORT, len(part) // 16)
             spent += len(part) * (1 + int(steps))
             parts.append(c)
         c = jax.tree.map(lambda *a: np.concatenate(a)[:n], *parts)
@@ -140,7 +147,7 @@ def ascent(target: Target, frame: Frame, narrow: float) -> Callable[[Float[np.nd
             for whole, new in zip(c, rest, strict=True):
                 whole[index] = np.asarray(new)[: len(index)]
         width = 1.0 / np.sqrt(np.maximum(np.asarray(c.curvature, float), 1e-30))
-        return Ends(np.asarray(c.z), np.asarray(c.log_prob, float), width), spent
+        return Ends(np.asarray(c.z), np.asarray(c.log_prob, float), np.concatenate(began)[:n], width), spent
 
     return run
 

@@ -13,7 +13,7 @@ from allmodes.audit.basins import Basins, find_basins
 from allmodes.audit.density import log_ratios, representatives
 from allmodes.audit.masses import Shares
 from allmodes.audit.measure import Measure, Measured, adapt, by_mixture, by_populations, by_sampler, possible, usable
-from allmodes.audit.pool import EXPLORERS, Explored, Explorer, first_look, pool_weights
+from allmodes.audit.pool import EXPLORERS, Explored, Explorer, first_look, known, pool_weights
 from allmodes.audit.proposal import first_proposal
 from allmodes.audit.result import ELSEWHERE, Audit, Basin
 from allmodes.errors import ConfigError
@@ -80,7 +80,7 @@ def audit(
     say(f"climbing to the peaks from {sum(len(e.z) for e in pool):,} points")
     narrow = float(jnp.min(found.tau))
     points = np.concatenate([e.z for e in pool])
-    basins, label, spent["basins"] = find_basins(target, found.frame, narrow, points, pool_weights(pool))
+    basins, label, spent["basins"] = find_basins(target, found.frame, narrow, points, pool_weights(pool), known(pool))
     say(f"{basins.count} basins: counting {n:,} draws of each side")
 
     theirs = by_sampler(sampler, basins)

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
 
 from allmodes.mcmc.smc import settle, tempering
 from allmodes.search import Found, search
@@ -85,3 +85,8 @@ def pool_weights(pool: list[Explored]) -> Float[np.ndarray, " n"]:
     share = share / max(share.sum(), 1e-300)
     each = [part if e.log_z is not None else 0.1 for e, part in zip(pool, share, strict=True)]
     return np.concatenate([np.full(len(e.z), part / max(len(e.z), 1)) for e, part in zip(pool, each, strict=True)])
+
+
+def known(pool: list[Explored]) -> Bool[np.ndarray, " n"]:
+    """Which points are about draws of the target: those of populations."""
+    return np.concatenate([np.full(len(e.z), e.log_z is not None) for e in pool])

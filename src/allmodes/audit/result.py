@@ -13,7 +13,7 @@ ELSEWHERE = "elsewhere"
 
 @dataclasses.dataclass(frozen=True)
 class Basin:
-    """One basin; the one named "elsewhere" is what belongs to none of those listed.
+    """One basin; the one named "elsewhere" is what belongs to none of those listed, or lies far below their mass.
 
     **Attributes**
 
