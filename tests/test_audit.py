@@ -29,6 +29,7 @@ from allmodes.trust import CORRECT, DO_NOT_USE
 
 pool = importlib.import_module("allmodes.audit.pool")
 MEANS = np.array([[-8.0, 0.0], [0.0, 6.0], [7.0, -3.0]])
+FEW = (pool.climbs, pool.populations)
 WEIGHTS = np.array([0.2, 0.3, 0.5])
 
 
@@ -267,6 +268,7 @@ def test_a_good_sampler_raises_no_alarm_and_its_density_is_right(gmm40, tmp_path
     parts = {k: v for k, v in audit.evaluations.items() if k != "all"}
     assert sum(parts.values()) == audit.evaluations["all"]
     assert said
+    assert {"climbs", "tempered SMC", "parallel tempering", "the sampler"} == set(audit.basins[0].found_by)
     write(audit, Run(tmp_path), gmm40, {"seed": 0})
     stored = json.loads((tmp_path / "audit.json").read_text())
     assert stored["verdict"]["word"] == compare.NO_DIFFERENCE
@@ -279,7 +281,9 @@ def test_a_good_sampler_raises_no_alarm_and_its_density_is_right(gmm40, tmp_path
 
 def test_a_removed_mode_is_found(gmm40, lonely):
     without = changed(gmm40, lonely, 0.0)
-    audit = am.audit(exact(without, log_q=without.log_prob), key=jax.random.key(1), against=gmm40, n=10_000)
+    audit = am.audit(
+        exact(without, log_q=without.log_prob), key=jax.random.key(1), against=gmm40, n=10_000, explorers=FEW
+    )
     assert audit.failed
     assert audit.verdict.word == DO_NOT_USE
     worst = audit.basins[0]
@@ -288,12 +292,11 @@ def test_a_removed_mode_is_found(gmm40, lonely):
     assert abs(worst.mass - 1 / 40) < 4 * worst.std_error
     assert worst.sampler_mass == 0.0
     assert worst.log_ratio < -10
-    assert "tempered SMC" in worst.found_by
-    assert "the sampler" not in worst.found_by
+    assert worst.found_by == ["climbs", "tempered SMC"]
 
 
 def test_a_weight_off_by_30_percent_is_found(gmm40, lonely):
-    audit = am.audit(exact(changed(gmm40, lonely, 0.7)), key=jax.random.key(2), against=gmm40, n=10_000)
+    audit = am.audit(exact(changed(gmm40, lonely, 0.7)), key=jax.random.key(2), against=gmm40, n=10_000, explorers=FEW)
     assert audit.failed
     assert audit.verdict.word == CORRECT
     (wrong,) = [basin for basin in audit.basins if basin.differs]
@@ -303,7 +306,7 @@ def test_a_weight_off_by_30_percent_is_found(gmm40, lonely):
 def test_a_collapse_into_one_mode_ends_with_do_not_use(gmm40):
     """As a reverse KL leaves it: its own weights, blind to the rest, are all equal."""
     one = gaussian_mixture(gmm40.modes.means[:1], np.log1p(np.e) ** 2)
-    audit = am.audit(exact(gmm40, one.sample), key=jax.random.key(3), n=10_000)
+    audit = am.audit(exact(gmm40, one.sample), key=jax.random.key(3), n=10_000, explorers=FEW)
     assert audit.failed
     assert audit.verdict.word == DO_NOT_USE
 
@@ -319,8 +322,8 @@ def test_misuse_is_said_in_one_line(gmm40):
 
 
 def test_the_command_writes_its_files_and_exits_by_what_it_found(tmp_path, monkeypatch, capsys):
-    good = gaussian_mixture(MEANS, 1.0, WEIGHTS)
-    sampler = exact(good)
+    monkeypatch.setattr(importlib.import_module("allmodes.audit.conduct"), "EXPLORERS", (pool.climbs,))
+    sampler = exact(gaussian_mixture(MEANS, 1.0, WEIGHTS))
     monkeypatch.setattr("allmodes.store.load", lambda path: sampler)
     (tmp_path / "run").mkdir()
     assert call("audit", tmp_path / "run", "-n", 1000, "--quiet") == 0

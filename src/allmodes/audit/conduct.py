@@ -38,7 +38,7 @@ def audit(
     key: Array,
     against: Target | None = None,
     n: int | None = None,
-    explorers: Sequence[Explorer] = EXPLORERS,
+    explorers: Sequence[Explorer] | None = None,
     progress: Callable[[str], None] | None = None,
 ) -> Audit:
     """Search the density for what the sampler misses, and compare the mass of each basin.
@@ -53,7 +53,7 @@ def audit(
 
     - `against`: another density to judge by; the one that the sampler was made for when not given.
     - `n`: draws of each side; 20,000, for particles 2,000.
-    - `explorers`: see `allmodes.audit.pool`.
+    - `explorers`: those of `allmodes.audit.pool` when not given.
     - `progress`: called with a line of text now and then.
 
     **Raises** `ConfigError` when n is below 500 or the dimensions differ, `TargetError` when the density has no mass
@@ -71,7 +71,7 @@ def audit(
 
     say("searching from broad starts and by tempered SMC")
     found, looked = first_look(target, k_look, int(np.clip(n // 5, *CLIMBS)))
-    explored = _explore(target, found, explorers, k_explore)
+    explored = _explore(target, found, EXPLORERS if explorers is None else explorers, k_explore)
     own = sampler.sample(min(n, OWN), key=k_own)
     z = np.asarray(found.frame.to_z(own.x))
     pool = [*explored, Explored("the sampler", z[np.isfinite(z).all(axis=1)], 0)]
