@@ -1,6 +1,7 @@
 """Draw from a density you can only evaluate, without missing a mode, and know how far to trust the draws."""
 
 from allmodes.agreement import Agreement, agreement
+from allmodes.audit import Audit, audit
 from allmodes.draws import Draws
 from allmodes.errors import AllmodesError, ConfigError, RunError, SolverError, TargetError
 from allmodes.fit import fit
@@ -19,6 +20,7 @@ __all__ = [
     "SMC",
     "Agreement",
     "AllmodesError",
+    "Audit",
     "ConfigError",
     "Draws",
     "Modes",
@@ -30,6 +32,7 @@ __all__ = [
     "TargetError",
     "Tempering",
     "agreement",
+    "audit",
     "find_target",
     "fit",
     "load",

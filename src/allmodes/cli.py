@@ -20,6 +20,7 @@ USAGE = """allmodes: draw from a density you can only evaluate, without missing 
   allmodes run TARGET             train, draw, correct, evaluate, report: the main job
   allmodes run --resume RUN       go on with an interrupted one
   allmodes sample RUN -n N        more draws of a finished run
+  allmodes audit RUN              search independently for what its sampler misses
   allmodes report RUN             write its report.html again, and print its result
   allmodes benchmark SUITE        the main job over targets and seeds, with a table
   allmodes compare TARGET         methods side by side: quality against evaluations and seconds
@@ -88,6 +89,26 @@ class Sample:
     """Hamiltonian moves of each chain, 10 evaluations each; 5, for particles one a free dimension and 30 at least."""
     out: Path = Path("draws.npz")
     """Arrays x (n, dim), log_prob (n,), log_weight (n,)."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Audit:
+    """Search independently for what the sampler of a run misses; exit with status 1 where basins differ."""
+
+    run: Positional[Path]
+    """The run folder."""
+    against: str | None = None
+    """Judge by this density, a registered name or FILE.py:FUNCTION; the run's own when not given."""
+    dim: int | None = None
+    """Dimension of such a function."""
+    n: Annotated[int | None, arg(aliases=["-n"])] = None
+    """Draws of each side; 20,000, for particles 2,000."""
+    seed: int = 0
+    """Fixes everything random."""
+    out: Path | None = None
+    """Folder of audit.json and audit.png; the run folder when not given."""
+    quiet: bool = False
+    """Show no progress."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -275,6 +296,31 @@ def _sample(argv: list[str]) -> int:
     return 0
 
 
+def _audit(argv: list[str]) -> int:
+    import jax
+
+    from allmodes.audit import audit
+    from allmodes.audit.files import show, write
+    from allmodes.runs import Run as Folder
+    from allmodes.store import find_target, load
+
+    args = _parse(Audit, argv, "audit")
+    if args.dim is not None and args.against is None:
+        raise ConfigError("--dim is that of the function that --against names: leave it out")
+    if not 0 <= args.seed < 2**32:
+        raise ConfigError(f"--seed must lie between 0 and 2^32 - 1, got {args.seed}")
+    sampler = load(args.run)
+    against = None if args.against is None else find_target(args.against, args.dim)
+    folder = Folder(args.out or args.run).create()
+    say = None if args.quiet else lambda text: print(text, file=sys.stderr, flush=True)
+    found = audit(sampler, key=jax.random.key(args.seed), against=against, n=args.n, progress=say)
+    line = "allmodes " + shlex.join(["audit", *argv])
+    write(found, folder, against or sampler.target, {"run": str(args.run), "seed": args.seed, "command": line})
+    show(found)
+    print(folder / "audit.png")
+    return int(found.failed)
+
+
 def _report(argv: list[str]) -> int:
     from allmodes.report.page import write_report
     from allmodes.report.tables import print_result
@@ -395,6 +441,7 @@ def _methods(argv: list[str]) -> int:
 COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "run": _run,
     "sample": _sample,
+    "audit": _audit,
     "report": _report,
     "benchmark": _benchmark,
     "compare": _compare,
