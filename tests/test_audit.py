@@ -4,6 +4,7 @@ import dataclasses
 import importlib
 import io
 import json
+import sys
 from collections.abc import Callable
 
 import jax
@@ -279,11 +280,16 @@ def test_a_good_sampler_raises_no_alarm_and_its_density_is_right(gmm40, tmp_path
     assert out.getvalue().rstrip().endswith("no difference found")
 
 
-def test_a_removed_mode_is_found(gmm40, lonely):
+@pytest.fixture(scope="module")
+def removed(gmm40, lonely):
+    """The audit of a sampler that was never told of one mode."""
     without = changed(gmm40, lonely, 0.0)
-    audit = am.audit(
-        exact(without, log_q=without.log_prob), key=jax.random.key(1), against=gmm40, n=10_000, explorers=FEW
-    )
+    sampler = exact(without, log_q=without.log_prob)
+    return am.audit(sampler, key=jax.random.key(1), against=gmm40, n=10_000, explorers=FEW)
+
+
+def test_a_removed_mode_is_found(gmm40, lonely, removed):
+    audit = removed
     assert audit.failed
     assert audit.verdict.word == DO_NOT_USE
     worst = audit.basins[0]
@@ -321,21 +327,30 @@ def test_misuse_is_said_in_one_line(gmm40):
         am.audit(exact(gmm40), key=jax.random.key(0), against=get("gaussian"))
 
 
-def test_the_command_writes_its_files_and_exits_by_what_it_found(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(importlib.import_module("allmodes.audit.conduct"), "EXPLORERS", (pool.climbs,))
-    sampler = exact(gaussian_mixture(MEANS, 1.0, WEIGHTS))
-    monkeypatch.setattr("allmodes.store.load", lambda path: sampler)
+def test_the_command_writes_its_files_and_exits_by_what_it_found(gmm40, removed, tmp_path, monkeypatch, capsys):
+    """The search itself is that of the tests above."""
+    quiet = dataclasses.replace(removed, basins=[dataclasses.replace(b, differs=False) for b in removed.basins])
+    asked = []
+
+    def instead(sampler, **options):
+        asked.append(options)
+        return quiet if options["against"] is None else removed
+
+    monkeypatch.setattr("allmodes.store.load", lambda path: exact(gmm40))
+    monkeypatch.setattr(sys.modules["allmodes.audit"], "audit", instead)
     (tmp_path / "run").mkdir()
     assert call("audit", tmp_path / "run", "-n", 1000, "--quiet") == 0
-    assert "no difference found" in capsys.readouterr().out
     stored = json.loads((tmp_path / "run" / "audit.json").read_text())
-    assert stored["seed"] == 0
-    assert not any(basin["differs"] for basin in stored["basins"])
+    assert (stored["seed"], stored["draws"]) == (0, 10_000)
     density = tmp_path / "other.py"
     density.write_text("import jax.numpy as jnp\ndef log_prob(x):\n    return -0.5 * jnp.sum((x - 7.0) ** 2)\n")
-    options = ["--against", f"{density}:log_prob", "-n", 1000, "--quiet", "--out", tmp_path / "out"]
-    assert call("audit", tmp_path / "run", *options, "--dim", 2) == 1
+    options = ["--against", f"{density}:log_prob", "--out", tmp_path / "out"]
+    assert call("audit", tmp_path / "run", *options, "--dim", 2, "--seed", 5) == 1
     assert "do not use" in capsys.readouterr().out
     assert (tmp_path / "out" / "audit.png").exists()
+    assert [options["n"] for options in asked] == [1000, None]
+    assert asked[1]["against"].name == "other"
     assert call("audit", tmp_path / "run", *options) == 2
     assert call("audit", tmp_path / "run", "--dim", 2) == 2
+    assert call("audit", tmp_path / "nowhere", "--against", "gmm41") == 2
+    assert len(asked) == 2

@@ -14,7 +14,7 @@ LARGE, HARDLY = 0.01, 0.1  # a basin of this mass with less than this part of it
 
 
 def z_scores(audit: Shares, sampler: Shares) -> Float[np.ndarray, " basins"]:
-    """Differences over their standard errors; 0 where nothing can be told.
+    """Differences over their standard errors; 0 where nothing can be told or neither side has a mass of `LEAST`.
 
     The sampler's error is its own or, where that is larger, the one that as many effective draws would have if the
     audit were right: a basin that it has not met has no spread to tell its error from.
@@ -22,11 +22,12 @@ def z_scores(audit: Shares, sampler: Shares) -> Float[np.ndarray, " basins"]:
     expected = np.clip(audit.mass, 0.0, 1.0)
     null = np.sqrt(expected * (1.0 - expected) / sampler.effective)
     error = np.hypot(audit.std_error, np.maximum(sampler.std_error, null))
-    return np.where(np.isfinite(error), (sampler.mass - audit.mass) / error, 0.0)
+    judged = np.isfinite(error) & (np.maximum(audit.mass, sampler.mass) >= LEAST)
+    return np.where(judged, (sampler.mass - audit.mass) / error, 0.0)
 
 
 def small(audit: Shares, sampler: Shares) -> Bool[np.ndarray, " basins"]:
-    """Basins whose mass is below `LEAST` in the eyes of both, less their own error; never the last."""
+    """Basins whose mass is below `LEAST` in the eyes of both; never the last."""
     least = np.maximum(audit.mass, sampler.mass) < LEAST
     least[-1] = False
     return least

@@ -16,13 +16,6 @@ class Shares(NamedTuple):
     std_error: Float[np.ndarray, " basins"]
     effective: float
 
-    def folded(self, small: Int[np.ndarray, " k"]) -> Float[np.ndarray, " basins"]:
-        """Masses with those of the basins `small` added to the last."""
-        mass = self.mass.copy()
-        mass[-1] += mass[small].sum()
-        mass[small] = 0.0
-        return mass
-
 
 def of_mixture(
     log_weight: Float[np.ndarray, " n"],
