@@ -3,6 +3,7 @@
 import dataclasses
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
@@ -77,7 +78,8 @@ def agreement(first: Sampler, second: Sampler, *, key: Array, n: int = 4000) -> 
 
 
 def _fair(draws: Draws, key: Array) -> Draws:
-    return draws.resample(key=key) if np.ptp(np.asarray(draws.log_weight)) > 0 else draws
+    uneven = float(jnp.max(draws.log_weight)) > float(jnp.min(draws.log_weight))
+    return draws.resample(key=key) if uneven else draws
 
 
 def _mean_log_prob(draws: Draws) -> tuple[float, float]:

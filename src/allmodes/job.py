@@ -133,7 +133,7 @@ def _evaluated(
     if corrected is not None:
         correction = "mcmc"
         second = evaluate(target, corrected.x, k_metrics, budget_seconds=budget)
-    elif np.ptp(np.asarray(draws.log_weight)) > 0:
+    elif float(jnp.max(draws.log_weight)) > float(jnp.min(draws.log_weight)):
         correction = "weights"
         second = evaluate(target, draws.x, k_metrics, budget_seconds=budget, log_weight=draws.log_weight)
     else:

@@ -53,7 +53,7 @@ class Tempering:
     systems: int = 16
     """Independent systems, whose disagreement tells what went wrong."""
     temperatures: int = 16
-    """Replicas of a system; twice the communication barrier is a good number (`barrier` in the run's record)."""
+    """Replicas of a system; twice the communication barrier (`sampler.barrier`) is a good number."""
     thin: int = 4
     """Sweeps for each draw of a system."""
 
