@@ -25,10 +25,11 @@ def main(runs, out):
                 x = file["x"]
             draw_axes(axis, x, target=find_target(name), kind="raw")
             metrics, seconds = result["metrics"], result["seconds"]
+            cores = result["machine"].rsplit(", ", 1)[-1].replace("1 cores", "one core").replace("2 cores", "two cores")
             axis.set_title(
                 f"{name}: {metrics['modes_found']['value']} of {metrics['modes_found']['of']} modes, "
                 f"log Z {result['log_z']['value']:+.3f} (0)\n"
-                f"{seconds['compile'] + seconds['train']:.0f} s on two cores, "
+                f"{seconds['compile'] + seconds['train']:.0f} s on {cores}, "
                 f"{result['log_prob_evaluations'] / 1e6:.1f} million evaluations"
             )
             axis.set(xlabel="", ylabel="")

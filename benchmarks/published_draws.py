@@ -29,7 +29,7 @@ def mean_energy(target, x):
 
 def identity(target, x):
     """The virial identity of equally weighted draws."""
-    return dataclasses.asdict(identities(target, jnp.asarray(x, jnp.float32))[0])
+    return dataclasses.asdict(identities(target, jnp.asarray(x, jnp.float32), most=len(x))[0])
 
 
 def main():

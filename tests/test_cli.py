@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from test_fit import SMALL, compiled_once
 
-from allmodes import IWSM, __version__, job
+from allmodes import IWSM, __version__, agreement, job, load
 from allmodes.cli import main
 
 OPTIONS = [text for name, value in SMALL.items() for text in (f"--{name.replace('_', '-')}", str(value))]
@@ -178,8 +178,13 @@ def test_a_plain_method_leaves_the_same_files(models, tmp_path, capsys):
 
 
 def test_two_runs_of_one_density_agree(finished, capsys):
-    assert call("agree", finished, finished, "-n", 400) in (0, 1)
-    assert "cross ESS" in capsys.readouterr().out
+    sampler = load(finished)
+    found = agreement(sampler, sampler, key=jax.random.key(1), n=400)
+    assert call("agree", finished, finished, "-n", 400) == int(not found.agree)
+    out = capsys.readouterr().out
+    assert out.startswith("they agree: " if found.agree else "they disagree: ")
+    assert f"cross ESS {found.cross_ess[0]:.2f}, cross ESS {found.cross_ess[1]:.2f}" in out
+    assert all(reason in out for reason in found.reasons)
 
 
 def test_config_is_enough_to_repeat_the_run(finished, models):

@@ -83,9 +83,9 @@ def _fair(draws: Draws, key: Array) -> Draws:
 
 
 def _mean_log_prob(draws: Draws) -> tuple[float, float]:
-    log_w = np.asarray(draws.log_weight, np.float64)
-    w = np.exp(log_w - log_w.max())
-    w /= w.sum()
+    from allmodes.metrics.modes import normalised
+
+    w = normalised(draws.log_weight)
     value = np.where(w > 0, np.asarray(draws.log_prob, np.float64), 0.0)
     mean = float(np.sum(w * value))
     share = draws.ess * float(np.sum(w**2))  # below 1 for chains, whose draws are related

@@ -73,7 +73,9 @@ def benchmark(
         raise ConfigError(f"seeds must be at least 1, got {seeds}")
     table: dict[str, Any] = {}
     for target in targets:
-        results = [_result(target, method, seed, out, n, judge_seconds, quiet) for seed in range(seeds)]
+        chosen = method or default_for(get(target))
+        runs = [Run(out / f"{target}-{chosen}-{seed}") for seed in range(seeds)]
+        results = [run_once(run, target, chosen, seed, n, judge_seconds, quiet) for seed, run in enumerate(runs)]
         table[target] = {name: _summary([_dig(r, path) for r in results]) for name, path in FIGURES.items()}
         table[target]["verdicts"] = [r["verdict"]["word"] for r in results]
         table["machine"], table["versions"] = results[0]["machine"], results[0]["versions"]
@@ -84,13 +86,6 @@ def benchmark(
     rows = [row for row in rows if any(row[1:])]
     print_table(["median (least to most)", *targets], rows, title=f"{suite}, {seeds} seeds")
     return table
-
-
-def _result(
-    target: str, method: str | None, seed: int, out: Path, n: int, judge_seconds: float, quiet: bool
-) -> dict[str, Any]:
-    method = method or default_for(get(target))
-    return run_once(Run(out / f"{target}-{method}-{seed}"), target, method, seed, n, judge_seconds, quiet)
 
 
 def run_once(

@@ -15,12 +15,12 @@ from allmodes.targets import get, names
 STEPS = 4  # between one budget and the next
 MORE = 100_000
 
-# Figures of merit, the first known one of which is plotted: entry of `metrics`, what of it, label.
-MERITS = (
-    ("mode_tv", "ratio", "mode weights: total variation over its floor"),
-    ("energy_w2", "ratio", "energies: 2-Wasserstein over its floor"),
-    ("w2", "ratio", "2-Wasserstein over its floor"),
-)
+# Ratios, the first known one of which is plotted, and its label.
+MERITS = {
+    "mode_tv": "mode weights: total variation over its floor",
+    "energy_w2": "energies: 2-Wasserstein over its floor",
+    "w2": "2-Wasserstein over its floor",
+}
 SHOWN = ("mode_tv", "w2", "energy_w2", "distance_tv", "w2_geometric")
 
 
@@ -61,9 +61,9 @@ def compare(
                 options = ["--evaluations", str(limit)]
                 results.append(run_once(run, target, method, seed, n, judge_seconds, quiet, options))
             rows.append(_row(method, limit, results))
-    merit = next((m for m in MERITS if any(m[0] in row["metrics"] for row in rows)), MERITS[-1])
+    merit = next((name for name in MERITS if any(name in row["metrics"] for row in rows)), "w2")
     table = {
-        "target": target, "methods": methods, "budgets": limits, "seeds": seeds, "draws": n, "merit": merit[2],
+        "target": target, "methods": methods, "budgets": limits, "seeds": seeds, "draws": n, "merit": MERITS[merit],
         "command": f"allmodes compare {target} --methods {','.join(methods)} --evaluations {evaluations:g} "
         f"--budgets {budgets} --seeds {seeds} -n {n}",
         "machine": results[0]["machine"], "versions": results[0]["versions"], "rows": rows,
@@ -91,16 +91,13 @@ def _row(method: str, limit: int, results: list[dict]) -> dict[str, Any]:
         metrics["log_z_error"] = _spread([abs(e) for e in errors])
     spent = [sum(r["evaluations"].values()) for r in results]
     seconds = [sum(r["seconds"][k] for k in ("compile", "train", "sample", "correct")) for r in results]
-    again = [(r["evaluations"]["sample"], r["evaluations"]["correct"], r["draws"]) for r in results]
     return {
         "method": method, "budget": limit, "evaluations": _spread(spent), "seconds": _spread(seconds),
         "metrics": metrics, "verdicts": [r["verdict"]["word"] for r in results],
         # A trained sampler's next draws cost what the first did; so do those of SMC and of chains.
         "next_100000": {
-            "evaluations": statistics.median([(sample + correct) * MORE / n for sample, correct, n in again]),
-            "seconds": statistics.median(
-                [(r["seconds"]["sample"] + r["seconds"]["correct"]) * MORE / r["draws"] for r in results]
-            ),
+            what: statistics.median([(r[what]["sample"] + r[what]["correct"]) * MORE / r["draws"] for r in results])
+            for what in ("evaluations", "seconds")
         },
     }  # fmt: skip
 
@@ -132,22 +129,21 @@ def print_comparison(table: dict[str, Any]) -> None:
     print_table(titles, rows, title=f"{table['target']}, medians of {table['seeds']} seeds")
 
 
-def plot(rows: list[dict], merit: tuple[str, str, str]) -> bytes:
+def plot(rows: list[dict], merit: str) -> bytes:
     """Merit against evaluations and against seconds, a line a method, bars from the least to the most of the seeds."""
     from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, NullLocator
 
     from allmodes.report.style import NARROW, new_figure, png, style
 
-    name, _, label = merit
     colours = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#3f4650", "#e69f00", "#56b4e9")
     methods = list(dict.fromkeys(row["method"] for row in rows))
     with style():
         figure, axes = new_figure(3.4, 1, 2, width=2 * NARROW, sharey=True)
         for colour, method in zip(colours, methods, strict=False):
-            mine = [row for row in rows if row["method"] == method and name in row["metrics"]]
+            mine = [row for row in rows if row["method"] == method and merit in row["metrics"]]
             for axis, what in zip(axes, ("evaluations", "seconds"), strict=True):
                 at = [row[what]["median"] for row in mine]
-                middle, least, most = ([row["metrics"][name][k] for row in mine] for k in ("median", "least", "most"))
+                middle, least, most = ([row["metrics"][merit][k] for row in mine] for k in ("median", "least", "most"))
                 axis.plot(at, middle, "o-", color=colour, label=method, ms=4)
                 axis.vlines(at, least, most, color=colour, linewidth=1)
         for axis, what in zip(axes, ("density evaluations", "seconds"), strict=True):
@@ -157,6 +153,6 @@ def plot(rows: list[dict], merit: tuple[str, str, str]) -> bytes:
             axis.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
             axis.yaxis.set_minor_locator(NullLocator())
             axis.xaxis.set_minor_formatter(NullFormatter())
-        axes[0].set_title(label)
+        axes[0].set_title(MERITS[merit])
         axes[1].legend(loc="upper left", bbox_to_anchor=(1.0, 1.0))
     return png(figure)

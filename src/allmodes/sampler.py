@@ -2,6 +2,7 @@
 
 import abc
 import dataclasses
+import functools
 import os
 from typing import Any
 
@@ -10,6 +11,7 @@ from jaxtyping import Array, Float
 
 from allmodes.draws import Draws
 from allmodes.errors import ConfigError
+from allmodes.symmetry import ParticleSymmetry
 from allmodes.target import Target
 
 
@@ -68,6 +70,18 @@ class Sampler(abc.ABC):
         save(self, path)
 
 
+class PlainSampler(Sampler):
+    """One whose draws can take more evaluations, and are better for it: `sample` of the plain methods."""
+
+    @abc.abstractmethod
+    def sample(self, n: int, *, key: Array, evaluations: int | None = None) -> Draws:
+        """N draws, on which about so many evaluations are spent where a number is given."""
+
+    def sample_within(self, n: int, evaluations: int, *, key: Array) -> Draws:
+        """As `sample`."""
+        return self.sample(n, key=key, evaluations=evaluations)
+
+
 def alike(target: Target, key: Array, x: Float[Array, "chains each dim"]) -> Float[Array, "chains each dim"]:
     """Draws with their particles exchanged, turned and mirrored at random, where the target has that symmetry.
 
@@ -75,5 +89,9 @@ def alike(target: Target, key: Array, x: Float[Array, "chains each dim"]) -> Flo
     """
     if target.symmetry is None:
         return x
-    keys = jax.random.split(key, x.shape[:2])
-    return jax.jit(jax.vmap(jax.vmap(target.symmetry.scramble)))(keys, x)
+    return _scrambled(target.symmetry, jax.random.split(key, x.shape[:2]), x)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _scrambled(symmetry: ParticleSymmetry, keys: Array, x: Array) -> Array:
+    return jax.vmap(jax.vmap(symmetry.scramble))(keys, x)

@@ -10,7 +10,7 @@ from jaxtyping import Array, Bool, Float, Int
 from allmodes.audit.ascent import Ends, ascent
 from allmodes.audit.peaks import BARRIER, MOST_PEAKS, SEGMENT, Barrier, barrier, distinct, merged, nearest
 from allmodes.frame import Frame
-from allmodes.symmetry import ParticleSymmetry
+from allmodes.metrics.particles import distances
 from allmodes.target import Target
 
 MOST_BASINS = 200
@@ -148,16 +148,14 @@ def _floors(
 
 def _distances(z: Float[np.ndarray, "n free"], frame: Frame) -> Float[np.ndarray, "n pairs"]:
     """Sorted interatomic distances."""
-    symmetry: ParticleSymmetry = frame.symmetry
-    x = np.asarray(frame.to_x(jnp.asarray(z)), float).reshape(len(z), symmetry.particles, symmetry.dim)
-    i, j = np.triu_indices(symmetry.particles, 1)
-    return np.sort(np.linalg.norm(x[:, i] - x[:, j], axis=-1), axis=1)
+    return np.sort(distances(frame.to_x(jnp.asarray(z)), frame.symmetry), axis=1)
 
 
 def _features(ends: Ends, frame: Frame, alike: float) -> Float[np.ndarray, "n features"]:
     """What peaks are compared by: their place; of particles, log-density and distances, `alike` being one unit."""
     if frame.symmetry is None:
         return ends.z
-    distances = _distances(ends.z, frame)
+    sorted_distances = _distances(ends.z, frame)
     height = np.nan_to_num(ends.log_prob, neginf=-1e30)[:, None] * (alike / LEVEL)
-    return np.concatenate([distances / np.sqrt(distances.shape[1]), height], axis=1).astype(np.float32)
+    scaled = sorted_distances / np.sqrt(sorted_distances.shape[1])
+    return np.concatenate([scaled, height], axis=1).astype(np.float32)

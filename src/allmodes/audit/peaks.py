@@ -85,7 +85,7 @@ def nearest(
     return jax.lax.map(one, points, batch_size=64)
 
 
-def merged(z: Float[np.ndarray, "m dim"], fall: Barrier, limit: float = BARRIER) -> tuple[Int[np.ndarray, " m"], int]:
+def merged(z: Float[np.ndarray, "m dim"], fall: Barrier) -> tuple[Int[np.ndarray, " m"], int]:
     """A label for each peak, the same for peaks joined by a chain of neighbours without barriers; and the evaluations.
 
     First each peak and its nearest ones are tried, then each group and the nearest of others, until nothing joins. So
@@ -103,7 +103,7 @@ def merged(z: Float[np.ndarray, "m dim"], fall: Barrier, limit: float = BARRIER)
         if len(pairs) == 0:
             break
         tried[pairs[:, 0], pairs[:, 1]] = tried[pairs[:, 1], pairs[:, 0]] = True
-        low = fall(z[pairs[:, 0]], z[pairs[:, 1]]) < limit
+        low = fall(z[pairs[:, 0]], z[pairs[:, 1]]) < BARRIER
         spent += len(pairs) * (SEGMENT + 2)
         if not low.any():
             break

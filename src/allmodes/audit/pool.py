@@ -8,8 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float
 
-from allmodes.mcmc.smc import settle, tempering
-from allmodes.search import Found, search
+from allmodes.mcmc.smc import locate, tempering
+from allmodes.search import Found
 from allmodes.target import Target
 
 POPULATIONS = 4  # independent ones of tempered SMC
@@ -68,9 +68,7 @@ def first_look(target: Target, key: Array, size: int) -> tuple[Found, int]:
     **Raises** `TargetError` when no point with a finite density was found.
     """
     k_search, k_settle = jax.random.split(key)
-    found = search(target, k_search, size)
-    if target.symmetry is not None:
-        found = settle(target, found, k_settle)
+    found = locate(target, size, k_search, k_settle)
     return found, int(found.evaluations.log_prob)
 
 

@@ -78,7 +78,7 @@ class Audit:
         del whole["shown"]
         return whole
 
-    def rows(self, most: int = 12) -> list[list[str]]:
+    def rows(self, most: int) -> list[list[str]]:
         """Cells of the first basins for a table, under `COLUMNS`."""
         return [_row(basin) for basin in self.basins[:most]]
 

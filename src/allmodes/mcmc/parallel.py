@@ -69,29 +69,14 @@ def sweeper(target: Target, frame: Frame, width: float) -> Callable[..., tuple[R
     def log_prior(z):
         return log_normal(z, jnp.zeros_like(z), jnp.full(z.shape[-1:], width**2))
 
-    def value(z):
-        return jnp.maximum(frame.value(target, z), NO_MASS)
-
-    def grad_and_value(z):
-        log_prob, grad = jax.value_and_grad(value)(z)
-        good = jnp.isfinite(grad).all() & (log_prob > NO_MASS)
-        return jnp.where(good, grad, 0.0), log_prob
-
     def move(z, log_prob, grad, beta, step, key):
         def tempered(z):
-            return (1.0 - beta) * log_prior(z) + beta * value(z)
+            return (1.0 - beta) * log_prior(z) + beta * jnp.maximum(frame.value(target, z), NO_MASS)
 
         prior_grad = -z / width**2
         state = HMCState(z, (1.0 - beta) * log_prior(z) + beta * log_prob, (1.0 - beta) * prior_grad + beta * grad)
         state, info = kernel(key, state, tempered, step, jnp.ones(z.shape), LEAPS)
         return state.position, info.acceptance_rate
-
-    def points(function, arguments, n):
-        """One call a point, in blocks that fit the cache."""
-        block = target.block(n)
-        if block >= n:
-            return jax.vmap(lambda a: function(*a))(arguments)
-        return jax.lax.map(lambda a: function(*a), arguments, batch_size=block)
 
     def sweep(key: Array, index: Array, replicas: Replicas, ladder: Ladder) -> tuple[Replicas, Seen]:
         systems, temperatures, dim = replicas.z.shape
@@ -102,11 +87,11 @@ def sweeper(target: Target, frame: Frame, width: float) -> Callable[..., tuple[R
         beta = jnp.tile(ladder.betas[1:], systems)
         step = jnp.tile(ladder.steps, systems) * drawn_steps(k_step, jnp.ones(()), systems * warm)
         keys = jax.random.split(k_move, systems * warm)
-        moved, rate = points(move, (flat.z, flat.log_prob, flat.grad, beta, step, keys), systems * warm)
+        each = (flat.z, flat.log_prob, flat.grad, beta, step, keys)
+        moved, rate = jax.lax.map(lambda a: move(*a), each, batch_size=target.block(systems * warm))
         fresh = width * jax.random.normal(k_prior, (systems, 1, dim))
         z = jnp.concatenate([fresh, moved.reshape(systems, warm, dim)], axis=1)
-        grad, log_prob = points(lambda z: grad_and_value(z), (z.reshape(-1, dim),), systems * temperatures)
-        replicas = Replicas(z, log_prob.reshape(systems, temperatures), grad.reshape(z.shape))
+        replicas = start(target, frame, z)
 
         ratio = replicas.log_prob - log_prior(z)  # log target over prior
         gap = jnp.diff(ladder.betas)

@@ -12,7 +12,7 @@ from allmodes.buffer import Buffer
 from allmodes.errors import TargetError
 from allmodes.mcmc.hmc import LEAPS, TARGET_ACCEPTANCE, drawn_steps
 from allmodes.paths import log_normal
-from allmodes.search import Found, normalise
+from allmodes.search import Found, normalise, search
 from allmodes.target import Target
 
 MOVES = 1  # Hamiltonian moves at each temperature
@@ -46,6 +46,12 @@ def warm_start(target: Target, found: Found, key: Array) -> Found:
     return normalise(tempering(target, found)(k_temper).found)
 
 
+def locate(target: Target, size: int, k_search: Array, k_settle: Array) -> Found:
+    """Where the density has its mass, by a search; of particles, in a frame that is settled."""
+    found = search(target, k_search, size)
+    return found if target.symmetry is None else settle(target, found, k_settle)
+
+
 def settle(target: Target, found: Found, key: Array) -> Found:
     """The same points in a frame as wide as the target.
 
@@ -69,7 +75,7 @@ def width_for(target: Target) -> float:
 
 def tempering(
     target: Target, found: Found, *, moves: int | None = None, target_ess: float = TARGET_ESS
-) -> Callable[..., "Tempered"]:
+) -> Callable[..., Tempered]:
     """A function of a key and, if it is another one, what was found: particles tempered from a Gaussian, and log Z.
 
     The Gaussian is over the frame; there are as many particles as `found` has points, and one program serves all
@@ -132,7 +138,7 @@ def tempering(
         e = found.frame.evaluate(target, z)
         evaluations = found.evaluations.add_points(stages * size * (moves * LEAPS + 1), 0, 0)
         evaluations = evaluations.add_points(stages * size * 2, 0, 0, gradient=False).add(e)
-        families = jnp.bincount(origin[index], length=size)
+        families = jnp.bincount(origin[index], length=size).astype(float)  # squares pass the range of int32
         found = found._replace(points=Buffer.of(z, e), step_size=0.5 * step_size**2, evaluations=evaluations)
         return Tempered(found, log_z, float(size / jnp.sum(families**2)))
 

@@ -27,6 +27,24 @@ class Info(NamedTuple):
         return Info(nothing, nothing, jnp.zeros(0), jnp.zeros(0), jnp.zeros(0), nothing, nothing)
 
 
+class Untrained:
+    """What a method that trains nothing answers to the protocol's questions about steps; its work is in `init`."""
+
+    steps: ClassVar[int] = 0
+
+    def step(self, target: Target, state: Any, key: Array) -> tuple[Any, Info]:
+        """Not taken."""
+        return state, Info.none()
+
+    def end(self, state: Any) -> Int[Array, ""]:
+        """Before the first."""
+        return jnp.zeros((), jnp.int32)
+
+    def wind_down(self, state: Any, steps: int) -> Any:
+        """Nothing to end."""
+        return state
+
+
 @runtime_checkable
 class Method(Protocol):
     """A frozen configuration with pure functions; `State` is one pytree of arrays.

@@ -12,9 +12,9 @@ from jaxtyping import Array, Float, Int, Scalar
 from allmodes.count import Evaluations
 from allmodes.draws import Draws
 from allmodes.frame import Frame
-from allmodes.methods.base import Info
+from allmodes.methods.base import Untrained
 from allmodes.methods.settings import check
-from allmodes.sampler import Sampler, alike
+from allmodes.sampler import PlainSampler, alike
 from allmodes.search import nowhere, search
 from allmodes.target import Target
 
@@ -34,7 +34,7 @@ class NUTSState(eqx.Module):
 
 
 @dataclasses.dataclass(frozen=True)
-class NUTS:
+class NUTS(Untrained):
     """The no-U-turn sampler: many chains from the points of a search, Stan's warm-up for each.
 
     A chain does not leave the mode that it starts in where modes are far apart: its shares of the modes are then those
@@ -42,7 +42,6 @@ class NUTS:
     """
 
     name: ClassVar[str] = "nuts"
-    steps: ClassVar[int] = 0
 
     chains: int = 64
     """Independent chains."""
@@ -90,18 +89,6 @@ class NUTS:
 
         return jax.eval_shape(build)
 
-    def step(self, target: Target, state: NUTSState, key: Array) -> tuple[NUTSState, Info]:
-        """There is nothing to train."""
-        return state, Info.none()
-
-    def end(self, state: NUTSState) -> Int[Array, ""]:
-        """No step."""
-        return jnp.zeros((), jnp.int32)
-
-    def wind_down(self, state: NUTSState, steps: int) -> NUTSState:
-        """Nothing to end."""
-        return state
-
     def points(self, state: NUTSState) -> Float[Array, "size dim"]:
         """Where the chains stand, in the user's coordinates."""
         return state.frame.to_x(state.z)
@@ -115,12 +102,8 @@ class NUTS:
         return NUTSSampler(target, self, state, seconds)
 
 
-class NUTSSampler(Sampler):
+class NUTSSampler(PlainSampler):
     """Goes on with the chains of the state, by other randomness for each key."""
-
-    def sample_within(self, n: int, evaluations: int, *, key: Array) -> Draws:
-        """As `sample`."""
-        return self.sample(n, key=key, evaluations=evaluations)
 
     def sample(self, n: int, *, key: Array, evaluations: int | None = None) -> Draws:
         """N draws, from all chains in turn, `thin` steps apart (more of them where `evaluations` pay for it).

@@ -1,6 +1,7 @@
 """Adaptive tempered SMC as a method (Del Moral et al. 2006), on BlackJAX: what a sampler that is trained must beat."""
 
 import dataclasses
+import functools
 from typing import Any, ClassVar
 
 import equinox as eqx
@@ -11,10 +12,10 @@ from jaxtyping import Array, Float, Int, Scalar
 
 from allmodes.count import Evaluations
 from allmodes.draws import Draws
-from allmodes.methods.base import Info
+from allmodes.methods.base import Untrained
 from allmodes.methods.settings import check
-from allmodes.sampler import Sampler, alike
-from allmodes.search import Found, normalise, nowhere, search
+from allmodes.sampler import PlainSampler, alike
+from allmodes.search import Found, normalise, nowhere
 from allmodes.target import Target
 
 PILOT = 512  # particles of the run that finds the frame and the cost of a particle
@@ -29,7 +30,7 @@ class SMCState(eqx.Module):
 
 
 @dataclasses.dataclass(frozen=True)
-class SMC:
+class SMC(Untrained):
     """Adaptive tempered SMC: independent populations, tempered from a broad Gaussian by Hamiltonian moves.
 
     Fitting is a search for the place and scale of the density and one small pilot population; all else is done for
@@ -37,7 +38,6 @@ class SMC:
     """
 
     name: ClassVar[str] = "smc"
-    steps: ClassVar[int] = 0
 
     populations: int = 4
     """Independent populations, whose disagreement tells what went wrong."""
@@ -54,32 +54,18 @@ class SMC:
 
     def init(self, target: Target, key: Array) -> SMCState:
         """Search, and temper a pilot population."""
-        from allmodes.mcmc.smc import settle
+        from allmodes.mcmc.smc import locate
 
         k_search, k_settle, k_pilot = jax.random.split(key, 3)
-        found = search(target, k_search, PILOT)
-        if target.symmetry is not None:
-            found = settle(target, found, k_settle)
+        found = locate(target, PILOT, k_search, k_settle)
         spent = int(found.evaluations.log_prob)
-        pilot = self._tempering(target, found)(k_pilot).found
+        pilot = self.tempering(target, found)(k_pilot).found
         cost = (int(pilot.evaluations.log_prob) - spent) / PILOT
         return SMCState(normalise(pilot), jnp.asarray(cost), jnp.zeros((), jnp.int32))
 
     def template(self, target: Target) -> SMCState:
         """The shapes of a state."""
         return jax.eval_shape(lambda: SMCState(nowhere(target, PILOT), jnp.zeros(()), jnp.zeros((), jnp.int32)))
-
-    def step(self, target: Target, state: SMCState, key: Array) -> tuple[SMCState, Info]:
-        """There is nothing to train."""
-        return state, Info.none()
-
-    def end(self, state: SMCState) -> Int[Array, ""]:
-        """No step."""
-        return jnp.zeros((), jnp.int32)
-
-    def wind_down(self, state: SMCState, steps: int) -> SMCState:
-        """Nothing to end."""
-        return state
 
     def points(self, state: SMCState) -> Float[Array, "size dim"]:
         """The pilot's particles, in the user's coordinates."""
@@ -93,18 +79,15 @@ class SMC:
         """Populations on demand."""
         return SMCSampler(target, self, state, seconds)
 
-    def _tempering(self, target: Target, found: Found) -> Any:
+    def tempering(self, target: Target, found: Found) -> Any:
+        """Runs of these settings, from a frame and as many points as there are particles."""
         from allmodes.mcmc.smc import tempering
 
         return tempering(target, found, moves=self.moves, target_ess=self.target_ess)
 
 
-class SMCSampler(Sampler):
+class SMCSampler(PlainSampler):
     """Each call tempers new populations."""
-
-    def sample_within(self, n: int, evaluations: int, *, key: Array) -> Draws:
-        """As `sample`."""
-        return self.sample(n, key=key, evaluations=evaluations)
 
     def sample(self, n: int, *, key: Array, evaluations: int | None = None) -> Draws:
         """N draws from `populations` independent populations, weighted by their estimates of Z.
@@ -122,8 +105,7 @@ class SMCSampler(Sampler):
         size = max(each, method.particles)
         if evaluations is not None:
             size = max(each, int(evaluations / (method.populations * float(self.state.cost))))
-        start = found._replace(points=found.points.take(jnp.arange(size) % PILOT), evaluations=Evaluations.none())
-        temper = method._tempering(self.target, start)
+        temper = self._tempering(size)
         parts, log_zs, shares, spent = [], [], [], 0
         for i in range(method.populations):
             k_temper, k_keep = jax.random.split(jax.random.fold_in(key, i))
@@ -140,3 +122,16 @@ class SMCSampler(Sampler):
         return Draws.of_chains(
             n, x, log_prob, log_weight, spent, batch_log_z(np.asarray(log_zs)), float(np.mean(shares))
         )
+
+    @functools.cached_property
+    def _compiled(self) -> dict[int, Any]:
+        """By size: each set of draws of a size runs the same program."""
+        return {}
+
+    def _tempering(self, size: int) -> Any:
+        if size not in self._compiled:
+            found = self.state.found
+            points = found.points.take(jnp.arange(size) % PILOT)
+            start = found._replace(points=points, evaluations=Evaluations.none())
+            self._compiled[size] = self.method.tempering(self.target, start)
+        return self._compiled[size]

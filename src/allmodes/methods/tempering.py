@@ -18,8 +18,8 @@ from allmodes.mcmc import parallel
 from allmodes.mcmc.parallel import Ladder, Replicas
 from allmodes.methods.base import Info
 from allmodes.methods.settings import check
-from allmodes.sampler import Sampler, alike
-from allmodes.search import nowhere, search
+from allmodes.sampler import PlainSampler, alike
+from allmodes.search import nowhere
 from allmodes.target import Target
 
 PILOT = 512  # points of the search
@@ -64,12 +64,10 @@ class Tempering:
 
     def init(self, target: Target, key: Array) -> TemperingState:
         """Search for the place and scale of the density, and put its points at all temperatures."""
-        from allmodes.mcmc.smc import settle, width_for
+        from allmodes.mcmc.smc import locate, width_for
 
         k_search, k_settle, k_choose = jax.random.split(key, 3)
-        found = search(target, k_search, PILOT)
-        if target.symmetry is not None:
-            found = settle(target, found, k_settle)
+        found = locate(target, PILOT, k_search, k_settle)
         index = jax.random.randint(k_choose, (self.systems, self.temperatures), 0, PILOT)
         ladder = parallel.first_ladder(self.temperatures, width_for(target), target.free_dim)
         evaluations = found.evaluations.add_points(index.size, 0, 0)
@@ -132,17 +130,13 @@ class Tempering:
         return TemperingSampler(target, self, state, seconds)
 
 
-class TemperingSampler(Sampler):
+class TemperingSampler(PlainSampler):
     """Goes on with the systems of the state, by other randomness for each key."""
 
     @property
     def barrier(self) -> float:
         """The communication barrier between prior and target: swaps refused along the whole ladder."""
         return float(jnp.sum(self.state.rejection))
-
-    def sample_within(self, n: int, evaluations: int, *, key: Array) -> Draws:
-        """As `sample`."""
-        return self.sample(n, key=key, evaluations=evaluations)
 
     def sample(self, n: int, *, key: Array, evaluations: int | None = None) -> Draws:
         """N draws, from all systems in turn, `thin` sweeps apart (more of them where `evaluations` pay for it).

@@ -11,6 +11,7 @@ import jax
 import numpy as np
 from jaxtyping import Array, Float
 
+from allmodes.metrics.modes import normalised
 from allmodes.target import Target
 
 MOST = 4000  # draws that are looked at, an evaluation each
@@ -47,18 +48,18 @@ def identities(
     x: Float[Array, "n dim"],
     log_weight: Float[Array, " n"] | None = None,
     independent: float = 1.0,
+    most: int = MOST,
 ) -> list[Check] | None:
     """Both identities on (weighted) draws; None where the density has edges or holes among them, which void them.
 
-    `independent` is the share of draws that count as independent. An evaluation for each of the first `MOST` draws.
+    `independent` is the share of draws that count as independent. An evaluation for each of the first `most` draws.
     """
-    x = x[:MOST]
+    x = x[:most]
     e = jax.jit(target.evaluate)(x)
     if int(e.nan) + int(e.zero):
         return None
     grad = np.asarray(e.grad, np.float64)
-    log_w = np.zeros(len(x)) if log_weight is None else np.asarray(log_weight[:MOST], np.float64)
-    w = np.exp(log_w - log_w.max())
+    w = normalised(np.zeros(len(x)) if log_weight is None else log_weight[: len(x)])
     where = np.asarray(x, np.float64)
     centre = np.average(where, axis=0, weights=w) if target.symmetry is None else 0.0
     weighted = {"w": w, "independent": independent}
@@ -67,7 +68,7 @@ def identities(
 
 def _mean(values: np.ndarray, expected: float, w: np.ndarray | None = None, independent: float = 1.0) -> tuple:
     """Weighted mean, what it should be, and the delta method's standard error."""
-    w = np.full(len(values), 1.0 / len(values)) if w is None else w / w.sum()
+    w = np.full(len(values), 1.0 / len(values)) if w is None else w
     mean = float(np.sum(w * values))
     error = float(np.sqrt(np.sum((w * (values - mean)) ** 2) / independent))
     return mean, expected, max(error, 1e-30)

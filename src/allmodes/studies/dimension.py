@@ -118,34 +118,23 @@ def one(case: str, method: str, seed: int, budget: int | None, quick: bool) -> d
 
 def weights_of(case: str, target: Any, draws: Any) -> dict[str, Any]:
     """How wrong the weights of modes are: total variation, its floor, modes missed; of wells the worst balance."""
-    log_w = np.asarray(draws.log_weight, np.float64)
-    w = np.exp(log_w - log_w.max())
-    w /= w.sum()
-    x = np.asarray(draws.x)
+    from allmodes.metrics.modes import mode_report, normalised
+    from allmodes.targets.manywell import right_share
+
     family = CASES[case][0]
     if family == "wells":
-        right = (w[:, None] * (x[:, 0::2] > 0)).sum(axis=0)
+        right = normalised(draws.log_weight) @ (np.asarray(draws.x)[:, 0::2] > 0)
         return {"worst_balance": float(np.abs(right - right_share()).max())}
-    true = np.asarray(target.modes.weights, np.float64)
-    label = target.modes.assign(x)
-    found = np.array([w[label == m].sum() for m in range(len(true))])
+    report = mode_report(target.modes, draws.x, draws.log_weight)
+    true, n = np.asarray(target.modes.weights, np.float64), len(draws)
     rng = np.random.default_rng(0)
-    floor = np.mean([0.5 * np.abs(rng.multinomial(len(x), true / true.sum()) / len(x) - true).sum() for _ in range(50)])
-    figures = {"tv": 0.5 * float(np.abs(found - true).sum()), "floor": float(floor)}
+    floor = np.mean([0.5 * np.abs(rng.multinomial(n, true / true.sum()) / n - true).sum() for _ in range(50)])
+    tv = 0.5 * float(np.abs(report.weights - true).sum())  # of the weights alone, as the floor is
+    figures = {"tv": tv, "floor": float(floor), "missed": len(report.missed)}
     figures["ratio"] = figures["tv"] / figures["floor"]
-    figures["missed"] = int(np.sum(found < 0.5 * true))
     if family == "two":
-        figures["heavy"] = float(found[int(np.argmax(true))])
+        figures["heavy"] = float(report.weights[np.argmax(true)])
     return figures
-
-
-def right_share() -> float:
-    """Mass of the right well of one pair of ManyWell, by the trapezoidal rule."""
-    from allmodes.targets.manywell import EDGE, _double_well
-
-    x = np.linspace(-EDGE, EDGE, 100_001)
-    density = np.exp(_double_well(x))
-    return float(density[x > 0].sum() / density.sum())
 
 
 if __name__ == "__main__":

@@ -90,9 +90,9 @@ def one(name: str, seed: int, quick: bool) -> dict[str, Any]:
 
 def judged(target: Any, draws: Any) -> dict[str, Any]:
     """Errors and coverage of log Z and of every mode's free energy, from weighted draws."""
-    log_w = np.asarray(draws.log_weight, np.float64)
-    w = np.exp(log_w - log_w.max())
-    w /= w.sum()
+    from allmodes.metrics.modes import normalised
+
+    w = normalised(draws.log_weight)
     label = target.modes.assign(np.asarray(draws.x))
     true = np.asarray(target.modes.weights, np.float64)
     inside = label[:, None] == np.arange(len(true))

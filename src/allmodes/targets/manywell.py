@@ -48,6 +48,13 @@ def _double_well(x):
     return ((QUARTIC * x**2 + QUADRATIC) * x + LINEAR) * x
 
 
+def right_share() -> float:
+    """Mass of the right well of each pair, by the trapezoidal rule."""
+    x = np.linspace(-EDGE, EDGE, 100_001)
+    density = np.exp(_double_well(x))
+    return float(density[x > 0].sum() / density.sum())
+
+
 def _stationary() -> np.ndarray:
     """Left well, barrier and right well."""
     return np.sort(np.roots([4 * QUARTIC, 0.0, 2 * QUADRATIC, LINEAR]).real)
@@ -80,7 +87,7 @@ def _sample_double_well(key: PRNGKeyArray, n: int, intervals: int = 1024) -> Flo
 def _modes(pairs: int, x: np.ndarray, mass: np.ndarray) -> Modes:
     """Sign patterns of x1, with the wells' weights by quadrature (`mass` on the grid `x`)."""
     left, _, right = _stationary()
-    share = mass[x > 0].sum()
+    share = right_share()
     above = (np.arange(2**pairs)[:, None] >> np.arange(pairs)) & 1  # (modes, pairs)
     means = np.zeros((2**pairs, 2 * pairs))
     means[:, 0::2] = np.where(above, right, left)
