@@ -91,38 +91,59 @@ def test_noising_and_denoising_brings_wrong_points_nearer():
 @NETWORKS
 def test_chains_of_a_wrong_sampler_follow_the_target(perturbed):
     process = make_process(perturbed=perturbed)
-    run = jax.jit(corrections.mcmc, static_argnums=(1, 2, 4, 5, 6, 7, 8))
-    points, log_w = run(process, MIXTURE.evaluate, MIXTURE.value, jax.random.key(5), N, STEPS, 4, 8, N)
+    paths = [reverse(process, jax.random.key(i), N, STEPS) for i in range(2)]
+    log_w = jnp.stack([path.log_ratio + MIXTURE.values(path.z) for path in paths])
+    start = jnp.concatenate([path.z for path in paths])[corrections.starts(jax.random.key(4), log_w)]
+    run = jax.jit(corrections.chains, static_argnums=(1, 2, 5, 6, 7, 8))
+    points = run(process, MIXTURE.evaluate, MIXTURE.value, jax.random.key(5), start, STEPS, 4, 8, N)
     assert np.all(check_mixture(points.z) < SIGMAS)
-    assert log_w.shape == (2 * N,)
-    assert standard_errors_off(np.exp(log_w), math.exp(LOG_Z)) < SIGMAS
-    raw = reverse(process, jax.random.key(5), N, STEPS)
-    assert np.max(check_mixture(raw.z)) > 2 * SIGMAS
+    np.testing.assert_allclose(points.log_prob, MIXTURE.values(points.z), rtol=1e-4, atol=1e-4)
+    assert standard_errors_off(np.exp(log_w).ravel(), math.exp(LOG_Z)) < SIGMAS
+    assert np.max(check_mixture(paths[0].z)) > 2 * SIGMAS
 
 
-def pairs(spread):
-    """Two sets of raw draws of two modes, 8 to 2 instead of 1 to 1, and weights that say so, times noise."""
+def started(spread, each):
+    """Raw draws of two modes, 8 to 2 instead of 1 to 1, and weights that say so, times noise: where chains start."""
     rng = np.random.default_rng(3)
-    z = jnp.asarray(np.where(rng.uniform(size=(2, N)) < 0.8, -1.0, 1.0)[..., None], jnp.float32)
-    log_w = jnp.where(z[..., 0] < 0, math.log(0.5 / 0.8), math.log(0.5 / 0.2))
-    log_w += jnp.asarray(spread * rng.normal(size=(2, N)), jnp.float32)
-    index = jnp.arange(2.0 * N).reshape(2, N, 1)  # says which draw it was
-    first, second = (Buffer(z[i], log_w[i], index[i]) for i in range(2))
-    points = corrections.starts(jax.random.key(4), first, log_w[0], second, log_w[1])
-    return np.asarray(points.z)[:, 0], np.asarray(points.grad)[:, 0].astype(int)
+    left = rng.uniform(size=(each, N)) < 0.8
+    log_w = np.where(left, math.log(0.5 / 0.8), math.log(0.5 / 0.2)) + spread * rng.normal(size=(each, N))
+    index = np.asarray(corrections.starts(jax.random.key(4), jnp.asarray(log_w, jnp.float32)))
+    return left.ravel()[index], index
 
 
 def test_chains_start_with_right_weights_where_the_draws_carry_them():
-    z, index = pairs(0.1)
-    assert abs(np.mean(z < 0) - 0.5) < 5 * math.sqrt(0.5 * 0.5 / N * 1.6)
+    left, index = started(0.1, 2)
+    assert abs(np.mean(left) - 0.5) < 5 * math.sqrt(0.5 * 0.5 / N * 1.6)
     assert np.any(index < N) and np.any(index >= N)  # noqa: PT018
     assert len(set(index)) > 0.7 * N
 
 
 def test_few_draws_of_large_weight_do_not_crowd_out_the_others():
-    z, index = pairs(3.0)  # one in a hundred is effective
-    assert np.array_equal(index % N, np.arange(N))  # each pair keeps its place
-    assert 0.55 < np.mean(z < 0) < 0.78
+    left, index = started(3.0, 2)  # one in a hundred is effective
+    assert np.array_equal(index % N, np.arange(N))  # each chain chooses among its own
+    assert 0.55 < np.mean(left) < 0.78
+    more, index = started(3.0, 16)
+    assert len(set(index)) == N
+    assert np.mean(more) < np.mean(left) - 0.03  # the more it has to choose from, the nearer to the truth
+
+
+def test_chains_that_have_no_draw_of_any_weight_start_somewhere():
+    log_w = jnp.full((3, 5), -jnp.inf).at[:, 0].set(0.0)
+    index = np.asarray(corrections.starts(jax.random.key(0), log_w))
+    assert np.all((index >= 0) & (index < 15))
+
+
+@pytest.mark.parametrize(
+    ("spread", "draws"), [(0.1, 5), (1.0, 11), (1.6, 16), (4.0, 2)], ids=["even", "uneven", "very", "hopeless"]
+)
+def test_raw_draws_are_made_until_enough_are_effective(spread, draws):
+    # Log-normal weights of spread s are effective to exp(-s^2): four for each chain need 4 exp(s^2) draws.
+    rng, log_w = np.random.default_rng(5), []
+    while not log_w or not corrections.enough(jnp.stack(log_w), 16):
+        log_w.append(jnp.asarray(spread * rng.normal(size=N), jnp.float32))
+    assert abs(len(log_w) - draws) <= (0 if draws in (2, 16) else 1)
+    assert corrections.enough(jnp.zeros((1, 10)), 1)
+    assert not corrections.enough(jnp.zeros((1, 10)), 2)
 
 
 # SMC.

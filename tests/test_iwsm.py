@@ -47,6 +47,7 @@ def test_settings_out_of_range_are_refused(method, field):
         ({"broad_share": -0.1}, "broad_share must be a finite number of at least 0"),
         ({"weights": "kde"}, "weights='kde' needs draws of at least 2"),
         ({"chain": 4, "draws": 8}, "chain needs draws=1: .* got draws=8"),
+        ({"anchors": 4, "predicts": "score"}, "anchors need predicts='denoiser', got anchors=4"),
         ({"posterior_moves": True}, "posterior_moves needs draws of at least 2"),
         ({"renew": 2000, "buffer": 1000}, r"renew must not exceed buffer \(1000\) and needs weights='moves', got 2000"),
         ({"renew": 10, "weights": "path"}, "and needs weights='moves', got 10"),
@@ -133,6 +134,7 @@ CHOICES = {
     "kde-blend": IWSM(**SMALL, weights="kde", draws=4, strata=2, posterior_moves=True, broad_share=0.25, start="broad"),
     "idem": IDEM(**SMALL | {"draws": 3, "local_every": 0}),
     "chain": IWSM(**SMALL, chain=4),
+    "anchors": IWSM(**SMALL, anchors=4, rank=8),
 }
 # By hand: two renewals, four local moves of 256 points, draws in each of 12 steps.
 COSTS = {
@@ -140,6 +142,7 @@ COSTS = {
     "kde-blend": 2 * 32 + 4 * 256 + 12 * 4 * 64,
     "idem": 2 * 32 + 12 * 3 * 64,
     "chain": 2 * 256 + 4 * 256 + 12 * 4 * 64,
+    "anchors": 2 * 256 + 4 * 256,
 }
 every_choice = pytest.mark.parametrize("choice", CHOICES)
 
@@ -328,7 +331,7 @@ def test_a_hard_edge_switches_the_target_score_identity_off():
     def gate(edges):
         zero = jnp.zeros(())
         found = Found(start.frame, start.buffer, zero + 0.1, zero + jnp.full(2, 0.3), edges, Evaluations.none())
-        state = training.build(method, found, jax.random.key(1))
+        state = training.build(method, found, None, jax.random.key(1))
         return state.smooth, training.train(method, MIXTURE, state, jax.random.key(2))[1].level_gate
 
     smooth, level_gate = gate(jnp.asarray(0.01))  # of the proposals met zero density

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from allmodes import blocks
-from allmodes.networks import EGNN, MLP, Denoiser
+from allmodes.networks import EGNN, MLP, Anchored, Denoiser, anchors_of
 from allmodes.symmetry import ParticleSymmetry
 
 
@@ -154,3 +154,67 @@ def test_blocks_change_nothing(monkeypatch, fit):
 def test_a_network_that_does_not_say_takes_all_points_at_once(monkeypatch):
     monkeypatch.setattr(blocks, "CACHE_BYTES", 1)
     assert make().block(1000) == 1000
+
+
+# Anchors.
+
+PLACES = np.array([[0.0, 1.0, -1.0], [2.0, 0.0, 0.5], [-1.0, -1.0, 1.0]])
+WIDTHS = np.array([0.1, 0.4, 0.2])
+
+
+@functools.cache
+def anchored(learned=None):
+    """A fresh network of three anchors, or one whose zero layers have become random ones of this scale."""
+    places, widths = jnp.asarray(PLACES, jnp.float32), jnp.asarray(WIDTHS, jnp.float32)
+    network = Anchored(places, widths, 16, 2, 4, 8, key=jax.random.key(3))
+    if learned is not None:
+        rng = np.random.default_rng(4)
+        layers = lambda m: (m.trunk.last.weight, m.up.weight, m.trunk.gain.weight)  # noqa: E731
+        network = eqx.tree_at(
+            layers, network, [jnp.asarray(learned * rng.normal(size=a.shape), jnp.float32) for a in layers(network)]
+        )
+    return Denoiser(network)
+
+
+@pytest.mark.parametrize("sigma", [1e-3, 0.1, 0.5, 3.0, 50.0])
+def test_untrained_anchors_are_the_denoiser_of_their_mixture(sigma):
+    # E[z_0 | z] of an equal mixture of N(place, width^2), in double precision.
+    z = np.concatenate([np.asarray(Z, float), PLACES + 0.01])
+    variance = WIDTHS**2 + sigma**2
+    offset = z[:, None] - PLACES
+    log_share = -0.5 * (offset**2).sum(-1) / variance - 1.5 * np.log(variance)
+    share = np.exp(log_share - log_share.max(1, keepdims=True))
+    share /= share.sum(1, keepdims=True)
+    exact = np.einsum("nk,nkd->nd", share, PLACES + (WIDTHS**2 / variance)[:, None] * offset)
+    got = apply(anchored(), jnp.asarray(z, jnp.float32), jnp.asarray(sigma))
+    np.testing.assert_allclose(got, exact, rtol=1e-4, atol=3e-5)
+
+
+def test_what_anchors_learn_is_added_and_gives_each_a_linear_map_of_its_own():
+    sigma, denoiser = jnp.asarray(0.05), anchored(0.3)
+    assert float(jnp.max(jnp.abs(apply(denoiser, Z, sigma) - apply(anchored(), Z, sigma)))) > 1e-3
+    slope = [np.asarray(jax.jacobian(lambda z: denoiser(z, sigma))(jnp.asarray(p, jnp.float32))) for p in PLACES]
+    assert np.abs(slope[0] - slope[1]).max() > 0.01
+    assert np.abs(slope[1] - np.diag(np.diag(slope[1]))).max() > 0.01
+
+
+def test_every_region_has_an_anchor_however_few_its_points():
+    rng = np.random.default_rng(6)
+    centres = 10.0 * rng.normal(size=(12, 5))
+    sizes = [400] * 11 + [4]
+    z = np.concatenate([c + 0.1 * rng.normal(size=(n, 5)) for c, n in zip(centres, sizes, strict=True)])
+    places, widths = anchors_of(jnp.asarray(z, jnp.float32), 20, jax.random.key(1))
+    assert places.shape == (20, 5)
+    distance = np.linalg.norm(np.asarray(places)[None] - centres[:, None], axis=-1)
+    assert np.all(distance.min(axis=1) < 0.3)
+    assert np.all((np.asarray(widths) > 0.005) & (np.asarray(widths) < 0.12))
+
+
+def test_anchors_of_few_or_equal_points_have_a_width():
+    for z in (jnp.ones((3, 2)), jnp.asarray([[0.0, 1.0], [2.0, 3.0], [2.0, 3.0]])):
+        places, widths = anchors_of(z, 8, jax.random.key(0))
+        assert places.shape == (3, 2)
+        assert set(map(tuple, np.asarray(places))) == set(map(tuple, np.asarray(z)))
+        assert np.all(np.asarray(widths) > 0)
+        denoiser = Denoiser(Anchored(places, widths, 8, 1, 0, 4, key=jax.random.key(0)))
+        assert np.all(np.isfinite(apply(denoiser, z + 0.1, jnp.asarray(0.3))))

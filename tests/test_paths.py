@@ -204,7 +204,7 @@ def build_state(z, perturbed):
     frame = Frame(jnp.asarray(LOCATION, jnp.float32), jnp.asarray(SCALE, jnp.float32))
     points, zero = Buffer.of(z, frame.evaluate(STRETCHED, z)), jnp.zeros(())
     found = Found(frame, points, zero + 0.05, zero + jnp.full(2, 0.5), zero, Evaluations.none())
-    state = training.build(MOVES, found, jax.random.key(11))
+    state = training.build(MOVES, found, None, jax.random.key(11))
     last = lambda s: s.average.network.last.weight  # noqa: E731
     return eqx.tree_at(last, state, perturbed * jax.random.normal(jax.random.key(12), last(state).shape))
 

@@ -6,23 +6,26 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.scipy.special import logsumexp
-from jaxtyping import Array, Float, Scalar
+from jaxtyping import Array, Float, Int, Scalar
 
 from allmodes import weights
 from allmodes.buffer import Buffer
 from allmodes.mcmc.hmc import hmc
 from allmodes.mcmc.independence import choose_by_weight
 from allmodes.mcmc.local import first_steps
-from allmodes.paths import Path, Process, denoise, log_normal, noise, reverse
+from allmodes.paths import Path, Process, denoise, log_normal, noise
 from allmodes.target import Evaluation, Target
 
 MOVES = 5  # Hamiltonian moves of a chain
-PARTICLE_MOVES = (
-    30  # the same for particles, whose energies are stiff: one for each free dimension, and so many at least
-)
+PARTICLE_MOVES = 30  # the same for particles, whose energies are stiff: one a free dimension, and so many at least
 ROUNDS = 2  # proposals by noising and denoising
+POOL = 16  # most raw draws for each chain, out of which it starts
+PARTICLE_POOL = 2  # the same for particles, whose networks are dear
+# Effective draws for each chain, after which no more are made: mode weights then err 1.12 times as independent draws.
+ENOUGH = 4.0
+ONE = 1.0  # effective draw for each chain, below which a joint resample would make copies of few
 
-LEAST = 0.5  # effective share: below it SMC resamples, and draws are too uneven for chains to start from a resample
+LEAST = 0.5  # effective share below which SMC resamples
 
 LEVELS = 12  # of a path at which SMC may resample
 LOOKS = 8  # draws of the denoised posterior with which it looks ahead at each of them
@@ -40,32 +43,60 @@ def rounds_for(target: Target) -> int:
     return ROUNDS if target.symmetry is None else 0
 
 
-def mcmc(
+def pool_for(target: Target) -> int:
+    """Most raw draws for each chain, when not said otherwise."""
+    return POOL if target.symmetry is None else PARTICLE_POOL
+
+
+def enough(log_w: Float[Array, "each n"], most: int) -> bool:
+    """Whether to stop at the raw draws that there are for n chains, of at most `most` for each.
+
+    Yes when `ENOUGH` are effective for each chain, or when after two for each it is plain that not even the most would
+    give each an effective one.
+    """
+    each = log_w.shape[0]
+    effective = each * float(weights.ess_fraction(log_w.ravel()))
+    return each >= most or effective >= ENOUGH or (each > 1 and effective * most < ONE * each)
+
+
+@jax.jit
+def starts(key: Array, log_w: Float[Array, "each n"]) -> Int[Array, " n"]:
+    """Which of `each n` raw draws, counted row by row, the n chains start from, by their path weights.
+
+    Where there is an effective draw for each chain, all are resampled together: mode weights are then as right as
+    weighted averages are (consistent in n), with few copies, which the moves part. Where there is not, a few would
+    crowd out all others: each chain chooses among `each` draws of its own instead (sampling importance resampling). A
+    draw of the sampler comes with its path, so no path has to be made up for it.
+    """
+    each, n = log_w.shape
+
+    def together(key):
+        return weights.systematic(key, weights.normalise(log_w.ravel()), n)
+
+    def apart(key):
+        chosen = jax.random.categorical(key, jnp.where(jnp.max(log_w, axis=0) > -jnp.inf, log_w, 0.0), axis=0)
+        return chosen * n + jnp.arange(n)
+
+    return jax.lax.cond(each * weights.ess_fraction(log_w.ravel()) >= ONE, together, apart, key)
+
+
+def chains(
     process: Process,
     evaluate: Callable[[Float[Array, "n dim"]], Evaluation],
     value: Callable[[Float[Array, " dim"]], Scalar],
     key: Array,
-    n: int,
+    z: Float[Array, "n dim"],
     steps: int,
     rounds: int,
     moves: int,
     block: int,
-) -> tuple[Buffer, Float[Array, " both"]]:
-    """Each draw the start of a chain of its own, whose every move leaves the target invariant.
+) -> Buffer:
+    """Each point the start of a chain of its own, whose every move leaves the target invariant; their ends.
 
-    `starts` from two raw draws each; then `rounds` proposals by `renoised`, from high noise to low; then `moves` of
-    HMC, `block` points at a time. Returns the chains' ends and the path weights of the 2 n raw draws.
-    `n (2 + rounds + moves LEAPS)` evaluations.
+    `rounds` proposals by `renoised`, from high noise to low; then `moves` of HMC, `block` points at a time.
+    `n (1 + rounds + moves LEAPS)` evaluations.
     """
-    k_first, k_second, k_accept, k_rounds, k_local = jax.random.split(key, 5)
-
-    def fresh(key):
-        path = reverse(process, key, n, steps)
-        points = Buffer.of(path.z, evaluate(path.z))
-        return points, path.log_ratio + points.log_prob
-
-    (first, log_w), (second, log_w_second) = fresh(k_first), fresh(k_second)
-    points = starts(k_accept, first, log_w, second, log_w_second)
+    k_rounds, k_local = jax.random.split(key)
 
     def one(i, points):
         k_level, k_move = jax.random.split(jax.random.fold_in(k_rounds, i))
@@ -73,38 +104,11 @@ def mcmc(
         level = jnp.minimum((share * steps).astype(jnp.int32), steps - 1)
         return renoised(process, evaluate, k_move, points, steps, level)[0]
 
+    points = Buffer.of(z, evaluate(z))
     if rounds:
         points = jax.lax.fori_loop(0, rounds, one, points)
     step = jnp.sqrt(2.0 * jnp.median(first_steps(points)))
-    moved = hmc(value, points, step, k_local, moves, block)
-    return moved.points, jnp.concatenate([log_w, log_w_second])
-
-
-def starts(
-    key: Array,
-    first: Buffer,
-    log_w: Float[Array, " n"],
-    second: Buffer,
-    log_w_second: Float[Array, " n"],
-) -> Buffer:
-    """N points out of two sets of n raw draws, by their path weights.
-
-    Where at least half of the draws are effective, all of them are resampled together: mode weights are then as right
-    as weighted averages are (consistent in n), with few copies, which the moves part. Where fewer are, a few would
-    crowd out all others: each draw meets one other by independence Metropolis instead. A draw of the sampler comes
-    with its path, so no path has to be made up for it.
-    """
-    n = first.size
-    both = jax.tree.map(lambda a, b: jnp.concatenate([a, b]), first, second)
-    log_both = jnp.concatenate([log_w, log_w_second])
-
-    def resampled(key):
-        return both.take(weights.systematic(key, weights.normalise(log_both), n))
-
-    def exchanged(key):
-        return choose_by_weight(key, first, log_w, second, log_w_second)[0]
-
-    return jax.lax.cond(weights.ess_fraction(log_both) >= LEAST, resampled, exchanged, key)
+    return hmc(value, points, step, k_local, moves, block).points
 
 
 def renoised(

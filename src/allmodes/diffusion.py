@@ -35,6 +35,7 @@ class DiffusionSampler(Sampler):
         correct: Literal["snis", "smc", "mcmc"] | None = None,
         rounds: int | None = None,
         moves: int | None = None,
+        pool: int | None = None,
     ) -> Draws:
         """N draws with exact weights, by `steps` steps of the reverse SDE.
 
@@ -45,16 +46,17 @@ class DiffusionSampler(Sampler):
         - `"snis"`: the same, their weights Pareto-smoothed; n evaluations.
         - `"smc"`: 10 populations (fewer where n is below 500) along the reverse path, resampled where their weights
           have become uneven; log Z from the populations. Weighted draws, some with a common origin; 97 n evaluations.
-        - `"mcmc"`: each draw is the start of a chain of its own that leaves the target invariant. Two raw draws for
-          each, resampled by their path weights (where less than half of them are effective, independence Metropolis on
-          whole paths, one against the other); `rounds` of noising and denoising (2; for particles
-          none), and Hamiltonian `moves` (5; for particles one for each free dimension, at least 30). Draws of
-          equal weight; log Z is that of all the raw ones; `n (2 + rounds + 10 moves)` evaluations.
+        - `"mcmc"`: each draw is the end of a chain of its own that leaves the target invariant. Raw draws, until 4 for
+          each chain are effective but at most `pool` (16; for particles 2), are resampled by their path weights. Where
+          so many would not give each chain one that is effective, it chooses between two of its own. Then come `rounds`
+          of noising and denoising (2; for particles none), and Hamiltonian `moves` (5; for particles one for each free
+          dimension, at least 30). Draws of equal weight; log Z is that of all the raw ones;
+          `n (raw + 1 + rounds + 10 moves)` evaluations.
 
         What no correction can mend is a region that the sampler does not meet.
 
-        **Raises** `ConfigError` when n is below 1, steps below 2, the correction unknown, rounds below 0 or moves below
-        1.
+        **Raises** `ConfigError` when n is below 1, steps below 2, the correction unknown, rounds below 0, or moves or
+        pool below 1.
         """
         steps = self.method.sample_steps if steps is None else steps
         if n < 1 or steps < 2:
@@ -67,22 +69,21 @@ class DiffusionSampler(Sampler):
             raise ConfigError(f"moves must be at least 1, got {moves}")
         if rounds < 0:
             raise ConfigError(f"rounds must be at least 0, got {rounds}")
-        from allmodes.metrics.weights import log_z, psis
+        pool = corrections.pool_for(self.target) if pool is None else pool
+        if pool < 1:
+            raise ConfigError(f"pool must be at least 1, got {pool}")
+        from allmodes.metrics.weights import psis
 
         if correct == "smc":
             return self._populations(n, key, steps)
-        if correct == "mcmc":
-            draw = functools.partial(self._compiled.mcmc, rounds=rounds, moves=moves)
-            cost = 2 + rounds + moves * LEAPS
-        else:
-            draw, cost = self._compiled.draw, 1
         blocks = -(-n // BLOCK)
         size = -(-n // blocks)
-        parts = [draw(self._process[1], jax.random.fold_in(key, i), size, steps) for i in range(blocks)]
-        x, log_prob, log_weight = (jnp.concatenate(part) for part in zip(*parts, strict=True))
+        keys = [jax.random.fold_in(key, i) for i in range(blocks)]
         if correct == "mcmc":
-            return Draws(x[:n], log_prob[:n], jnp.zeros(n), cost * n, log_z(log_weight))
-        raw = Draws(x[:n], log_prob[:n], log_weight[:n], cost * n)
+            return self._chains(n, keys, size, steps, rounds, moves, pool)
+        parts = [self._compiled.draw(self._process[1], k, size, steps) for k in keys]
+        x, log_prob, log_weight = (jnp.concatenate(part)[:n] for part in zip(*parts, strict=True))
+        raw = Draws(x, log_prob, log_weight, n)
         if correct is None:
             return raw
         return dataclasses.replace(raw, log_weight=jnp.asarray(psis(raw.log_weight), x.dtype), evidence=raw.log_z)
@@ -90,6 +91,27 @@ class DiffusionSampler(Sampler):
     def corrected(self, n: int, *, key: Array) -> Draws:
         """`sample` with `correct="mcmc"`."""
         return self.sample(n, key=key, correct="mcmc")
+
+    def _chains(self, n: int, keys: list, size: int, steps: int, rounds: int, moves: int, pool: int) -> Draws:
+        """A chain for each draw, `size` of them at a time."""
+        from allmodes.metrics.weights import log_z
+
+        ends, log_weights = [], []
+        for key in keys:
+            k_pool, k_start, k_move = jax.random.split(key, 3)
+            z, log_w = [], []
+            while not z or not corrections.enough(jnp.stack(log_w), pool):
+                path = self._compiled.path(self._process[1], jax.random.fold_in(k_pool, len(z)), size, steps)
+                z.append(path[0])
+                log_w.append(path[1])
+            index = corrections.starts(k_start, jnp.stack(log_w))
+            ends.append(
+                self._compiled.chains(self._process[1], k_move, jnp.concatenate(z)[index], steps, rounds, moves)
+            )
+            log_weights += log_w
+        x, log_prob = (jnp.concatenate(part)[:n] for part in zip(*ends, strict=True))
+        cost = size * len(keys) * (1 + rounds + moves * LEAPS) + size * len(log_weights)
+        return Draws(x, log_prob, jnp.zeros(n), cost, log_z(jnp.concatenate(log_weights)))
 
     def _populations(self, n: int, key: Array, steps: int) -> Draws:
         from allmodes.metrics.weights import batch_log_z
@@ -207,10 +229,15 @@ class DiffusionSampler(Sampler):
             log_prob = self.target.values(x)
             return x, log_prob, path.log_ratio + log_prob + frame.log_det
 
-        @functools.partial(jax.jit, static_argnums=(2, 3), static_argnames=("rounds", "moves"))
-        def mcmc(process: Process, key, n, steps, *, rounds, moves):
-            points, log_weight = corrections.mcmc(process, evaluate, value, key, n, steps, rounds, moves, block)
-            return frame.to_x(points.z), points.log_prob - frame.log_det, log_weight
+        @functools.partial(jax.jit, static_argnums=(2, 3))
+        def path(process: Process, key, n, steps):
+            path = reverse(process, key, n, steps)
+            return path.z, path.log_ratio + values(path.z)
+
+        @functools.partial(jax.jit, static_argnums=(3, 4, 5))
+        def chains(process: Process, key, z, steps, rounds, moves):
+            points = corrections.chains(process, evaluate, value, key, z, steps, rounds, moves, block)
+            return frame.to_x(points.z), points.log_prob - frame.log_det
 
         @functools.partial(jax.jit, static_argnums=(2, 3))
         def smc(process: Process, key, n, steps):
@@ -222,7 +249,7 @@ class DiffusionSampler(Sampler):
             path = noising(process, key, frame.to_z(x), steps)
             return path.log_ratio + self.target.values(x) + frame.log_det
 
-        return _Programs(draw, mcmc, smc, weigh)
+        return _Programs(draw, path, chains, smc, weigh)
 
     @functools.cached_property
     def _density(self) -> Callable[..., tuple]:
@@ -247,9 +274,10 @@ def _blocks(x: Float[Array, "n dim"], most: int) -> list[Float[Array, "size dim"
 
 
 class _Programs(NamedTuple):
-    """Compiled on their first use: `(process, key, n, steps)`, for `weigh` `(process, key, x, steps)`."""
+    """Compiled on their first use: `(process, key, n, steps)`, points in place of n for `chains` and `weigh`."""
 
     draw: Callable[..., tuple]
-    mcmc: Callable[..., tuple]
+    path: Callable[..., tuple]
+    chains: Callable[..., tuple]
     smc: Callable[..., tuple]
     weigh: Callable[..., Array]

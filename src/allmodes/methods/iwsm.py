@@ -15,11 +15,14 @@ from allmodes.methods.base import Info
 from allmodes.methods.renewal import move, renew
 from allmodes.methods.settings import check
 from allmodes.methods.training import LEVELS, State, build, process_of, train
+from allmodes.networks import anchors_of
 from allmodes.paths import Process
 from allmodes.search import broad, nowhere, search
 from allmodes.target import Target
 
-_MAY_BE_ZERO = tuple("cooldown ema neighbours chain broad_share local_every renew depth frequencies dwell".split())
+_MAY_BE_ZERO = tuple(
+    "cooldown ema neighbours chain broad_share local_every renew depth anchors frequencies dwell".split()
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -97,6 +100,11 @@ class IWSM:
     """Width of the network."""
     depth: int = 3
     """Residual blocks of the network."""
+    anchors: int = 0
+    """Anchors from which the network sees the point (`networks/anchored.py`), for modes far apart in many dimensions;
+    0 for a plain perceptron. Not for particles."""
+    rank: int = 256
+    """Rank of the linear maps that it learns around anchors."""
     frequencies: int = 8
     """Fourier features of each coordinate; fewer above 4 dimensions, none above 32."""
     sigma_max: float = 2.5
@@ -128,6 +136,8 @@ class IWSM:
             raise ConfigError(f"dwell must lie in [0, 1), got {self.dwell}")
         if self.chain and self.draws > 1:
             raise ConfigError(f"chain needs draws=1: it takes the place of fresh draws, got draws={self.draws}")
+        if self.anchors and self.predicts == "score":
+            raise ConfigError(f"anchors need predicts='denoiser', got anchors={self.anchors} and predicts='score'")
         if self.renew > self.buffer or (self.renew and self.weights != "moves"):
             raise ConfigError(
                 f"renew must not exceed buffer ({self.buffer}) and needs weights='moves', got {self.renew}"
@@ -186,6 +196,16 @@ class IWSM:
         )
         return cls.particles(**{**settings, **changes})
 
+    @classmethod
+    def many_dimensions(cls, **changes) -> "IWSM":
+        """What 16 dimensions or more get by default, with any field changed: renewed more often, by finer paths.
+
+        Whole paths are exchanged more rarely there, and the shapes of modes are what a perceptron learns last: it gets
+        anchors.
+        """
+        settings = dict(steps=8000, cooldown=3000, refresh_every=200, refresh_steps=60, anchors=64)
+        return cls(**{**settings, **changes})
+
     # The protocol.
 
     def init(self, target: Target, key: Array) -> State:
@@ -196,11 +216,15 @@ class IWSM:
             from allmodes.mcmc.smc import warm_start
 
             found = warm_start(target, found, jax.random.fold_in(k_start, 1))
-        return build(self, found, k_network)
+        anchored = self.anchors and target.symmetry is None
+        anchors = anchors_of(found.points.z, self.anchors, k_start) if anchored else None
+        return build(self, found, anchors, k_network)
 
     def template(self, target: Target) -> State:
         """The shapes of a state, without the work: what a checkpoint is read into."""
-        return jax.eval_shape(functools.partial(build, self), nowhere(target, self.buffer), jax.random.key(0))
+        count, dim = min(self.anchors, self.buffer) if target.symmetry is None else 0, target.free_dim
+        anchors = (jnp.zeros((count, dim)), jnp.ones(count)) if count else None
+        return jax.eval_shape(functools.partial(build, self), nowhere(target, self.buffer), anchors, jax.random.key(0))
 
     def step(self, target: Target, state: State, key: Array) -> tuple[State, Info]:
         """One update of the network, and the moves and renewals of the buffer that are due."""

@@ -16,7 +16,7 @@ from allmodes.count import Evaluations
 from allmodes.frame import Frame
 from allmodes.mcmc.local import TARGET_ACCEPTANCE, posterior_chain
 from allmodes.methods.base import Info
-from allmodes.networks import EGNN, MLP, Denoiser
+from allmodes.networks import EGNN, MLP, Anchored, Denoiser
 from allmodes.noise import Noise, stratified_times
 from allmodes.paths import Process
 from allmodes.search import Found
@@ -49,8 +49,11 @@ class State(eqx.Module):
     evaluations: Evaluations
 
 
-def build(method: Any, found: Found, key: Array) -> State:
-    """The state before the first step: everything as the search found it, and a network that is zero."""
+def build(method: Any, found: Found, anchors: tuple[Array, Array] | None, key: Array) -> State:
+    """The state before the first step: everything as the search found it, and a network that has learned nothing.
+
+    `anchors`, where the network has any, are their places and widths.
+    """
     dim = found.points.z.shape[1]
     # An effective width over all coordinates: each may be narrow, the sharpest decides.
     tau = jnp.sqrt(1.0 / jnp.mean(1.0 / found.tau**2))
@@ -59,7 +62,8 @@ def build(method: Any, found: Found, key: Array) -> State:
     sigmas = noise.sigma((jnp.arange(LEVELS) + 0.5) / LEVELS)
     if found.frame.symmetry is None:
         frequencies = min(method.frequencies, MOST_FEATURES // dim)
-        network = MLP(dim, method.width, method.depth, frequencies, key=key)
+        layers = method.width, method.depth, frequencies
+        network = MLP(dim, *layers, key=key) if anchors is None else Anchored(*anchors, *layers, method.rank, key=key)
     else:
         network = EGNN(found.frame.symmetry, method.width, method.depth, key=key)
     denoiser = Denoiser(network, method.predicts == "score")

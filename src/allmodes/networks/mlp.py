@@ -6,6 +6,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Scalar
 
 _LEVEL_FREQUENCIES = 16
+LEVEL_FEATURES = 1 + 2 * _LEVEL_FREQUENCIES
 
 
 def level_features(log_sigma: Scalar) -> Float[Array, " features"]:
@@ -34,7 +35,8 @@ class MLP(eqx.Module):
     `frequencies` sines and cosines of each coordinate, at 1, 2, 4, .. radians per unit, let a small network resolve
     modes that are narrow beside the distance between them (Tancik et al. 2020). The point itself, times a gain that
     each coordinate learns for each noise level, is added to the output: near a mode the answer is linear in the point,
-    in every coordinate at once, which layers of fixed width learn slowly in many dimensions.
+    in every coordinate at once, which layers of fixed width learn slowly in many dimensions. `more` is the number of
+    further inputs of `hidden`.
     """
 
     first: eqx.nn.Linear
@@ -43,25 +45,31 @@ class MLP(eqx.Module):
     gain: eqx.nn.Linear
     frequencies: int = eqx.field(static=True)
 
-    def __init__(self, dim: int, width: int, depth: int, frequencies: int, *, key: Array):
+    def __init__(self, dim: int, width: int, depth: int, frequencies: int, more: int = 0, *, key: Array):
         k_first, k_last, *k_blocks = jax.random.split(key, depth + 2)
-        inputs = dim * (1 + 2 * frequencies) + 1 + 2 * _LEVEL_FREQUENCIES
+        inputs = dim * (1 + 2 * frequencies) + LEVEL_FEATURES + more
         self.first = eqx.nn.Linear(inputs, width, key=k_first)
         self.blocks = [_Block(width, k) for k in k_blocks]
         last = eqx.nn.Linear(width, dim, key=k_last)
         self.last = eqx.tree_at(lambda m: (m.weight, m.bias), last, replace_fn=jnp.zeros_like)
-        gain = eqx.nn.Linear(1 + 2 * _LEVEL_FREQUENCIES, dim, key=k_last)
+        gain = eqx.nn.Linear(LEVEL_FEATURES, dim, key=k_last)
         self.gain = eqx.tree_at(lambda m: (m.weight, m.bias), gain, replace_fn=jnp.zeros_like)
         self.frequencies = frequencies
 
-    def __call__(self, z: Float[Array, " dim"], log_sigma: Scalar) -> Float[Array, " dim"]:
-        """Network output for one point."""
-        level = level_features(log_sigma)
+    def hidden(
+        self, z: Float[Array, " dim"], level: Float[Array, " features"], *more: Float[Array, " _"]
+    ) -> Float[Array, " width"]:
+        """What the last layer sees."""
         features = [z, level]
         if self.frequencies:
             q = (z[:, None] * 2.0 ** jnp.arange(self.frequencies)).ravel()
             features += [jnp.sin(q), jnp.cos(q)]
-        h = self.first(jnp.concatenate(features))
+        h = self.first(jnp.concatenate([*features, *more]))
         for block in self.blocks:
             h = block(h)
-        return self.last(jax.nn.gelu(h)) + self.gain(level) * z
+        return jax.nn.gelu(h)
+
+    def __call__(self, z: Float[Array, " dim"], log_sigma: Scalar) -> Float[Array, " dim"]:
+        """Network output for one point."""
+        level = level_features(log_sigma)
+        return self.last(self.hidden(z, level)) + self.gain(level) * z

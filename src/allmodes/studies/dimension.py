@@ -39,11 +39,6 @@ def target_of(case: str) -> Any:
     return random_mixture(7, 40, dim, spread=more) if family == "modes" else many_well(dim)
 
 
-def settings_of(case: str) -> dict[str, Any]:
-    """What differs from the defaults of IWSM: many dimensions need more renewals, by finer paths, not more steps."""
-    return {} if CASES[case][1] < 16 else {"steps": 8000, "cooldown": 3000, "refresh_every": 200, "refresh_steps": 60}
-
-
 def run(
     out: Path,
     *,
@@ -86,16 +81,16 @@ def one(case: str, method: str, seed: int, budget: int | None, quick: bool) -> d
     import jax
 
     from allmodes.fit import fit
+    from allmodes.methods import default_for
     from allmodes.metrics import forward_ess
     from allmodes.store import find_method
 
     target = target_of(case)
-    changes = settings_of(case) if method == "iwsm" else {}
-    if quick and method == "iwsm":
-        changes = {**changes, "steps": 300, "cooldown": 100}
+    changes = {"steps": 300, "cooldown": 100} if quick and method == "iwsm" else {}
+    name = default_for(target) if method == "iwsm" else method
     k_fit, k_draw, k_correct, k_exact, k_noise = jax.random.split(jax.random.key(seed), 5)
     begin = time.monotonic()
-    sampler = fit(target, find_method(method, changes), key=k_fit)
+    sampler = fit(target, find_method(name, changes), key=k_fit)
     spent = sampler.evaluations["log_prob"]
     if budget is None:
         raw = sampler.sample(DRAWS, key=k_draw)
