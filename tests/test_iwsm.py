@@ -11,7 +11,7 @@ import pytest
 import allmodes as am
 from allmodes import IDEM, IWSM, ConfigError, Target
 from allmodes.count import Evaluations
-from allmodes.methods import METHODS, Method, renewal, training
+from allmodes.methods import METHODS, Method, default_for, renewal, training
 from allmodes.paths import reverse
 from allmodes.search import Found
 from allmodes.targets import gaussian_mixture
@@ -94,6 +94,12 @@ def test_idem_is_the_published_method_without_weights():
     }  # fmt: skip
     assert differs == {"weights", "strata", "truncate", "broad_share"}  # all that only weights use, and where from
     assert idem.broad_share == 0
+
+
+def test_many_dimensions_have_a_default_of_their_own():
+    names = [default_for(Target(lambda x: -jnp.sum(x**2), dim)) for dim in (2, 15, 16, 200)]
+    assert names == ["iwsm", "iwsm", "iwsm-many-dimensions", "iwsm-many-dimensions"]
+    assert METHODS[names[-1]].anchors > 0
 
 
 def test_methods_keep_the_protocol():

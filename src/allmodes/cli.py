@@ -216,7 +216,9 @@ def _study(argv: list[str]) -> int:
 
     args = _parse(Study, argv, "study")
     out = args.out or Path("runs") / f"study-{args.name}"
-    run_study(args.name, out, quick=args.quick, progress=lambda text: print(text, file=sys.stderr, flush=True))
+    cases = None if args.cases is None else tuple(case.strip() for case in args.cases.split(";"))
+    progress = lambda text: print(text, file=sys.stderr, flush=True)  # noqa: E731
+    run_study(args.name, out, quick=args.quick, progress=progress, seeds=args.seeds, cases=cases)
     print(out)
     return 0
 

@@ -158,6 +158,10 @@ class Study:
     """Folder of its JSON and plots; runs/study-NAME when not given."""
     quick: bool = False
     """A small version, to see that it works."""
+    seeds: int | None = None
+    """Seeds 0, 1, .. of each case, where the study is of trained samplers; its own number when not given."""
+    cases: str | None = None
+    """Some of the cases of dimension, with semicolons between them; all when not given."""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -51,6 +51,10 @@ def run(
     say = progress or (lambda text: None)
     folder = Run(out).create()
     seeds, cases = (1, QUICK) if quick else (seeds, cases or tuple(CASES))
+    if seeds < 1:
+        raise ConfigError(f"seeds must be at least 1, got {seeds}")
+    for case in cases:
+        target_of(case)
     table: dict[str, Any] = {}
     for case in cases:
         table[case] = {}
@@ -67,7 +71,8 @@ def run(
             trained = rows if method == "iwsm" else trained
             table[case][method] = medians(rows)
         result = {
-            "command": "allmodes study dimension", "seeds": seeds, "draws": DRAWS, "table": table, "machine": machine(),
+            "command": f"allmodes study dimension --seeds {seeds} --cases '{'; '.join(cases)}'",
+            "seeds": seeds, "draws": DRAWS, "table": table, "machine": machine(),
         }  # fmt: skip
         folder.write_json("dimension.json", result)
     from allmodes.studies.dimension_report import write

@@ -41,6 +41,20 @@ def gaussian_mixture(
     )
 
 
+def random_parts(
+    seed: int, modes: int, dim: int, box: float = 40.0, unequal: float = 20.0, spread: tuple[float, float] = (0.7, 2.0)
+) -> tuple[Float[np.ndarray, "modes dim"], Float[np.ndarray, "modes dim dim"], Float[np.ndarray, " modes"]]:
+    """Means, covariances and weights of `random_mixture`."""
+    rng = np.random.default_rng(seed)
+    means = rng.uniform(-box, box, (modes, dim))
+    covariances = np.empty((modes, dim, dim))
+    for m in range(modes):
+        rotation, _ = np.linalg.qr(rng.normal(size=(dim, dim)))
+        covariances[m] = rotation @ np.diag(rng.uniform(*spread, dim) ** 2) @ rotation.T
+    weights = np.exp(rng.uniform(0, np.log(unequal), modes))
+    return means, covariances, weights / weights.sum()
+
+
 def random_mixture(
     seed: int,
     modes: int,
@@ -55,14 +69,8 @@ def random_mixture(
     Means uniform in `[-box, box]^dim`, each covariance a random rotation of standard deviations uniform in `spread`,
     weights `exp(uniform(0, log(unequal)))`, normalised; from NumPy's generator with this seed.
     """
-    rng = np.random.default_rng(seed)
-    means = rng.uniform(-box, box, (modes, dim))
-    covariances = np.empty((modes, dim, dim))
-    for m in range(modes):
-        rotation, _ = np.linalg.qr(rng.normal(size=(dim, dim)))
-        covariances[m] = rotation @ np.diag(rng.uniform(*spread, dim) ** 2) @ rotation.T
-    weights = np.exp(rng.uniform(0, np.log(unequal), modes))
-    return gaussian_mixture(means, covariances, weights, log_z, name=f"random-mixture-{modes}x{dim}")
+    parts = random_parts(seed, modes, dim, box, unequal, spread)
+    return gaussian_mixture(*parts, log_z, name=f"random-mixture-{modes}x{dim}")
 
 
 def gaussian(
