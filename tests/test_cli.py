@@ -381,6 +381,9 @@ WRONG = {
     "no evaluations": ("run gmm40 --evaluations 0 --out NEW", "evaluations must be positive, got 0"),
     "no seeds": ("benchmark mixtures --seeds 0 --out NEW", "seeds must be at least 1"),
     "unknown study": ("study all", "unknown study 'all'"),
+    "unknown case": ("study dimension --cases none --out NEW", "unknown case 'none'"),
+    "unknown target of a study": ("study free-energy --cases none --out NEW", "the cases are gmm40"),
+    "a study without seeds": ("study bias-variance --seeds 2 --out NEW", "bias-variance takes no seeds"),
 }
 
 

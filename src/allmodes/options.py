@@ -161,7 +161,7 @@ class Study:
     seeds: int | None = None
     """Seeds 0, 1, .. of each case, where the study is of trained samplers; its own number when not given."""
     cases: str | None = None
-    """Some of the cases of dimension, with semicolons between them; all when not given."""
+    """Some of the cases of dimension or free-energy, with semicolons between them; all when not given."""
 
 
 @dataclasses.dataclass(frozen=True)
