@@ -43,6 +43,10 @@ def test_rows_are_medians_of_what_is_delivered(folder, capsys):
     assert rows["smc", 4000]["metrics"]["log_z_error"]["median"] == 0.02
     assert json.loads((folder / "gmm40.json").read_text()) == table
     assert (folder / "gmm40.png").read_bytes().startswith(b"\x89PNG")
+    page = (folder / "gmm40.md").read_text().splitlines()
+    assert page[2].startswith("| method | evaluations | time |")
+    assert len(page) == 4 + 4
+    assert page[4].startswith("| iwsm | 6,1")
     assert "next 100,000 draws" in capsys.readouterr().out
 
 

@@ -36,7 +36,7 @@ def compare(
     judge_seconds: float = 10.0,
     quiet: bool = False,
 ) -> dict[str, Any]:
-    """Run every method with every budget and seed that is not there yet; write `TARGET.json` and `TARGET.png`.
+    """Run every method with every budget and seed that is not there yet; write `TARGET.json`, `.md` and `.png`.
 
     Budgets are `evaluations` and `budgets - 1` smaller ones, each a quarter of the one before, for training and raw
     draws together. Each run is a folder of `allmodes run`, in a process of its own; a stopped comparison goes on where
@@ -70,6 +70,7 @@ def compare(
     }  # fmt: skip
     Run(out).create().write_json(f"{target}.json", table)
     picture = plot(rows, merit)
+    write_atomically(out / f"{target}.md", lambda file: file.write(markdown(table)))
     write_atomically(out / f"{target}.png", lambda file: file.write(picture), mode="wb")
     print_comparison(table)
     return table
@@ -112,21 +113,35 @@ def _spread(values: list[float | int]) -> dict[str, float | int]:
     return {"median": statistics.median(values), "least": min(values), "most": max(values)}
 
 
-def print_comparison(table: dict[str, Any]) -> None:
-    """Print the table, a row for each method and budget."""
+def cells(table: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
+    """Headings and cells as text, a row for each method and budget."""
     columns = sorted({name for row in table["rows"] for name in row["metrics"]})
     rows = []
     for row in table["rows"]:
-        cells = [f"{row['metrics'][name]['median']:.3g}" if name in row["metrics"] else "" for name in columns]
+        known = [f"{row['metrics'][name]['median']:.3g}" if name in row["metrics"] else "" for name in columns]
         words = ", ".join(sorted(set(row["verdicts"])))
         later = row["next_100000"]
         rows.append([
-            row["method"], count(row["evaluations"]["median"]), duration(row["seconds"]["median"]), *cells, words,
+            row["method"], count(row["evaluations"]["median"]), duration(row["seconds"]["median"]), *known, words,
             f"{count(later['evaluations'])}, {duration(later['seconds'])}",
         ])  # fmt: skip
     headings = [f"{name} ratio" if name in SHOWN else name for name in columns]
-    titles = ["method", "evaluations", "time", *headings, "verdicts", "next 100,000 draws"]
-    print_table(titles, rows, title=f"{table['target']}, medians of {table['seeds']} seeds")
+    return ["method", "evaluations", "time", *headings, "verdicts", "next 100,000 draws"], rows
+
+
+def print_comparison(table: dict[str, Any]) -> None:
+    """Print the table."""
+    print_table(*cells(table), title=f"{table['target']}, medians of {table['seeds']} seeds")
+
+
+def markdown(table: dict[str, Any]) -> str:
+    """The table as a page has it."""
+    titles, rows = cells(table)
+    lines = [
+        f"**{table['target']}**: `{table['command']}`, {table['machine']}, {table['seeds']} seed(s): medians.", "",
+        *(f"| {' | '.join(row)} |" for row in (titles, ["---"] * len(titles), *rows)), "",
+    ]  # fmt: skip
+    return "\n".join(lines)
 
 
 def plot(rows: list[dict], merit: str) -> bytes:
