@@ -2,8 +2,8 @@
 
     python benchmarks/coverage.py runs/compare/dw4-iwsm-few-particles-* --out docs/results/coverage-dw4.json
 
-As `allmodes study free-energy`, which trains its own: five independent sets of 10,000 weighted draws of each run, all of
-one target. Where log Z is known by a reference only, forty populations of tempered SMC stand for it, and their error
+As `allmodes study free-energy`, which trains its own: five independent sets of 10,000 weighted draws of each run, all
+of one target. Where log Z is known by a reference only, forty populations of tempered SMC stand for it, and their error
 counts.
 """
 

@@ -354,3 +354,22 @@ def test_the_command_writes_its_files_and_exits_by_what_it_found(gmm40, removed,
     assert call("audit", tmp_path / "run", "--dim", 2) == 2
     assert call("audit", tmp_path / "nowhere", "--against", "gmm41") == 2
     assert len(asked) == 2
+
+
+def test_the_command_audits_a_saved_run(tmp_path, monkeypatch, capsys):
+    density = tmp_path / "two.py"
+    density.write_text(
+        "import jax, jax.numpy as jnp\n"
+        "def log_prob(x):\n"
+        "    squared = jnp.sum((x - jnp.array([[-3.0, 0.0], [3.0, 1.0]])) ** 2, -1)\n"
+        "    return jax.nn.logsumexp(-2.0 * squared + jnp.log(jnp.array([0.3, 0.7])))\n"
+    )
+    target = am.find_target(f"{density}:log_prob", dim=2)
+    am.fit(target, am.SMC(particles=250), key=jax.random.key(0)).save(tmp_path / "run")
+    monkeypatch.setattr(importlib.import_module("allmodes.audit.conduct"), "EXPLORERS", FEW)
+    assert call("audit", tmp_path / "run", "-n", 1000, "--quiet") == 0
+    assert "two: 3 basins" in capsys.readouterr().out  # and what is elsewhere
+    stored = json.loads((tmp_path / "run" / "audit.json").read_text())
+    masses = {round(basin["peak"][0]): basin["mass"] for basin in stored["basins"] if basin["peak"]}
+    assert masses[-3] == pytest.approx(0.3, abs=0.03)
+    assert masses[3] == pytest.approx(0.7, abs=0.03)
