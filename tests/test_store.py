@@ -110,7 +110,7 @@ def test_methods_by_name():
     assert find_method("iwsm-paper", {}) == am.IWSM.paper()
     with pytest.raises(am.ConfigError, match=r"unknown method 'iwms'.*iwsm.*Did you mean iwsm\?"):
         find_method("iwms", {})
-    with pytest.raises(am.ConfigError, match="method iwsm has no setting bach, stepz: it has batch, "):
+    with pytest.raises(am.ConfigError, match="method iwsm has no setting bach, stepz: it has anchors, batch, "):
         find_method("iwsm", {"stepz": 3, "batch": 64, "bach": 64})
     with pytest.raises(am.ConfigError, match="batch must be a multiple of 32"):
         find_method("iwsm", {"batch": 33})

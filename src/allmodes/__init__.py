@@ -1,5 +1,6 @@
 """Draw from a density you can only evaluate, without missing a mode, and know how far to trust the draws."""
 
+from allmodes import interop
 from allmodes.agreement import Agreement, agreement
 from allmodes.audit import Audit, audit
 from allmodes.draws import Draws
@@ -35,5 +36,6 @@ __all__ = [
     "audit",
     "find_target",
     "fit",
+    "interop",
     "load",
 ]

@@ -1,6 +1,7 @@
 """Draws with their importance weights, and what can be told from those alone."""
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -40,6 +41,7 @@ class Draws:
       i mod `chains`; else 0.
     - `independent`: share of the draws that count as such where some descend from a common one: in a population that
       was resampled on its way, `n / (sum of squared families)`. Moves part relatives, but not from mode to mode.
+    - `parameters`: maps draws to the parameters that the user knows them by, where the target has such (`unravel`).
     """
 
     x: Float[Array, "n dim"]
@@ -49,6 +51,7 @@ class Draws:
     evidence: Any = None
     chains: int = 0
     independent: float = 1.0
+    parameters: Callable[[Float[Array, "n dim"]], Any] | None = dataclasses.field(default=None, repr=False)
 
     def __len__(self) -> int:
         return self.x.shape[0]
@@ -63,10 +66,11 @@ class Draws:
         evaluations: int,
         evidence: Any,
         independent: float = 1.0,
+        parameters: Callable[[Float[Array, "n dim"]], Any] | None = None,
     ) -> "Draws":
         """The first n draws of chains or populations, taken from each in turn."""
         in_turn = (jnp.swapaxes(a, 0, 1).reshape(-1, *a.shape[2:])[:n] for a in (x, log_prob, log_weight))
-        return cls(*in_turn, evaluations, evidence, x.shape[0], independent)
+        return cls(*in_turn, evaluations, evidence, x.shape[0], independent, parameters)
 
     @property
     def log_z(self) -> "Estimate":
@@ -105,6 +109,17 @@ class Draws:
 
         return chain_rhat(self._by_chain()) if self.chains else None
 
+    def unravel(self) -> Any:
+        """The draws as the user's parameters: a pytree of arrays, each with the draws along its first axis.
+
+        Of a NumPyro model, a dictionary of its sites in their own (constrained) values.
+
+        **Raises** `ConfigError` when the target was made from a function of one array: there the draws are `x`.
+        """
+        if self.parameters is None:
+            raise ConfigError("the target of these draws has no named parameters: they are draws.x")
+        return jax.jit(self.parameters)(self.x)
+
     def resample(self, key: Array, n: int | None = None) -> "Draws":
         """N equally weighted draws (as many as there are when not given), by systematic resampling.
 
@@ -120,7 +135,9 @@ class Draws:
         k_index, k_order = jax.random.split(key)
         index = weights.systematic(k_index, weights.normalise(self.log_weight), n)
         index = jax.random.permutation(k_order, index)
-        return Draws(self.x[index], self.log_prob[index], jnp.zeros(n), self.evaluations, self.log_z)
+        return Draws(
+            self.x[index], self.log_prob[index], jnp.zeros(n), self.evaluations, self.log_z, parameters=self.parameters
+        )
 
     def verdict(self) -> Verdict:
         """`trusted`, `use with correction` or `do not use`, with the reasons: from these draws alone.

@@ -21,6 +21,7 @@ from allmodes.symmetry import ParticleSymmetry
 from allmodes.target import Target
 
 EXPORTED = "target.stablehlo"
+PARAMETERS = "parameters.stablehlo"
 
 
 def find_target(spec: str, dim: int | None = None) -> Target:
@@ -146,7 +147,7 @@ def save(sampler: Sampler, path: str | os.PathLike) -> None:
     """
     path = Path(path)
     old = set(os.listdir(path)) if path.is_dir() else set()
-    if not old <= {"config.json", "checkpoint", EXPORTED}:
+    if not old <= {"config.json", "checkpoint", EXPORTED, PARAMETERS}:
         raise RunError(f"{path} holds more than a saved sampler: choose another folder")
     Run(path).create()
     with tempfile.TemporaryDirectory(dir=path.absolute().parent, prefix=f".{path.name}.") as temporary:
@@ -193,16 +194,27 @@ def export(target: Target, run: Run) -> None:
             "am.find_target('FILE.py:FUNCTION', dim), which a run folder finds again."
         ) from error
     write_atomically(run / EXPORTED, lambda file: file.write(bytes(exported)), mode="wb")
+    if target.unravel is None:
+        return
+    try:
+        exported = export.export(jax.jit(target.unravel))(points).serialize()
+    except Exception:  # its structure has no name that a file could hold: the draws are still x
+        return
+    write_atomically(run / PARAMETERS, lambda file: file.write(bytes(exported)), mode="wb")
 
 
-def _imported(run: Run, name: str, dim: int) -> Target:
+def _stored(path: Path) -> Any:
     from jax import export
 
     try:
-        exported = export.deserialize(bytearray((run / EXPORTED).read_bytes()))
+        return export.deserialize(bytearray(path.read_bytes()))
     except Exception as error:
-        raise RunError(f"{run / EXPORTED} cannot be read ({error}): the target of this run lived in memory") from error
-    call = jax.jit(exported.call)
+        raise RunError(f"{path} cannot be read ({error}): the target of this run lived in memory") from error
+
+
+def _imported(run: Run, name: str, dim: int) -> Target:
+    unravel = _stored(run / PARAMETERS).call if (run / PARAMETERS).exists() else None
+    call = jax.jit(_stored(run / EXPORTED).call)
 
     # One point at a time for whoever differentiates or traces it; whole batches in one call through the rules below.
     @jax.custom_batching.custom_vmap
@@ -219,4 +231,4 @@ def _imported(run: Run, name: str, dim: int) -> Target:
         return both(x)[0]
 
     log_prob.defvjp(lambda x: both(x), lambda grad, g: (g * grad,))
-    return Target(log_prob, dim, name=name)
+    return Target(log_prob, dim, name=name, unravel=unravel)

@@ -2,11 +2,12 @@
 
 import dataclasses
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.flatten_util import ravel_pytree
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Int
 
@@ -62,6 +63,8 @@ class Target:
     - `log_z`: the log of the integral of `exp(log_prob)`; evaluation only.
     - `modes`: `Modes`; evaluation only.
     - `source`: where the density and its constants come from.
+    - `unravel`: maps points `(n, dim)` to the parameters that the user knows them by, a pytree of arrays `(n, ..)`, for
+      `Draws.unravel`; set by `of_tree`.
     - `origin`: how a run folder finds the target again; set by the library.
 
     **Raises** `TargetError` when `dim` is not a positive integer or a hint has the wrong shape or value;
@@ -79,6 +82,7 @@ class Target:
     modes: Modes | None = None
     source: str = ""
     origin: str = ""
+    unravel: Callable[[Float[Array, "n dim"]], Any] | None = None
 
     def __post_init__(self):
         if isinstance(self.dim, bool) or not isinstance(self.dim, int | np.integer) or self.dim < 1:
@@ -103,6 +107,33 @@ class Target:
                 raise TargetError(f"{name} must have shape () or ({self.dim},), got {hint.shape}")
             if not np.all(np.isfinite(hint)) or (name == "scale" and np.any(hint <= 0)):
                 raise TargetError(f"{name} must be finite{' and positive' if name == 'scale' else ''}, got {hint}")
+
+    @classmethod
+    def of_tree(
+        cls,
+        log_prob: Callable[[Any], Float[Array, ""]],
+        example: Any,
+        *,
+        constrain: Callable[[Any], Any] | None = None,
+        **more: Any,
+    ) -> "Target":
+        """The target of a `log_prob` over nested parameters: dictionaries, tuples, dataclasses, arrays of any shape.
+
+        - `example`: parameters of the right structure and shapes; their values do not matter.
+        - `constrain`: what `draws.unravel()` applies to each draw's parameters besides; nothing when not given.
+        - `more`: the other arguments of `Target`, but for `dim`.
+
+        **Raises** `TargetError` when the example has no number in it, or numbers that are not real.
+        """
+        leaves = jax.tree.leaves(example)
+        if not sum(np.size(leaf) for leaf in leaves):
+            raise TargetError(f"the example parameters have no number in them: {example!r}")
+        for leaf in leaves:
+            if not jnp.issubdtype(jnp.result_type(leaf), jnp.floating):
+                raise TargetError(f"parameters must be real floating-point numbers, got {jnp.result_type(leaf)}")
+        flat, to_tree = ravel_pytree(example)
+        one = to_tree if constrain is None else lambda x: constrain(to_tree(x))
+        return cls(lambda x: log_prob(to_tree(x)), flat.size, unravel=jax.vmap(one), **more)
 
     @property
     def free_dim(self) -> int:

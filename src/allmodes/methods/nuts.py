@@ -122,7 +122,8 @@ class NUTSSampler(PlainSampler):
         z, log_prob, steps = self._program(state, key, each, thin)
         x = alike(self.target, jax.random.fold_in(key, 1), state.frame.to_x(z))
         flat, unknown = jnp.zeros((method.chains, each)), Estimate(float("nan"), float("inf"))
-        return Draws.of_chains(n, x, log_prob - state.frame.log_det, flat, int(jnp.sum(steps)) + len(z), unknown)
+        log_prob, spent = log_prob - state.frame.log_det, int(jnp.sum(steps)) + len(z)
+        return Draws.of_chains(n, x, log_prob, flat, spent, unknown, parameters=self.target.unravel)
 
     @functools.cached_property
     def _program(self) -> Any:

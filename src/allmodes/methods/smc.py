@@ -120,7 +120,14 @@ class SMCSampler(PlainSampler):
         x, log_prob, log_weight = (jnp.stack(part) for part in zip(*parts, strict=True))
         x = alike(self.target, jax.random.fold_in(key, method.populations), x)
         return Draws.of_chains(
-            n, x, log_prob, log_weight, spent, batch_log_z(np.asarray(log_zs)), float(np.mean(shares))
+            n,
+            x,
+            log_prob,
+            log_weight,
+            spent,
+            batch_log_z(np.asarray(log_zs)),
+            float(np.mean(shares)),
+            self.target.unravel,
         )
 
     @functools.cached_property

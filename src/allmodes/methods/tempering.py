@@ -157,7 +157,8 @@ class TemperingSampler(PlainSampler):
         log_prob = jnp.where(log_prob > parallel.NO_MASS, log_prob - frame.log_det, -jnp.inf)
         flat = jnp.zeros((method.systems, each))
         evidence = batch_log_z(np.asarray(log_zs))
-        return Draws.of_chains(n, x, log_prob.T, flat, cost * each * thin, evidence)
+        spent, named = cost * each * thin, self.target.unravel
+        return Draws.of_chains(n, x, log_prob.T, flat, spent, evidence, parameters=named)
 
     @functools.cached_property
     def _program(self) -> Any:

@@ -1,0 +1,62 @@
+"""NumPyro models as targets: their density over unconstrained parameters, and draws as named, constrained sites."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+from jaxtyping import Array, Float
+
+from allmodes.errors import ConfigError, TargetError
+from allmodes.target import Target
+
+
+def target(model: Callable[..., Any], *args: Any, name: str | None = None, seed: int = 0, **kwargs: Any) -> Target:
+    """The posterior of a NumPyro model, given its arguments (the data).
+
+    Parameters with constraints are mapped to all of R^dim by NumPyro's own bijections, with their Jacobians in the
+    density: log Z is the log evidence of the model. `draws.unravel()` gives a dictionary of its sites in their own
+    (constrained) values, deterministic ones included, each with the draws along its first axis.
+
+    - `name`: what reports call it; the model's own name when not given.
+    - `seed`: of the one run of the model that finds its sites.
+
+    **Raises** `ConfigError` when NumPyro is not installed, `TargetError` when the model has latent sites that are
+    discrete (sum them out first, as `numpyro.distributions.MixtureSameFamily` does), none at all, or cannot be run.
+    """
+    try:
+        from numpyro.infer.util import initialize_model
+    except ImportError as error:
+        raise ConfigError("NumPyro is not installed: pip install numpyro") from error
+    name = name or getattr(model, "__name__", "numpyro")
+    _check_sites(model, args, kwargs, seed, name)
+    try:
+        info = initialize_model(jax.random.key(seed), model, model_args=args, model_kwargs=kwargs)
+    except Exception as error:
+        raise TargetError(f"NumPyro cannot start the model {name} ({_short(error)})") from error
+
+    def log_prob(sites: dict[str, Array]) -> Float[Array, ""]:
+        return -info.potential_fn(sites)
+
+    return Target.of_tree(log_prob, info.param_info.z, name=name, constrain=info.postprocess_fn, source="NumPyro model")
+
+
+def _check_sites(model: Callable[..., Any], args: tuple, kwargs: dict[str, Any], seed: int, name: str) -> None:
+    from numpyro import handlers
+
+    try:
+        trace = handlers.trace(handlers.seed(model, jax.random.key(seed))).get_trace(*args, **kwargs)
+    except Exception as error:
+        raise TargetError(f"the model {name} cannot be run with these arguments ({_short(error)})") from error
+    latent = [site for site in trace.values() if site["type"] == "sample" and not site["is_observed"]]
+    discrete = [site["name"] for site in latent if site["fn"].support is not None and site["fn"].support.is_discrete]
+    if discrete:
+        raise TargetError(
+            f"the model {name} has discrete latent sites: {', '.join(discrete)}. A density needs continuous ones: sum "
+            "them out, for instance with numpyro.distributions.MixtureSameFamily"
+        )
+    if not latent:
+        raise TargetError(f"the model {name} has no latent site: there is nothing to draw")
+
+
+def _short(error: Exception) -> str:
+    return f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error).strip() else ''}"
