@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import allmodes as am
-from allmodes import TargetError
+from allmodes import TargetError, named
 from allmodes.draws import Draws
 
 QUICK = am.SMC(particles=250)
@@ -51,6 +51,77 @@ def test_examples_that_are_no_parameters_are_refused(example, words):
 def test_draws_without_named_parameters_say_where_they_are():
     with pytest.raises(am.ConfigError, match=r"they are draws\.x"):
         Draws(jnp.zeros((2, 1)), jnp.zeros(2), jnp.zeros(2)).unravel()
+
+
+# Draws as other libraries want them.
+
+
+def weighted():
+    """Draws of two equal modes at -1 and 1, three times as many of the first, and the weights that make that right."""
+    rng = np.random.default_rng(1)
+    left = np.arange(4000) % 4 > 0
+    x = np.where(left, -1.0, 1.0)[:, None] + 0.1 * rng.normal(size=(4000, 8))
+    log_w = np.where(left, math.log(2 / 3), math.log(2.0))
+    target = am.Target.of_tree(nested_log_prob, EXAMPLE)
+    return Draws(*(jnp.asarray(a, jnp.float32) for a in (x, np.zeros(4000), log_w)), parameters=target.unravel)
+
+
+def test_a_table_has_weighted_figures_by_name():
+    draws = weighted()
+    rows = named.table(draws)
+    assert list(rows) == [*(f"a[{i},{j}]" for i in range(2) for j in range(3)), "b.0", "b.1[0]"]
+    row = rows["a[0,1]"]
+    w = np.exp(np.asarray(draws.log_weight, float))
+    mean = np.average(np.asarray(draws.x[:, 1], float), weights=w)
+    assert row["mean"] == pytest.approx(mean, abs=1e-6)
+    assert abs(row["mean"]) < 4 * row["mcse"]
+    assert row["sd"] == pytest.approx(math.sqrt(1.01), rel=0.01)
+    assert row["ess"] == pytest.approx(w.sum() ** 2 / (w**2).sum(), rel=1e-4)
+    assert row["mcse"] == pytest.approx(row["sd"] / math.sqrt(row["ess"]))
+    assert row["5%"] == pytest.approx(-1.13, abs=0.02)
+    assert row["95%"] == pytest.approx(1.13, abs=0.02)
+    text = draws.summary()
+    assert "mcse" in text
+    assert all(name in text for name in rows)
+    plain = Draws(draws.x, draws.log_prob, draws.log_weight)
+    assert list(named.table(plain)) == [f"x[{i}]" for i in range(8)]
+
+
+def test_effective_draws_of_a_figure_are_its_own():
+    # Two chains, one figure of which is stuck and the other is not.
+    rng = np.random.default_rng(2)
+    x = rng.normal(size=(2000, 2))
+    x[:, 0] += 5.0 * (np.arange(2000) % 2)
+    draws = Draws(jnp.asarray(x, jnp.float32), jnp.zeros(2000), jnp.zeros(2000), chains=2)
+    assert draws.ess_of(x[:, 0]) < 10
+    assert draws.ess_of(x[:, 1]) > 1000
+
+
+def test_arviz_has_names_chains_and_no_weights_unless_beside():
+    pytest.importorskip("arviz_base", reason="ArviZ is not installed: its export is not tested")
+    draws = weighted()
+    tree = draws.to_arviz(jax.random.key(0))
+    assert tree["posterior"]["a"].shape == (1, 4000, 2, 3)
+    assert float(tree["posterior"]["a"].mean()) == pytest.approx(0.0, abs=0.05)
+    assert "log_weight" not in tree["sample_stats"]
+    assert tree["posterior"].attrs["weights"] == "none: resampled"
+    assert tree["posterior"].attrs["log_z"] == pytest.approx(draws.log_z.value)
+    beside = draws.to_arviz()
+    np.testing.assert_allclose(beside["sample_stats"]["log_weight"][0], draws.log_weight)
+    np.testing.assert_allclose(beside["posterior"]["b.0"][0], draws.x[:, 6], rtol=1e-6)
+    chains = Draws(draws.x[:9], draws.log_prob[:9], jnp.zeros(9), chains=2)
+    x = chains.to_arviz(jax.random.key(0))["posterior"]["x"]
+    assert x.shape == (2, 4, 8)
+    np.testing.assert_array_equal(x[1, 2], draws.x[5])  # draw i is of chain i mod chains
+
+
+def test_pandas_has_a_column_for_each_number():
+    pytest.importorskip("pandas", reason="pandas is not installed: its export is not tested")
+    draws = weighted()
+    frame = draws.to_pandas()
+    assert list(frame)[:2] == ["a[0,0]", "a[0,1]"]
+    assert list(frame)[-2:] == ["log_prob", "log_weight"]
+    np.testing.assert_allclose(frame["b.1[0]"], draws.x[:, 7], rtol=1e-6)
 
 
 # NumPyro.

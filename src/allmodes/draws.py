@@ -9,12 +9,11 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from allmodes import weights
+from allmodes import named, weights
 from allmodes.errors import ConfigError, TargetError
 from allmodes.trust import Verdict, judge
 
-SHOWN = 20  # coordinates in a summary
-QUANTILES = (0.05, 0.5, 0.95)
+SHOWN = 20  # parameters in a summary
 
 
 class LogDensity(NamedTuple):
@@ -85,12 +84,16 @@ class Draws:
 
         Blind to a mode that no draw has met.
         """
-        from allmodes.metrics.weights import chain_ess, ess
+        return self._effective(self._figures() if self.chains else None)
 
-        effective = ess(self.log_weight)
-        if self.chains:
-            effective *= chain_ess(self._by_chain()) / len(self)
-        return effective * self.independent
+    def ess_of(self, values: Float[np.ndarray, " n"]) -> float:
+        """The same for the average of one figure of each draw."""
+        return self._effective(values[:, None] if self.chains else None)
+
+    @property
+    def even(self) -> bool:
+        """Whether all draws have equal weight."""
+        return bool(jnp.all(self.log_weight == self.log_weight[0]))
 
     @property
     def khat(self) -> float:
@@ -107,7 +110,7 @@ class Draws:
         """
         from allmodes.metrics.weights import chain_rhat
 
-        return chain_rhat(self._by_chain()) if self.chains else None
+        return chain_rhat(self._by_chain(self._figures())) if self.chains else None
 
     def unravel(self) -> Any:
         """The draws as the user's parameters: a pytree of arrays, each with the draws along its first axis.
@@ -153,33 +156,56 @@ class Draws:
         )  # fmt: skip
 
     def summary(self) -> str:
-        """Say how far to trust the draws and why, then each coordinate's weighted mean, deviation and quantiles."""
+        """Say how far to trust the draws and why, then a row for each parameter: weighted mean, deviation, quantiles.
+
+        `mcse` is the error of the mean, from `ess` effective draws.
+        """
         n, dim = self.x.shape
-        w = np.asarray(weights.normalise(self.log_weight), np.float64) / n
-        x, verdict, z = np.asarray(self.x, np.float64), self.verdict(), self.log_z
+        verdict, z, rows = self.verdict(), self.log_z, named.table(self)
         lines = [
             f"{n:,} draws in {dim} dimension{'s' if dim > 1 else ''}: {verdict.word}",
             *(f"  - {reason}" for reason in verdict.reasons),
             f"log Z {z.value:.4f} +- {z.std_error:.2g}, {self.ess:,.0f} effective draws",
-            f"{'':>8}{'mean':>12}{'sd':>12}" + "".join(f"{100 * q:>11.0f}%" for q in QUANTILES),
         ]
-        with np.errstate(invalid="ignore"):
-            for i in range(min(dim, SHOWN)):
-                mean = np.sum(w * x[:, i])
-                deviation = np.sqrt(np.sum(w * (x[:, i] - mean) ** 2))
-                figures = (mean, deviation, *_quantiles(x[:, i], w))
-                lines.append(f"{f'x[{i}]':>8}" + "".join(f"{figure:>12.5g}" for figure in figures))
-        if dim > SHOWN:
-            lines.append(f"{'...':>8} and {dim - SHOWN} more")
+        shown = dict(list(rows.items())[:SHOWN])
+        wide = max(8, *map(len, shown))
+        lines.append(" " * wide + "".join(f"{title:>12}" for title in next(iter(shown.values()))))
+        for name, row in shown.items():
+            *figures, effective = row.values()
+            lines.append(f"{name:>{wide}}" + "".join(f"{figure:>12.5g}" for figure in figures) + f"{effective:>12,.0f}")
+        if len(rows) > SHOWN:
+            lines.append(f"{'...':>{wide}} and {len(rows) - SHOWN} more")
         return "\n".join(lines)
 
-    def _by_chain(self) -> Float[np.ndarray, "chains draws dim"]:
-        each = len(self) // self.chains
-        seen = np.column_stack([np.asarray(self.x, np.float64), np.asarray(self.log_prob, np.float64)])
+    def to_arviz(self, key: Array | None = None) -> Any:
+        """An xarray `DataTree` as ArviZ wants it: groups `posterior` and `sample_stats`, chains by draws.
+
+        Parameters have their names where the target has such; log Z and the verdict are attributes. ArviZ knows no
+        weights: give a `key` to have uneven ones resampled away; without one they are `sample_stats.log_weight`, and
+        ArviZ's own averages are then wrong.
+
+        **Raises** `ConfigError` when arviz-base is not installed.
+        """
+        return named.to_arviz(self, key)
+
+    def to_pandas(self) -> Any:
+        """A data frame: a column for each number of the parameters, `log_prob` and `log_weight`.
+
+        **Raises** `ConfigError` when pandas is not installed.
+        """
+        return named.to_pandas(self)
+
+    def _figures(self) -> Float[np.ndarray, "n figures"]:
+        return np.column_stack([np.asarray(self.x, np.float64), np.asarray(self.log_prob, np.float64)])
+
+    def _effective(self, seen: Float[np.ndarray, "n figures"] | None) -> float:
+        from allmodes.metrics.weights import chain_ess, ess
+
+        effective = ess(self.log_weight)
+        if seen is not None:
+            effective *= chain_ess(self._by_chain(seen)) / len(self)
+        return effective * self.independent
+
+    def _by_chain(self, seen: Float[np.ndarray, "n figures"]) -> Float[np.ndarray, "chains draws figures"]:
+        each, seen = len(self) // self.chains, np.asarray(seen, np.float64)
         return np.moveaxis(seen[: each * self.chains].reshape(each, self.chains, -1), 1, 0)
-
-
-def _quantiles(x: Float[np.ndarray, " n"], w: Float[np.ndarray, " n"]) -> list[float]:
-    order = np.argsort(x)
-    share = np.cumsum(w[order])
-    return [float(x[order[min(np.searchsorted(share, q * share[-1]), len(x) - 1)]]) for q in QUANTILES]

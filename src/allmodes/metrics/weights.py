@@ -153,6 +153,11 @@ def batch_log_z(log_zs: Float[Array | np.ndarray, " batches"]) -> Estimate:
     return Estimate(pooled.value, pooled.std_error * float(t.ppf(0.975, batches - 1)) / 1.96)
 
 
+def _varies(x: Float[np.ndarray, "chains draws dim"]) -> np.ndarray:
+    """Which figures are not one number throughout, of which chains say nothing: the log-density of an even density."""
+    return np.any(x != x[:1, :1], axis=(0, 1))
+
+
 def chain_ess(x: Float[np.ndarray, "chains draws dim"]) -> float:
     """Smallest bulk ESS over the coordinates (Vehtari et al. 2021), by ArviZ, at most the number of draws; 0 for NaN.
 
@@ -160,7 +165,8 @@ def chain_ess(x: Float[np.ndarray, "chains draws dim"]) -> float:
     """
     from arviz_stats.base import array_stats
 
-    if x.shape[1] < 4:
+    x = x[:, :, _varies(x)]
+    if x.shape[1] < 4 or x.shape[2] == 0:
         return 0.0
     least = np.min(array_stats.ess(np.moveaxis(x, 2, 0)))
     return float(min(least, x.shape[0] * x.shape[1])) if np.isfinite(least) else 0.0
@@ -170,7 +176,8 @@ def chain_rhat(x: Float[np.ndarray, "chains draws dim"]) -> float:
     """Largest rank-normalised R^ over the coordinates (Vehtari et al. 2021), by ArviZ; inf where it is undefined."""
     from arviz_stats.base import array_stats
 
-    if x.shape[1] < 4:
+    x = x[:, :, _varies(x)]
+    if x.shape[1] < 4 or x.shape[2] == 0:
         return float("inf")
     most = np.max(array_stats.rhat(np.moveaxis(x, 2, 0)))
     return float(most) if np.isfinite(most) else float("inf")
