@@ -117,6 +117,8 @@ def _sample(argv: list[str]) -> int:
     if unknown:
         listed = ", ".join("--" + name for name in sorted(unknown))
         raise ConfigError(f"method {sampler.method.name} draws without {listed}: leave it out")
+    if args.out.suffix == ".npy":
+        return _stream(args, sampler, options)
     draws = sampler.sample(args.n, key=jax.random.key(args.seed), **options)
     z = draws.log_z
     tail = f"R^ {draws.rhat:.3g}" if draws.chains else f"k^ {draws.khat:.2f}"
@@ -126,6 +128,20 @@ def _sample(argv: list[str]) -> int:
         draws = draws.resample(key=jax.random.fold_in(jax.random.key(args.seed), 1))
     arrays = {name: np.asarray(getattr(draws, name)) for name in ("x", "log_prob", "log_weight")}
     write_atomically(args.out, lambda file: np.savez(file, **arrays), mode="wb")
+    print(args.out)
+    return 0
+
+
+def _stream(args: Any, sampler: Any, options: dict[str, Any]) -> int:
+    import jax
+    from rich.progress import Progress
+
+    if args.fair:
+        raise ConfigError("--fair resamples draws that are in memory: leave it out, or write .npz")
+    with Progress(transient=True) as bar:
+        task = bar.add_task(f"drawing {args.n:,}", total=args.n)
+        progress = lambda done, n: bar.update(task, completed=done)  # noqa: E731
+        sampler.stream(args.n, key=jax.random.key(args.seed), out=args.out, progress=progress, **options)
     print(args.out)
     return 0
 

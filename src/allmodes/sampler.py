@@ -4,6 +4,8 @@ import abc
 import dataclasses
 import functools
 import os
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -11,6 +13,7 @@ from jaxtyping import Array, Float
 
 from allmodes.draws import Draws
 from allmodes.errors import ConfigError
+from allmodes.stream import PART, stream
 from allmodes.symmetry import ParticleSymmetry
 from allmodes.target import Target
 
@@ -46,6 +49,28 @@ class Sampler(abc.ABC):
     def sample_within(self, n: int, evaluations: int, *, key: Array) -> Draws:
         """N draws on which about so many evaluations are spent, where more of them make better draws."""
         return self.sample(n, key=key)
+
+    def stream(
+        self,
+        n: int,
+        *,
+        key: Array,
+        out: str | os.PathLike,
+        part: int = PART,
+        progress: Callable[[int, int], None] | None = None,
+        **options: Any,
+    ) -> Path:
+        """N draws to the file `out` (.npy), `part` of them in memory at a time; `options` are those of `sample`.
+
+        The file holds n records: `np.load(out, mmap_mode="r")["x"]` is `(n, dim)`, `["log_prob"]` and `["log_weight"]`
+        are `(n,)`, all of float32. An interrupted call leaves `out.part`, from which the same call goes on, and ends
+        with the same bytes as one that was not interrupted. Parts are drawn independently of each other: populations
+        and chains of the plain methods are those of a part. `progress(done, n)` is called after each.
+
+        **Raises** `ConfigError` when n or part is below 1, `out` is not a .npy file, or the draws there are of another
+        call; `RunError` when the file cannot be written; those of `sample`.
+        """
+        return stream(self, n, key=key, out=out, part=part, progress=progress, **options)
 
     def corrected(self, n: int, *, key: Array) -> Draws | None:
         """N draws made right by more work than their weights, where the method has such a correction; else None."""
