@@ -1,17 +1,24 @@
 """Models as they are: nested parameters and NumPyro models, from the density to named, constrained draws."""
 
 import math
+import sys
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from scipy import stats
+from scipy.special import logsumexp, softmax
 
 import allmodes as am
 from allmodes import TargetError, named
 from allmodes.draws import Draws
 
 QUICK = am.SMC(particles=250)
+TINY = am.IWSM(
+    steps=150, cooldown=50, batch=64, width=16, depth=1, buffer=256, neighbours=16, refresh_every=50, refresh_steps=8,
+    local_every=50, sample_steps=40,
+)  # fmt: skip
 
 
 # Nested parameters.
@@ -122,6 +129,92 @@ def test_pandas_has_a_column_for_each_number():
     assert list(frame)[:2] == ["a[0,0]", "a[0,1]"]
     assert list(frame)[-2:] == ["log_prob", "log_weight"]
     np.testing.assert_allclose(frame["b.1[0]"], draws.x[:, 7], rtol=1e-6)
+
+
+# NumPy, SciPy and PyTorch.
+
+
+def scipy_mixture(x):
+    """Two normals of standard deviation 1/2, weights 1 and 3, times 5, by SciPy; nothing beyond 50."""
+    if np.abs(x).max() > 50:
+        return -np.inf
+    parts = [stats.norm.logpdf(x, m, 0.5).sum() for m in (-2.0, 2.0)]
+    return math.log(5.0) + logsumexp(parts, b=[0.25, 0.75])
+
+
+def scipy_gradient(x):
+    parts = np.array([stats.norm.logpdf(x, m, 0.5).sum() for m in (-2.0, 2.0)]) + np.log([0.25, 0.75])
+    share = np.exp(parts - logsumexp(parts))
+    return -(x - share @ [-2.0, 2.0]) / 0.25
+
+
+def test_a_scipy_function_is_evaluated_in_batches_of_any_nesting():
+    target = am.interop.numpy.target(scipy_mixture, 2, grad=scipy_gradient)
+    target.check()
+    assert target.name == "scipy_mixture"
+    x = jnp.asarray([[0.1, -0.2], [2.0, 1.0], [60.0, 0.0]])
+    got = jax.jit(target.evaluate)(x)
+    np.testing.assert_allclose(got.log_prob[:2], [scipy_mixture(np.asarray(p, float)) for p in x[:2]], rtol=1e-5)
+    np.testing.assert_allclose(got.grad[:2], [scipy_gradient(np.asarray(p, float)) for p in x[:2]], rtol=1e-4)
+    assert (got.log_prob[2], int(got.zero)) == (-jnp.inf, 1)
+    nested = jax.jit(jax.vmap(jax.vmap(jax.value_and_grad(target.log_prob))))(jnp.stack([x, x + 0.1]))
+    np.testing.assert_allclose(nested[0][0], got.log_prob)
+    assert nested[1].shape == (2, 3, 2)
+
+
+def numpy_mixture(x):
+    """The same of many points at once."""
+    squared = (x[:, None] - np.array([-2.0, 2.0])[:, None]) ** 2
+    return math.log(5.0) + logsumexp(-2.0 * squared.sum(-1) + np.log([0.25, 0.75]), axis=1) - math.log(0.5 * math.pi)
+
+
+def numpy_gradient(x):
+    """Its gradient."""
+    offset = x[:, None] - np.array([-2.0, 2.0])[:, None]
+    share = softmax(-2.0 * (offset**2).sum(-1) + np.log([0.25, 0.75]), axis=1)
+    return -4.0 * np.einsum("nk,nkd->nd", share, offset)
+
+
+def test_a_numpy_function_from_beginning_to_end():
+    points = np.array([[0.3, -0.1], [2.0, 1.5]])
+    np.testing.assert_allclose(numpy_mixture(points), [scipy_mixture(p) for p in points])
+    target = am.interop.numpy.target(numpy_mixture, 2, grad=numpy_gradient, batched=True)
+    draws = am.fit(target, TINY, key=jax.random.key(0)).sample(400, key=jax.random.key(1))
+    assert abs(draws.log_z.value - math.log(5.0)) < 4 * draws.log_z.std_error < 0.8
+    w = np.exp(np.asarray(draws.log_weight - draws.log_weight.max(), float))
+    assert abs(np.average(draws.x[:, 0] > 0, weights=w) - 0.75) < 0.15
+
+
+@pytest.mark.parametrize(
+    ("log_prob", "grad", "words"),
+    [
+        (lambda x: x, lambda x: x, r"log_prob of points \(2,\) must have shape \(\), but has \(2,\)"),
+        (lambda x: 0.0, lambda x: 0.0, r"grad of points \(2,\) must have shape \(2,\), but has \(\)"),
+        (lambda x: x.nothing, lambda x: x, "log_prob fails on points of zeros: AttributeError"),
+    ],
+    ids=["value", "gradient", "error"],
+)
+def test_functions_of_the_wrong_shape_are_refused(log_prob, grad, words):
+    with pytest.raises(TargetError, match=words):
+        am.interop.numpy.target(log_prob, 2, grad=grad)
+
+
+def test_a_torch_function_has_its_values_and_gradients():
+    torch = pytest.importorskip("torch", reason="PyTorch is not installed: its interop is not tested")
+    target = am.interop.torch.target(lambda x: -0.5 * torch.sum(x**2, dim=1), 3, name="normal")
+    x = jnp.asarray(np.random.default_rng(3).normal(size=(5, 3)), jnp.float32)
+    got = jax.jit(target.evaluate)(x)
+    np.testing.assert_allclose(got.log_prob, -0.5 * jnp.sum(x**2, axis=1), rtol=1e-5)
+    np.testing.assert_allclose(got.grad, -x, rtol=1e-5)
+
+
+def test_a_library_that_is_missing_is_named(monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch", None)
+    with pytest.raises(am.ConfigError, match="PyTorch is not installed: pip install torch"):
+        am.interop.torch.target(lambda x: x, 2)
+    monkeypatch.setitem(sys.modules, "numpyro.infer.util", None)
+    with pytest.raises(am.ConfigError, match="NumPyro is not installed: pip install numpyro"):
+        am.interop.numpyro.target(lambda: None)
 
 
 # NumPyro.

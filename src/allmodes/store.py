@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from allmodes.batched import log_prob_of
 from allmodes.errors import AllmodesError, ConfigError, RunError, TargetError
 from allmodes.methods import METHODS, Method
 from allmodes.runs import Run, write_atomically
@@ -216,19 +217,5 @@ def _imported(run: Run, name: str, dim: int) -> Target:
     unravel = _stored(run / PARAMETERS).call if (run / PARAMETERS).exists() else None
     call = jax.jit(_stored(run / EXPORTED).call)
 
-    # One point at a time for whoever differentiates or traces it; whole batches in one call through the rules below.
-    @jax.custom_batching.custom_vmap
-    def both(x):
-        value, grad = call(x[None])
-        return value[0], grad[0]
-
-    @both.def_vmap
-    def _(size, batched, x):
-        return call(x), (True, True)
-
-    @jax.custom_vjp
-    def log_prob(x):
-        return both(x)[0]
-
-    log_prob.defvjp(lambda x: both(x), lambda grad, g: (g * grad,))
+    log_prob = log_prob_of(lambda x: call(x)[0], call)
     return Target(log_prob, dim, name=name, unravel=unravel)

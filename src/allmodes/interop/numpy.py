@@ -1,0 +1,82 @@
+"""Functions of NumPy and SciPy as targets: called back from compiled code, many points at a time."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from allmodes.batched import log_prob_of
+from allmodes.errors import TargetError
+from allmodes.target import Target
+
+
+def target(
+    log_prob: Callable[[np.ndarray], Any],
+    dim: int,
+    *,
+    grad: Callable[[np.ndarray], Any],
+    batched: bool = False,
+    **more: Any,
+) -> Target:
+    """The density of a function that JAX cannot trace, given its gradient.
+
+    - `log_prob`, `grad`: of one point, a float64 array `(dim,)`, to a number and to `(dim,)`; with `batched`, of many
+      at once, `(n, dim)` to `(n,)` and to `(n, dim)`, which is quicker. -inf, NaN and +inf are allowed in places.
+    - `more`: the other arguments of `Target`.
+
+    Every evaluation leaves compiled code and comes back: tens of microseconds a call, and what the function takes. It
+    runs on the host, one call at a time. A sampler of it cannot be saved unless the target comes from a file
+    (`am.find_target`).
+
+    **Raises** `TargetError` when a function fails on a point of zeros or returns another shape. An error in it later
+    on comes out of `fit` or `sample`.
+    """
+    more = {"name": getattr(log_prob, "__name__", "numpy"), "source": "a NumPy function"} | more
+    host = _Host(log_prob, grad, batched)
+    if isinstance(dim, int | np.integer) and dim >= 1:  # else Target says what is wrong
+        host.check(dim)
+
+    def shapes(x):
+        return jax.ShapeDtypeStruct(x.shape[:-1], jnp.float32), jax.ShapeDtypeStruct(x.shape, jnp.float32)
+
+    def values(x):
+        return jax.pure_callback(host.values, shapes(x)[0], x, vmap_method="expand_dims")
+
+    def both(x):
+        return jax.pure_callback(host.both, shapes(x), x, vmap_method="expand_dims")
+
+    return Target(log_prob_of(values, both), dim, **more)
+
+
+class _Host:
+    """The functions on arrays `(.., dim)` of any batch."""
+
+    def __init__(self, log_prob: Callable, grad: Callable, batched: bool):
+        self._log_prob, self._grad, self._batched = log_prob, grad, batched
+
+    def values(self, x):
+        points = np.asarray(x, np.float64)
+        return self._all(self._log_prob, points.reshape(-1, points.shape[-1])).reshape(points.shape[:-1])
+
+    def both(self, x):
+        points = np.asarray(x, np.float64)
+        flat = points.reshape(-1, points.shape[-1])
+        return self.values(points), self._all(self._grad, flat).reshape(points.shape)
+
+    def _all(self, function: Callable, points: np.ndarray) -> np.ndarray:
+        with np.errstate(all="ignore"):  # what is not finite is counted and carries no mass
+            found = function(points) if self._batched else [function(point) for point in points]
+            return np.asarray(found, np.float32)
+
+    def check(self, dim: int) -> None:
+        for what, function, shape in (("log_prob", self._log_prob, (2,)), ("grad", self._grad, (2, dim))):
+            try:
+                got = self._all(function, np.zeros((2, dim))).shape
+            except Exception as error:
+                raise TargetError(f"{what} fails on points of zeros: {type(error).__name__}: {error}") from error
+            if got != shape:
+                given, wanted = (got, shape) if self._batched else (got[1:], shape[1:])
+                points = f"(2, {dim})" if self._batched else f"({dim},)"
+                raise TargetError(f"{what} of points {points} must have shape {wanted}, but has {given}")
