@@ -2,9 +2,8 @@
 
     python benchmarks/coverage.py runs/compare/dw4-iwsm-few-particles-* --out docs/results/coverage-dw4.json
 
-As `allmodes study free-energy`, which trains its own: five independent sets of 10,000 weighted draws of each run, all
-of one target. Where log Z is known by a reference only, forty populations of tempered SMC stand for it, and their error
-counts.
+As `allmodes study free-energy`, which trains its own: independent sets of 10,000 weighted draws of each run, all of one
+target. Where log Z is known by a reference only, forty populations of tempered SMC stand for it; their error counts.
 """
 
 import argparse
@@ -21,12 +20,13 @@ from allmodes.studies.free_energy import DRAWS, SETS, judged, summary, truth_of
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("runs", type=Path, nargs="+")
+    parser.add_argument("--sets", type=int, default=SETS, help="sets of draws of each run")
     parser.add_argument("--out", type=Path)
     args = parser.parse_args()
     rows = []
     for number, path in enumerate(args.runs):
         sampler = am.load(path)
-        for i in range(SETS):
+        for i in range(args.sets):
             key = jax.random.fold_in(jax.random.key(20_000 + number), i)
             rows.append({"run": path.name, **judged(sampler.target, sampler.sample(DRAWS, key=key))})
             print(rows[-1], flush=True)
@@ -34,7 +34,8 @@ def main():
     found = summary(rows, truth_of(target.name) if target.log_z is None else None)
     print({name: value for name, value in found.items() if name != "rows"})
     result = {
-        "command": f"python benchmarks/coverage.py {' '.join(path.name for path in args.runs)}", "machine": machine(),
+        "command": f"python benchmarks/coverage.py {' '.join(path.name for path in args.runs)} --sets {args.sets}",
+        "machine": machine(),
         "target": target.name, "draws": DRAWS, **found,
     }  # fmt: skip
     if args.out:
