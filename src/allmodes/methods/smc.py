@@ -119,16 +119,8 @@ class SMCSampler(PlainSampler):
             spent += int(population.evaluations.log_prob)
         x, log_prob, log_weight = (jnp.stack(part) for part in zip(*parts, strict=True))
         x = alike(self.target, jax.random.fold_in(key, method.populations), x)
-        return Draws.of_chains(
-            n,
-            x,
-            log_prob,
-            log_weight,
-            spent,
-            batch_log_z(np.asarray(log_zs)),
-            float(np.mean(shares)),
-            self.target.unravel,
-        )
+        evidence, independent = batch_log_z(np.asarray(log_zs)), float(np.mean(shares))
+        return Draws.of_chains(n, x, log_prob, log_weight, spent, evidence, independent, self.target.unravel)
 
     @functools.cached_property
     def _compiled(self) -> dict[int, Any]:
