@@ -144,7 +144,7 @@ def test_particles_get_their_own_method_metrics_and_pictures(models, tmp_path):
     assert (settings["steps"], settings["renew"], settings["batch"]) == (30, 0, SMALL["batch"])
     result = json.loads((tmp_path / "run" / "result.json").read_text())
     assert result["correction"] == "mcmc"
-    assert result["evaluations"]["correct"] == 302 * 300
+    assert result["evaluations"]["correct"] == 303 * 300
     for group in ("metrics", "metrics_corrected"):
         assert {"w2", "w2_geometric", "energy_w2", "distance_tv", "broken"} <= set(result[group])
         assert result[group]["energy_w2"]["ratio"] > 0.0

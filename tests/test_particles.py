@@ -352,7 +352,7 @@ def test_corrected_draws_follow_the_target(sampler):
     raw = sampler.sample(3000, key=jax.random.key(15), steps=20)
     draws = sampler.sample(3000, key=jax.random.key(15), steps=20, correct="mcmc", moves=10)
     np.testing.assert_array_equal(draws.log_weight, 0.0)
-    assert draws.evaluations == 102 * 3000
+    assert draws.evaluations == 103 * 3000
     assert raw.evaluations == 3000
     assert abs(draws.log_z.value - raw.log_z.value) < 5 * raw.log_z.std_error
     np.testing.assert_allclose(draws.log_prob, jax.vmap(springs().log_prob)(draws.x), rtol=1e-4, atol=1e-4)
