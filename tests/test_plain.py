@@ -203,7 +203,7 @@ def test_draws_of_chains_come_in_turn_and_know_their_chain():
     x = jnp.arange(12.0).reshape(3, 4, 1)
     draws = Draws.of_chains(10, x, x[..., 0], jnp.zeros((3, 4)), 5, Estimate(0.0, 1.0))
     np.testing.assert_array_equal(draws.x[:, 0], [0, 4, 8, 1, 5, 9, 2, 6, 10, 3])
-    np.testing.assert_array_equal(draws._by_chain()[:, :, 0], [[0, 1, 2], [4, 5, 6], [8, 9, 10]])
+    np.testing.assert_array_equal(draws._by_chain(draws._figures())[:, :, 0], [[0, 1, 2], [4, 5, 6], [8, 9, 10]])
 
 
 def test_relatives_count_as_fewer():
