@@ -70,7 +70,7 @@ class Sampler(abc.ABC):
         **Raises** `ConfigError` when n or part is below 1, `out` is not a .npy file, or the draws there are of another
         call; `RunError` when the file cannot be written; those of `sample`.
         """
-        return stream(self, n, key=key, out=out, part=part, progress=progress, **options)
+        return stream(self, n, key, Path(out), part, progress, options)
 
     def corrected(self, n: int, *, key: Array) -> Draws | None:
         """N draws made right by more work than their weights, where the method has such a correction; else None."""

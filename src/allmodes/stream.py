@@ -24,15 +24,13 @@ PART = 65_536  # draws that are in memory at a time
 def stream(
     sampler: "Sampler",
     n: int,
-    *,
     key: Array,
-    out: str | os.PathLike,
-    part: int = PART,
-    progress: Callable[[int, int], None] | None = None,
-    **options: Any,
+    out: Path,
+    part: int,
+    progress: Callable[[int, int], None] | None,
+    options: dict[str, Any],
 ) -> Path:
-    """See `Sampler.stream`."""
-    out = Path(out)
+    """See `Sampler.stream`, which this is."""
     if n < 1 or part < 1:
         raise ConfigError(f"stream needs n and part of at least 1, got {n} and {part}")
     if out.suffix != ".npy":

@@ -26,9 +26,8 @@ def target(
       at once, `(n, dim)` to `(n,)` and to `(n, dim)`, which is quicker. -inf, NaN and +inf are allowed in places.
     - `more`: the other arguments of `Target`.
 
-    Every evaluation leaves compiled code and comes back: tens of microseconds a call, and what the function takes. It
-    runs on the host, one call at a time. A sampler of it cannot be saved unless the target comes from a file
-    (`am.find_target`).
+    Every evaluation leaves compiled code and comes back; the function runs on the host, one call at a time. A sampler
+    of it cannot be saved unless the target comes from a file (`am.find_target`).
 
     **Raises** `TargetError` when a function fails on a point of zeros or returns another shape. An error in it later
     on comes out of `fit` or `sample`.
