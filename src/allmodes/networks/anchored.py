@@ -69,7 +69,7 @@ class Anchored(eqx.Module):
         # Of the differences themselves: by products, narrow modes far from the origin would drown in rounding.
         squared = jnp.sum((x - self.places) ** 2, axis=-1)
         share = jax.nn.softmax(self.log_weights - 0.5 * (squared / variance + z.shape[0] * jnp.log(variance)))
-        # All else by products, which cost a tenth: sum_k share_k (place_k + c_k (x - place_k)), and the same for u.
+        # All else by products, which are much cheaper: sum_k share_k (place_k + c_k (x - place_k)), and the same for u.
         kept = share * width2 / variance
         denoised = (share - kept) @ self.places + jnp.sum(kept) * x
         scaled = share * jax.lax.rsqrt(variance)
