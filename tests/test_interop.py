@@ -185,6 +185,46 @@ def test_a_numpy_function_from_beginning_to_end():
     assert abs(np.average(draws.x[:, 0] > 0, weights=w) - 0.75) < 0.15
 
 
+def test_a_function_without_a_gradient_from_beginning_to_end(tmp_path):
+    target = am.interop.numpy.target(numpy_mixture, 2, batched=True)
+    assert not target.differentiable
+    sampler = am.fit(target, TINY, key=jax.random.key(0))
+    assert sampler.evaluations["gradient"] == 0
+    assert not bool(sampler.state.smooth)  # the denoising identity alone
+    for correct in (None, "mcmc"):
+        draws = sampler.sample(400, key=jax.random.key(1), correct=correct)
+        assert abs(draws.log_z.value - math.log(5.0)) < 4 * draws.log_z.std_error < 0.8
+        w = np.exp(np.asarray(draws.log_weight - draws.log_weight.max(), float))
+        assert abs(np.average(draws.x[:, 0] > 0, weights=w) - 0.75) < 0.15
+        right = np.asarray(draws.x[:, 0] > 0)
+        deviation = np.sqrt(np.cov(np.asarray(draws.x[right, 0], float), aweights=w[right]))
+        assert abs(deviation - 0.5) < 0.12
+    with pytest.raises(am.ConfigError, match="an audit climbs to peaks along gradients"):
+        am.audit(sampler, key=jax.random.key(0))
+
+
+@pytest.mark.parametrize("method", [QUICK, am.Tempering(steps=10, systems=8, temperatures=8)], ids=["smc", "tempering"])
+def test_plain_methods_walk_where_there_is_no_gradient(method):
+    target = am.interop.numpy.target(numpy_mixture, 2, batched=True)
+    draws = am.fit(target, method, key=jax.random.key(0)).sample(1000, key=jax.random.key(1))
+    assert abs(draws.log_z.value - math.log(5.0)) < 5 * draws.log_z.std_error < 1.0
+    assert abs(np.mean(np.asarray(draws.x[:, 0] > 0)) - 0.75) < 0.2
+
+
+@pytest.mark.parametrize(
+    ("method", "words"),
+    [
+        (am.NUTS(), "nuts needs the gradient of the density, and numpy_mixture has none"),
+        (am.IDEM(), "score='tsi' needs the gradient of the density, and numpy_mixture has none"),
+    ],
+    ids=["nuts", "idem"],
+)
+def test_methods_that_need_a_gradient_refuse_a_density_without(method, words):
+    target = am.interop.numpy.target(numpy_mixture, 2, batched=True)
+    with pytest.raises(am.ConfigError, match=words):
+        am.fit(target, method, key=jax.random.key(0))
+
+
 @pytest.mark.parametrize(
     ("log_prob", "grad", "words"),
     [

@@ -1,5 +1,6 @@
 """The search for where a density has its mass: scale, location, typical sets, and what it says when there is none."""
 
+import dataclasses
 import functools
 import math
 
@@ -200,3 +201,24 @@ def test_search_is_deterministic_and_fills_a_larger_buffer_with_copies(monkeypat
         assert np.array_equal(new[:SIZE], old)
         assert np.array_equal(new[SIZE:], old[:88])
     assert int(again.evaluations.log_prob) == int(result.evaluations.log_prob)
+
+
+def test_trials_find_the_modes_and_the_widths_of_a_density_without_a_gradient():
+    target = Target(lambda x: jnp.logaddexp(*(-0.5 * jnp.sum((x - m) ** 2) / 0.04 for m in (-3.0, 9.0))), 2)
+    blind = search(dataclasses.replace(target, differentiable=False), jax.random.key(0), 1024)
+    seeing = search(target, jax.random.key(0), 1024)
+    assert (int(blind.evaluations.gradient), int(seeing.evaluations.gradient) > 0) == (0, True)
+    x = np.asarray(blind.frame.to_x(blind.points.z))
+    assert np.all(np.abs(x - np.where(x[:, :1] > 3, 9.0, -3.0)) < 1.5)
+    assert 0.2 < np.mean(x[:, 0] > 3) < 0.8
+    assert np.std(x[x[:, 0] > 3]) == pytest.approx(0.2, rel=0.2)
+    np.testing.assert_allclose(blind.frame.scale, seeing.frame.scale, rtol=0.2)
+    ratio = np.asarray(blind.tau / seeing.tau)
+    assert np.all((ratio > 0.4) & (ratio < 1.5))
+
+
+def test_a_point_off_the_mass_finds_it_by_trial():
+    island = Target(lambda x: jnp.where(jnp.sum(x**2) < 1.0, -0.5 * jnp.sum(x**2), -jnp.inf), 2, differentiable=False)
+    found = search(island, jax.random.key(1), 512)
+    assert np.all(np.isfinite(found.points.log_prob))
+    assert found.edges > 0.01

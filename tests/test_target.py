@@ -172,3 +172,18 @@ def test_good_hints(hints):
 def test_target_error_is_a_value_error():
     assert issubclass(TargetError, ValueError)
     assert issubclass(TargetError, am.AllmodesError)
+
+
+def test_a_density_that_is_not_differentiable_is_taken_as_flat():
+    def steps(x):
+        return jax.lax.while_loop(lambda y: jnp.sum(y**2) > 1.0, lambda y: 0.5 * y, x)[0]
+
+    with pytest.raises(TargetError, match="cannot be differentiated"):
+        Target(steps, 2).check()
+    target = Target(steps, 2, differentiable=False)
+    target.check()
+    e = target.evaluate(jnp.ones((3, 2)))
+    np.testing.assert_array_equal(e.grad, 0.0)
+    np.testing.assert_array_equal(e.log_prob, 0.5)
+    with pytest.raises(TargetError, match="particles need a differentiable log_prob"):
+        Target(steps, 4, symmetry=am.ParticleSymmetry(2, 2), differentiable=False)

@@ -9,10 +9,10 @@ Values = Callable[[Float[Array, "n dim"]], Float[Array, " n"]]
 Both = Callable[[Float[Array, "n dim"]], tuple[Float[Array, " n"], Float[Array, "n dim"]]]
 
 
-def log_prob_of(values: Values, both: Both) -> Callable[[Float[Array, " dim"]], Float[Array, ""]]:
+def log_prob_of(values: Values, both: Both | None) -> Callable[[Float[Array, " dim"]], Float[Array, ""]]:
     """One that takes whole batches in one call of `values`, or of `both` (values and gradients) when differentiated.
 
-    It can be differentiated once.
+    It can be differentiated once; not at all where `both` is None.
     """
 
     @jax.custom_batching.custom_vmap
@@ -22,6 +22,9 @@ def log_prob_of(values: Values, both: Both) -> Callable[[Float[Array, " dim"]], 
     @value.def_vmap
     def _(size, batched, x):
         return values(x), True
+
+    if both is None:
+        return value
 
     @jax.custom_batching.custom_vmap
     def value_and_grad(x):

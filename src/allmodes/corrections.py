@@ -25,6 +25,8 @@ PARTICLE_POOL = 2  # the same for particles, whose networks are dear
 ENOUGH = 4.0
 ONE = 1.0  # effective draw for each chain, below which a joint resample would make copies of few
 
+NARROWEST = 7.0  # the narrowest scale of the target over the lowest noise, about
+
 LEAST = 0.5  # effective share below which SMC resamples
 
 LEVELS = 12  # of a path at which SMC may resample
@@ -90,6 +92,7 @@ def chains(
     rounds: int,
     moves: int,
     block: int,
+    differentiable: bool,
 ) -> Buffer:
     """Each point the start of a chain of its own, whose every move leaves the target invariant; their ends.
 
@@ -107,8 +110,13 @@ def chains(
     points = Buffer.of(z, evaluate(z))
     if rounds:
         points = jax.lax.fori_loop(0, rounds, one, points)
-    step = jnp.sqrt(2.0 * jnp.median(first_steps(points)))
-    return hmc(value, points, step, k_local, moves, block).points
+    step = jnp.sqrt(2.0 * jnp.median(first_steps(points))) if differentiable else narrow(process)
+    return hmc(value, points, step, k_local, moves, block, differentiable).points
+
+
+def narrow(process: Process) -> Scalar:
+    """A first step of a random walk, to be adapted: of the order of the narrowest scale, less in many dimensions."""
+    return NARROWEST * process.noise.sigma_min / process.mean.shape[0] ** 0.5
 
 
 def renoised(

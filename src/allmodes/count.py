@@ -31,18 +31,20 @@ class Counter(eqx.Module):
 class Evaluations(eqx.Module):
     """The field's currency: at how many points the density was computed, at how many of them a gradient was.
 
-    `nan` and `zero` count the points whose value was NaN or +inf, and -inf: they carry no mass.
+    `nan` and `zero` count the points whose value was NaN or +inf, and -inf: they carry no mass. Of a density that is
+    not `differentiable` no gradient is counted.
     """
 
     log_prob: Counter
     gradient: Counter
     nan: Counter
     zero: Counter
+    differentiable: bool = eqx.field(static=True, default=True)
 
     @staticmethod
-    def none() -> "Evaluations":
+    def none(differentiable: bool = True) -> "Evaluations":
         """Nothing evaluated yet."""
-        return Evaluations(Counter.zero(), Counter.zero(), Counter.zero(), Counter.zero())
+        return Evaluations(*(Counter.zero() for _ in range(4)), differentiable)
 
     def add(self, e: Evaluation) -> "Evaluations":
         """Count a batch of values with gradients."""
@@ -52,4 +54,6 @@ class Evaluations(eqx.Module):
         self, n: int | Int[Array, ""], nan: int | Int[Array, ""], zero: int | Int[Array, ""], gradient: bool = True
     ) -> "Evaluations":
         """Count n points, with or without gradients."""
-        return Evaluations(self.log_prob + n, self.gradient + (n if gradient else 0), self.nan + nan, self.zero + zero)
+        gradients = n if gradient and self.differentiable else 0
+        counts = self.log_prob + n, self.gradient + gradients, self.nan + nan, self.zero + zero
+        return Evaluations(*counts, self.differentiable)

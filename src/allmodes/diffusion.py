@@ -212,7 +212,7 @@ class DiffusionSampler(Sampler):
     def _compiled(self) -> "_Programs":
         frame, _ = self._process
 
-        block = self.target.block(BLOCK)
+        block, differentiable = self.target.block(BLOCK), self.target.differentiable
 
         def evaluate(z):
             return frame.evaluate(self.target, z)
@@ -237,7 +237,7 @@ class DiffusionSampler(Sampler):
 
         @functools.partial(jax.jit, static_argnums=(3, 4, 5))
         def chains(process: Process, key, z, steps, rounds, moves):
-            points = corrections.chains(process, evaluate, value, key, z, steps, rounds, moves, block)
+            points = corrections.chains(process, evaluate, value, key, z, steps, rounds, moves, block, differentiable)
             return frame.to_x(points.z), points.log_prob - frame.log_det
 
         @functools.partial(jax.jit, static_argnums=(2, 3))

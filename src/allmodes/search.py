@@ -4,7 +4,6 @@ Nothing here needs right weights: points that a search finds stand in the propor
 training re-weights them. So it can be greedy, which is what finds modes that tempering loses.
 """
 
-from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
@@ -13,16 +12,19 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Scalar
 
 from allmodes.buffer import Buffer, choose
+from allmodes.climb import Climb, climb, climb_by_trial
 from allmodes.count import Evaluations
 from allmodes.errors import TargetError
 from allmodes.frame import Frame
-from allmodes.mcmc.local import first_steps, mala
-from allmodes.target import Evaluation, Target
+from allmodes.mcmc.local import Moved, first_steps, mala, width_of
+from allmodes.target import Target
 
 # Starts of the first stage lie at distances between these, in units of the hint of scale (1 without one).
 _SCALES = (1e-3, 1e4)
 _SCOUTS = 1024
 _STARTS = 8192  # most starts of the second stage; a larger buffer begins with copies, which local moves part
+LOCAL_STEPS = 40  # moves of each point after its climb
+WIDER = 8.0  # first steps of a walk over those of trials, which get short near a peak
 _REACH = 1.25  # the second stage's box over the extent of what the first found
 
 
@@ -37,52 +39,27 @@ class Found(NamedTuple):
     evaluations: Evaluations
 
 
-class Climb(NamedTuple):
-    """A population on its way uphill."""
-
-    points: Buffer
-    length: Float[Array, " n"]
-    settled: Bool[Array, " n"]
-    steps: Array
-    evaluations: Evaluations
+def _effort(target: Target) -> int:
+    """How many times as many steps a search without gradients takes: trials must find their direction among dim."""
+    return 1 if target.differentiable else max(1, -(-target.free_dim // 2))
 
 
-def climb(
-    evaluate: Callable[[Float[Array, "n dim"]], Evaluation],
-    z: Float[Array, "n dim"],
-    length: Float[Array, " n"],
-    limit: int,
-) -> Climb:
-    """Move each point along its gradient until it is in the typical set of a mode, not at its peak.
+def _climb(target: Target, frame: Frame, z: Array, length: Array, limit: int, key: Array) -> Climb:
+    def evaluate(z):
+        return frame.evaluate(target, z)
 
-    Steps have a length of their own for each point, doubled after a gain and quartered after a loss, so that any
-    distance takes a logarithmic number of them. A point settles once a quadratic model along its gradient promises no
-    more than dim/2 + 1 of log-density: that is how far below the peak the mass of a mode lies, and going on would
-    end in spikes without mass. Stops when 99 % have settled, or after `limit` steps.
-    """
-    n, dim = z.shape
+    none = Evaluations.none(target.differentiable)
+    if target.differentiable:
+        return climb(evaluate, z, length, limit, none)
+    return climb_by_trial(evaluate, z, length / z.shape[1] ** 0.5, limit * _effort(target), none, key)
 
-    def body(c: Climb) -> Climb:
-        p = c.points
-        norm = jnp.linalg.norm(p.grad, axis=-1)
-        direction = p.grad / jnp.maximum(norm, 1e-30)[:, None]
-        y = p.z + c.length[:, None] * direction
-        e = evaluate(y)
-        up = (e.log_prob > p.log_prob) & ~c.settled
-        curvature = (norm - jnp.sum(e.grad * direction, axis=-1)) / c.length
-        promise = 0.5 * norm**2 / jnp.maximum(curvature, 1e-30)
-        local = (curvature > 0) & (c.length <= 4.0 * norm / jnp.maximum(curvature, 1e-30)) & (e.log_prob > -jnp.inf)
-        settled = c.settled | (local & (promise <= 0.5 * dim + 1.0))
-        length = jnp.where(up, 2.0 * c.length, 0.25 * c.length)
-        points = choose(up & ~settled, Buffer.of(y, e), p)
-        return Climb(points, length, settled, c.steps + 1, c.evaluations.add(e))
 
-    def unfinished(c: Climb):
-        return (c.steps < limit) & (jnp.mean(c.settled) < 0.99)
-
-    e = evaluate(z)
-    start = Climb(Buffer.of(z, e), length, jnp.zeros(n, bool), jnp.zeros((), jnp.int32), Evaluations.none().add(e))
-    return jax.lax.while_loop(unfinished, body, start)
+def _settle(target: Target, frame: Frame, c: Climb, key: Array, steps: int) -> tuple[Moved, Evaluations]:
+    """Local moves of the points of a climb, and what both have cost."""
+    steps = steps * _effort(target)
+    first = first_steps(c.points) if target.differentiable else (WIDER * c.length) ** 2
+    moved = mala(lambda z: frame.evaluate(target, z), c.points, first, key, steps)
+    return moved, c.evaluations.add_points(len(first) * steps, moved.nan, moved.zero)
 
 
 def _alive(log_prob: Float[Array, " n"], dim: int) -> Bool[Array, " n"]:
@@ -112,18 +89,25 @@ def scout(target: Target, key: Array, climb_limit: int = 120) -> tuple[Frame, Ev
     @jax.jit
     def explore(key):
         k_radius, k_direction = jax.random.split(key)
+        k_climb, k_local = jax.random.split(jax.random.fold_in(key, 1))
         low, high = jnp.log(decades[0]), jnp.log(decades[1])
         radius = jnp.exp(low + (high - low) * jax.random.uniform(k_radius, (_SCOUTS,)))
         z = radius[:, None] * jax.random.normal(k_direction, (_SCOUTS, dim))
-        c = climb(lambda z: rough.evaluate(target, z), z, 0.1 * radius, climb_limit)
-        alive = _alive(c.points.log_prob, dim)[:, None]
+        c = _climb(target, rough, z, 0.1 * radius, climb_limit, k_climb)
+        points, width, evaluations = c.points, None, c.evaluations
+        if not target.differentiable:
+            # Trials end at a peak; its width is seen by moving about.
+            moved, evaluations = _settle(target, rough, c, k_local, LOCAL_STEPS)
+            points, width = moved.points, width_of(moved.step_size, dim)
+        alive = _alive(points.log_prob, dim)[:, None]
         # The box must not collapse on a density with a single peak: it is at least as wide as a mode.
-        tau2 = jnp.sum(alive) / jnp.maximum(jnp.sum(jnp.where(alive, c.points.grad**2, 0.0), axis=0), 1e-30)
-        low = jnp.min(jnp.where(alive, c.points.z, jnp.inf), axis=0)
-        high = jnp.max(jnp.where(alive, c.points.z, -jnp.inf), axis=0)
+        sharp = points.grad**2 if width is None else jnp.broadcast_to(1.0 / width[:, None] ** 2, z.shape)
+        tau2 = jnp.sum(alive) / jnp.maximum(jnp.sum(jnp.where(alive, sharp, 0.0), axis=0), 1e-30)
+        low = jnp.min(jnp.where(alive, points.z, jnp.inf), axis=0)
+        high = jnp.max(jnp.where(alive, points.z, -jnp.inf), axis=0)
         half = jnp.maximum(0.5 * (high - low), jnp.sqrt(tau2))
         middle = jnp.zeros(dim) if target.symmetry else 0.5 * (low + high)
-        return middle, rough.even(half), jnp.max(c.points.log_prob), c.evaluations
+        return middle, rough.even(half), jnp.max(points.log_prob), evaluations
 
     middle, half, best, evaluations = explore(key)
     if not np.isfinite(float(best)):
@@ -142,7 +126,7 @@ def scout(target: Target, key: Array, climb_limit: int = 120) -> tuple[Frame, Ev
     return box, evaluations
 
 
-def search(target: Target, key: Array, size: int, climb_limit: int = 120, local_steps: int = 40) -> Found:
+def search(target: Target, key: Array, size: int, climb_limit: int = 120, local_steps: int = LOCAL_STEPS) -> Found:
     """Fill the scouts' box with starts, climb each into the typical set that it can reach, then move it locally.
 
     **Raises** `TargetError` when no point with a finite density was found.
@@ -158,24 +142,27 @@ def search(target: Target, key: Array, size: int, climb_limit: int = 120, local_
         uniform = jax.random.uniform(k_uniform, (size - size // 2, dim), minval=-_REACH, maxval=_REACH)
         normal = 0.7 * jax.random.normal(k_normal, (size // 2, dim))
         z = jnp.concatenate([uniform, normal])
-        c = climb(lambda z: box.evaluate(target, z), z, jnp.full((size,), 0.05 * dim**0.5), climb_limit)
+        c = _climb(target, box, z, jnp.full((size,), 0.05 * dim**0.5), climb_limit, jax.random.fold_in(key, 1))
         alive = _alive(c.points.log_prob, dim)
         points = _fill(k_fill, c.points, alive)
-        steps = first_steps(points)
-        moved = mala(lambda z: box.evaluate(target, z), points, steps, k_local, local_steps)
-        evaluations = c.evaluations.add_points(size * local_steps, moved.nan, moved.zero)
-        return moved, evaluations
+        length = jnp.where(alive, c.length, jnp.median(c.length))
+        return _settle(target, box, c._replace(points=points, length=length), k_local, local_steps)
 
     moved, more = fill_box(k_box, box)
     evaluations = jax.tree.map(jnp.add, evaluations, more)
     step_size = jnp.exp(jnp.mean(jnp.log(moved.step_size)))
-    edges = (moved.zero + moved.nan) / (size * local_steps)
-    found = normalise(Found(box, moved.points, step_size, jnp.ones(dim), edges, evaluations))
+    edges = (moved.zero + moved.nan) / (size * _effort(target) * local_steps)
+    width = width_of(moved.step_size, dim)
+    tau = jnp.full(dim, 1.0 / jnp.sqrt(jnp.mean(1.0 / width**2)))
+    found = normalise(Found(box, moved.points, step_size, tau, edges, evaluations), target.differentiable)
     return found._replace(points=found.points.take(jnp.arange(wanted) % size))
 
 
-def normalise(found: Found) -> Found:
-    """The same points in the frame in which their mean is zero and their spread one."""
+def normalise(found: Found, differentiable: bool = True) -> Found:
+    """The same points in the frame in which their mean is zero and their spread one.
+
+    The narrowest scale is that of their gradients; where there are none, the one that is there.
+    """
     frame, points = found.frame, found.points
     mean = jnp.zeros(points.z.shape[1]) if frame.symmetry else jnp.mean(points.z, axis=0)
     spread = jnp.maximum(jnp.sqrt(frame.even(jnp.mean((points.z - mean) ** 2, axis=0))), 1e-6)
@@ -183,7 +170,10 @@ def normalise(found: Found) -> Found:
     # Between the two frames without passing through x, whose float32 grid is coarse far from the origin.
     z = (points.z - (new.location - frame.location) / frame.scale) / spread
     grad = points.grad * spread
-    tau2 = 1.0 / jnp.maximum(new.even(jnp.mean(grad**2, axis=0)), 1e-12)
+    if differentiable:
+        tau2 = 1.0 / jnp.maximum(new.even(jnp.mean(grad**2, axis=0)), 1e-12)
+    else:
+        tau2 = (found.tau / spread) ** 2
     return found._replace(
         frame=new,
         points=Buffer(z, points.log_prob - frame.log_det + new.log_det, grad),
@@ -208,4 +198,4 @@ def nowhere(target: Target, size: int) -> Found:
     zero = jnp.zeros(())
     z = jnp.zeros((size, target.free_dim))
     points = Buffer(z, z[:, 0], z)
-    return Found(Frame(z[0], z[0], target.symmetry), points, zero, z[0], zero, Evaluations.none())
+    return Found(Frame(z[0], z[0], target.symmetry), points, zero, z[0], zero, Evaluations.none(target.differentiable))

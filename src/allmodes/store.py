@@ -96,6 +96,8 @@ def describe(target: Target, method: Method, seed: int | None = None) -> dict:
     }
     if target.symmetry is not None:
         hints["symmetry"] = dataclasses.asdict(target.symmetry)
+    if not target.differentiable:
+        hints["differentiable"] = False
     return {
         "target": {"origin": target.origin, "name": target.name, "dim": int(target.dim), **hints},
         "method": {"name": method.name, "settings": dataclasses.asdict(method)},
@@ -116,6 +118,8 @@ def parse(run: Run) -> tuple[Target, Method, dict]:
         hints: dict[str, Any] = {k: np.asarray(about[k], float) for k in ("location", "scale") if k in about}
         if "symmetry" in about:
             hints["symmetry"] = ParticleSymmetry(**about["symmetry"])
+        if about.get("differentiable") is False:
+            hints["differentiable"] = False
         Target(abs, dim, **hints)  # for its checks of dim and hints
     except (AllmodesError, KeyError, TypeError, ValueError) as error:
         reason = f"no {error}" if isinstance(error, KeyError) else str(error)

@@ -1,6 +1,7 @@
 """The density to draw from, and whatever else is known of it."""
 
 import dataclasses
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -52,10 +53,12 @@ class Target:
 
     **Arguments**
 
-    - `log_prob`: one point `(dim,)` to a scalar `()`, traceable and differentiable by JAX. Values of -inf, NaN or +inf
-      are allowed in places: such points carry no mass, and they are counted.
+    - `log_prob`: one point `(dim,)` to a scalar `()`, traceable and, if not said otherwise, differentiable by JAX.
+      Values of -inf, NaN or +inf are allowed in places: such points carry no mass, and they are counted.
     - `dim`: the dimension, at least 1.
     - `name`: what reports call it.
+    - `differentiable`: False for a `log_prob` that JAX cannot differentiate. It is then taken as flat: moves become
+      random walks, and methods that need a gradient refuse it.
     - `symmetry`: `ParticleSymmetry` of particles that may be moved together, turned, mirrored and exchanged.
     - `location`, `scale`: rough hints, `()` or `(dim,)`, of where the mass lies and how far it extends. Found from the
       density when not given.
@@ -83,12 +86,17 @@ class Target:
     source: str = ""
     origin: str = ""
     unravel: Callable[[Float[Array, "n dim"]], Any] | None = None
+    differentiable: bool = True
 
     def __post_init__(self):
         if isinstance(self.dim, bool) or not isinstance(self.dim, int | np.integer) or self.dim < 1:
             raise TargetError(f"dim must be a whole number of at least 1, got {self.dim!r}")
         if not callable(self.log_prob):
             raise TargetError(f"log_prob must be a function of one point, got {type(self.log_prob).__name__}")
+        if not self.differentiable:
+            if self.symmetry is not None:
+                raise TargetError("particles need a differentiable log_prob: their energies are too stiff without")
+            object.__setattr__(self, "log_prob", _flat(self.log_prob))
         if self.symmetry is not None:
             n, d = self.symmetry.particles, self.symmetry.dim
             if n * d != self.dim:
@@ -201,3 +209,13 @@ class Target:
             jnp.sum(nan, dtype=jnp.int32),
             jnp.sum(zero, dtype=jnp.int32),
         )
+
+
+def _flat(log_prob: Callable[[Array], Array]) -> Callable[[Array], Array]:
+    """The same values with a derivative of zero."""
+
+    @functools.wraps(log_prob)
+    def flat(x):
+        return jax.lax.stop_gradient(log_prob(jax.lax.stop_gradient(x)))
+
+    return flat

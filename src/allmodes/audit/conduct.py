@@ -56,13 +56,18 @@ def audit(
     - `explorers`: those of `allmodes.audit.pool` when not given.
     - `progress`: called with a line of text now and then.
 
-    **Raises** `ConfigError` when n is below 500 or the dimensions differ, `TargetError` when the density has no mass
-    that can be found.
+    **Raises** `ConfigError` when n is below 500, the dimensions differ or the density has no gradient, `TargetError`
+    when it has no mass that can be found.
     """
     begin, say = time.monotonic(), progress or (lambda text: None)
     target = sampler.target if against is None else against
     if target.dim != sampler.target.dim:
         raise ConfigError(f"the run has dimension {sampler.target.dim}, the density to judge it by {target.dim}")
+    if not target.differentiable:
+        raise ConfigError(
+            f"an audit climbs to peaks along gradients, and {target.name} has none: compare with "
+            "another method instead (allmodes run .. --method smc), or give the gradient"
+        )
     n = (DRAWS if target.symmetry is None else PARTICLE_DRAWS) if n is None else n
     if n < LEAST_DRAWS:
         raise ConfigError(f"an audit needs n of at least {LEAST_DRAWS}, got {n}")

@@ -16,14 +16,15 @@ def target(
     log_prob: Callable[[np.ndarray], Any],
     dim: int,
     *,
-    grad: Callable[[np.ndarray], Any],
+    grad: Callable[[np.ndarray], Any] | None = None,
     batched: bool = False,
     **more: Any,
 ) -> Target:
-    """The density of a function that JAX cannot trace, given its gradient.
+    """The density of a function that JAX cannot trace, with its gradient or without.
 
     - `log_prob`, `grad`: of one point, a float64 array `(dim,)`, to a number and to `(dim,)`; with `batched`, of many
       at once, `(n, dim)` to `(n,)` and to `(n, dim)`, which is quicker. -inf, NaN and +inf are allowed in places.
+      Without `grad` training uses the denoising identity alone, and moves are random walks: a few dimensions.
     - `more`: the other arguments of `Target`.
 
     Every evaluation leaves compiled code and comes back; the function runs on the host, one call at a time. A sampler
@@ -46,13 +47,13 @@ def target(
     def both(x):
         return jax.pure_callback(host.both, shapes(x), x, vmap_method="expand_dims")
 
-    return Target(log_prob_of(values, both), dim, **more)
+    return Target(log_prob_of(values, both if grad else None), dim, differentiable=grad is not None, **more)
 
 
 class _Host:
     """The functions on arrays `(.., dim)` of any batch."""
 
-    def __init__(self, log_prob: Callable, grad: Callable, batched: bool):
+    def __init__(self, log_prob: Callable, grad: Callable | None, batched: bool):
         self._log_prob, self._grad, self._batched = log_prob, grad, batched
 
     def values(self, x):
@@ -71,6 +72,8 @@ class _Host:
 
     def check(self, dim: int) -> None:
         for what, function, shape in (("log_prob", self._log_prob, (2,)), ("grad", self._grad, (2, dim))):
+            if function is None:
+                continue
             try:
                 got = self._all(function, np.zeros((2, dim))).shape
             except Exception as error:

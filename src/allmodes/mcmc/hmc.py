@@ -15,6 +15,24 @@ ROUNDS = 10  # of moves, after each of which the step follows the acceptance
 LEAST_STEP = 0.4  # of the step: each move draws its own share, so that no orbit closes on itself
 
 
+# Without a gradient a leapfrog step goes straight on: one of them is a random walk, and as many are made as would have
+# been leapfrog steps, so that both cost the same.
+WALK_ACCEPTANCE = 0.3
+
+
+class Kind(NamedTuple):
+    """What a move is, for a density with a gradient or without."""
+
+    leaps: int  # leapfrog steps of a move, an evaluation each
+    moves: int  # in place of one
+    acceptance: float  # that the step is adapted to
+
+
+def kind_of(differentiable: bool) -> Kind:
+    """Hamiltonian moves, or random walks where there is no gradient."""
+    return Kind(LEAPS, 1, TARGET_ACCEPTANCE) if differentiable else Kind(1, LEAPS, WALK_ACCEPTANCE)
+
+
 class Moved(NamedTuple):
     """The population after its moves, the leapfrog step adapted to it, and the acceptance over the last moves."""
 
@@ -35,10 +53,12 @@ def hmc(
     key: Array,
     moves: int,
     block: int,
+    differentiable: bool = True,
 ) -> Moved:
     """`moves` of every point, each of `LEAPS` leapfrog steps with unit masses: `n moves LEAPS` evaluations.
 
-    `log_prob` is of one point, in the points' coordinates, -inf where there is no mass. A block of points makes all
+    `log_prob` is of one point, in the points' coordinates, -inf where there is no mass. Where it has no gradient, moves
+    are random walks, `LEAPS` in place of each. A block of points makes all
     moves of a round before the next block begins, so that its values stay in the cache.
     """
     import blackjax
@@ -46,6 +66,8 @@ def hmc(
 
     n, dim = points.z.shape
     kernel, mass = blackjax.hmc.build_kernel(), jnp.ones(dim)
+    kind = kind_of(differentiable)
+    moves *= kind.moves
     rounds = min(ROUNDS, moves)
     lengths = [moves * (i + 1) // rounds - moves * i // rounds for i in range(rounds)]
 
@@ -54,7 +76,7 @@ def hmc(
             state, accepted = carry
             k_step, k_move = jax.random.split(jax.random.fold_in(key, i))
             step = drawn_steps(k_step, step_size, 1)[0]
-            state, info = kernel(k_move, state, log_prob, step, mass, LEAPS)
+            state, info = kernel(k_move, state, log_prob, step, mass, kind.leaps)
             return state, accepted + info.acceptance_rate
 
         state, accepted = jax.lax.fori_loop(0, length, one, (state, jnp.zeros(())))
@@ -66,7 +88,7 @@ def hmc(
         run = lambda point: chain(point[0], step_size, length, point[1])  # noqa: E731
         state, rates = jax.lax.map(run, (state, jax.random.split(key, n)), batch_size=min(block, n))
         rate = jnp.mean(rates)
-        return (state, step_size * jnp.exp(rate - TARGET_ACCEPTANCE)), rate
+        return (state, step_size * jnp.exp(rate - kind.acceptance)), rate
 
     start = HMCState(points.z, points.log_prob, points.grad), step_size
     lengths, keys = jnp.asarray(lengths), jax.random.split(key, rounds)

@@ -34,6 +34,15 @@ def first_steps(points: Buffer) -> Float[Array, " size"]:
     return 0.5 * jnp.minimum(tau2, 10.0 * jnp.median(tau2)) * dim ** (-1.0 / 3.0)
 
 
+def width_of(step_size: Float[Array, "*n"], dim: int) -> Float[Array, "*n"]:
+    """The width of the surroundings of a point that moves without a gradient, by the step that it came to.
+
+    For a normal in many dimensions: with steps drawn below `h` as `mala` does, `TARGET_ACCEPTANCE` needs
+    `2 h dim = 4 tau^2`. In one dimension it is a third too large.
+    """
+    return jnp.sqrt(0.5 * dim * step_size)
+
+
 def mala(
     evaluate: Callable[[Float[Array, "n dim"]], Evaluation],
     points: Buffer,
@@ -43,11 +52,11 @@ def mala(
 ) -> Moved:
     """`steps` moves of every point: `n * steps` evaluations.
 
-    Each proposal is `z + h grad + sqrt(2 h) xi`. Step sizes are drawn log-uniformly from [step_size / 10, step_size]
-    for each point and move, independently of its state (so that the target stays invariant): narrow and wide modes
-    each get steps that fit. A single `step_size` follows the acceptance rate of the whole population; with one for
-    each point, each follows its own, which explores widths of many orders but is exactly invariant only without
-    adaptation: for searches.
+    Each proposal is `z + h grad + sqrt(2 h) xi`; where the density has no gradient, a random walk. Step sizes are drawn
+    log-uniformly from [step_size / 10, step_size] for each point and move, independently of its state (so that the
+    target stays invariant): narrow and wide modes each get steps that fit. A single `step_size` follows the acceptance
+    rate of the whole population; with one for each point, each follows its own, which explores widths of many orders
+    but is exactly invariant only without adaptation: for searches.
     """
     n, dim = points.z.shape
 

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Scalar
 
 from allmodes.frame import Frame
-from allmodes.mcmc.hmc import LEAPS, TARGET_ACCEPTANCE, drawn_steps
+from allmodes.mcmc.hmc import LEAPS, Kind, drawn_steps, kind_of
 from allmodes.paths import log_normal
 from allmodes.target import Target
 
@@ -64,7 +64,7 @@ def sweeper(target: Target, frame: Frame, width: float) -> Callable[..., tuple[R
     import blackjax
     from blackjax.mcmc.hmc import HMCState
 
-    kernel = blackjax.hmc.build_kernel()
+    kernel, kind = blackjax.hmc.build_kernel(), kind_of(target.differentiable)
 
     def log_prior(z):
         return log_normal(z, jnp.zeros_like(z), jnp.full(z.shape[-1:], width**2))
@@ -75,8 +75,14 @@ def sweeper(target: Target, frame: Frame, width: float) -> Callable[..., tuple[R
 
         prior_grad = -z / width**2
         state = HMCState(z, (1.0 - beta) * log_prior(z) + beta * log_prob, (1.0 - beta) * prior_grad + beta * grad)
-        state, info = kernel(key, state, tempered, step, jnp.ones(z.shape), LEAPS)
-        return state.position, info.acceptance_rate
+
+        def one(i, carry):
+            state, rate = carry
+            state, info = kernel(jax.random.fold_in(key, i), state, tempered, step, jnp.ones(z.shape), kind.leaps)
+            return state, rate + info.acceptance_rate / kind.moves
+
+        state, rate = jax.lax.fori_loop(0, kind.moves, one, (state, jnp.zeros(())))
+        return state.position, rate
 
     def sweep(key: Array, index: Array, replicas: Replicas, ladder: Ladder) -> tuple[Replicas, Seen]:
         systems, temperatures, dim = replicas.z.shape
@@ -119,7 +125,9 @@ def start(target: Target, frame: Frame, z: Float[Array, "systems temperatures di
     return Replicas(z, log_prob.reshape(z.shape[:2]), e.grad.reshape(z.shape))
 
 
-def adapt(ladder: Ladder, acceptance: Float[Array, " warm"], rejection: Float[Array, " gaps"], gain: Scalar) -> Ladder:
+def adapt(
+    ladder: Ladder, acceptance: Float[Array, " warm"], rejection: Float[Array, " gaps"], gain: Scalar, kind: Kind
+) -> Ladder:
     """Move the ladder towards equal rejection across all gaps, and steps towards the wanted acceptance.
 
     The sum of the rejection rates up to a temperature is the communication barrier to it, which the ladder is to climb
@@ -128,6 +136,6 @@ def adapt(ladder: Ladder, acceptance: Float[Array, " warm"], rejection: Float[Ar
     barrier = jnp.concatenate([jnp.zeros(1), jnp.cumsum(jnp.maximum(rejection, 1e-3))])
     even = jnp.interp(jnp.linspace(0.0, 1.0, len(barrier)) * barrier[-1], barrier, ladder.betas)
     betas = (ladder.betas + gain * (even - ladder.betas)).at[0].set(0.0).at[-1].set(1.0)
-    steps = ladder.steps * jnp.exp(2.0 * gain * (acceptance - TARGET_ACCEPTANCE))
+    steps = ladder.steps * jnp.exp(2.0 * gain * (acceptance - kind.acceptance))
     # A step belongs to its inverse temperature: where that moves, the step moves along.
     return Ladder(betas, jnp.exp(jnp.interp(betas[1:], ladder.betas[1:], jnp.log(steps))))

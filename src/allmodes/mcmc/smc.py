@@ -10,7 +10,7 @@ from jaxtyping import Array, Float
 from allmodes import weights
 from allmodes.buffer import Buffer
 from allmodes.errors import TargetError
-from allmodes.mcmc.hmc import LEAPS, TARGET_ACCEPTANCE, drawn_steps
+from allmodes.mcmc.hmc import LEAPS, drawn_steps, kind_of
 from allmodes.paths import log_normal
 from allmodes.search import Found, normalise, search
 from allmodes.target import Target
@@ -43,7 +43,7 @@ def warm_start(target: Target, found: Found, key: Array) -> Found:
     k_settle, k_temper = jax.random.split(key)
     if target.symmetry is not None:
         found = settle(target, found, k_settle)
-    return normalise(tempering(target, found)(k_temper).found)
+    return normalise(tempering(target, found)(k_temper).found, target.differentiable)
 
 
 def locate(target: Target, size: int, k_search: Array, k_settle: Array) -> Found:
@@ -89,7 +89,7 @@ def tempering(
     from blackjax.smc.resampling import systematic
 
     size, dim = found.points.z.shape
-    width, block = width_for(target), target.block(size)
+    width, block, kind = width_for(target), target.block(size), kind_of(target.differentiable)
     if moves is None:
         moves = MOVES if target.symmetry is None else max(PARTICLE_MOVES, target.symmetry.particles // 5)
 
@@ -107,11 +107,11 @@ def tempering(
         settings = {
             "step_size": steps,
             "inverse_mass_matrix": jnp.ones((1, dim)),
-            "num_integration_steps": jnp.full((1,), LEAPS),
+            "num_integration_steps": jnp.full((1,), kind.leaps),
         }
         return blackjax.adaptive_tempered_smc(
             log_prior, log_likelihood, kernel, blackjax.hmc.init, settings, systematic, target_ess,
-            num_mcmc_steps=moves, batch_size=block if block < size else 0,
+            num_mcmc_steps=moves * kind.moves, batch_size=block if block < size else 0,
         )  # fmt: skip
 
     @jax.jit
@@ -120,7 +120,7 @@ def tempering(
         state, info = build(frame, drawn_steps(k_steps, step_size, size)).step(key, state)
         rate = jnp.mean(info.update_info.acceptance_rate)
         # The step follows the acceptance from one temperature to the next.
-        step_size = step_size * jnp.exp(2.0 * (rate - TARGET_ACCEPTANCE))
+        step_size = step_size * jnp.exp(2.0 * (rate - kind.acceptance))
         return state, step_size, info.log_likelihood_increment, origin[info.ancestors]
 
     def run(key: Array, found: Found = found) -> Tempered:

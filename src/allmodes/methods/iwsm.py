@@ -56,7 +56,7 @@ class IWSM:
     """First buffer: multi-start search, tempered SMC (BlackJAX), or points spread over the box of the scouts."""
 
     score: Literal["blend", "tsi", "dsi"] = "blend"
-    """Target-score identity, denoising identity, or their least-variance blend."""
+    """Target-score identity, denoising identity, or their least-variance blend; without a gradient, the second."""
     draws: int = 1
     """K: fresh draws around each x_t; 1 uses x_0 with its stored gradient and costs no evaluation."""
     neighbours: int = 256
@@ -210,6 +210,10 @@ class IWSM:
 
     def init(self, target: Target, key: Array) -> State:
         """Find the target's place and scale, fill the buffer, and build the network."""
+        if self.score == "tsi" and not target.differentiable:
+            raise ConfigError(
+                f"score='tsi' needs the gradient of the density, and {target.name} has none: 'dsi' and 'blend' do not"
+            )
         k_start, k_network = jax.random.split(key)
         found = broad(target, k_start, self.buffer) if self.start == "broad" else search(target, k_start, self.buffer)
         if self.start == "smc":
@@ -218,7 +222,7 @@ class IWSM:
             found = warm_start(target, found, jax.random.fold_in(k_start, 1))
         anchored = self.anchors and target.symmetry is None
         anchors = anchors_of(found.points.z, self.anchors, k_start) if anchored else None
-        return build(self, found, anchors, k_network)
+        return build(self, found, anchors, k_network, target.differentiable)
 
     def template(self, target: Target) -> State:
         """The shapes of a state, without the work: what a checkpoint is read into."""

@@ -11,6 +11,7 @@ from jaxtyping import Array, Float, Int, Scalar
 
 from allmodes.count import Evaluations
 from allmodes.draws import Draws
+from allmodes.errors import ConfigError
 from allmodes.frame import Frame
 from allmodes.methods.base import Untrained
 from allmodes.methods.settings import check
@@ -57,6 +58,10 @@ class NUTS(Untrained):
         """Search, then warm each chain up to a step size and a diagonal mass matrix of its own, as Stan does."""
         import blackjax
 
+        if not target.differentiable:
+            raise ConfigError(
+                f"nuts needs the gradient of the density, and {target.name} has none: smc and tempering do not"
+            )
         k_search, k_choose, k_warm = jax.random.split(key, 3)
         found = search(target, k_search, PILOT)
         z = found.points.z[jax.random.permutation(k_choose, jnp.arange(max(PILOT, self.chains)) % PILOT)[: self.chains]]

@@ -61,7 +61,7 @@ class SMC(Untrained):
         spent = int(found.evaluations.log_prob)
         pilot = self.tempering(target, found)(k_pilot).found
         cost = (int(pilot.evaluations.log_prob) - spent) / PILOT
-        return SMCState(normalise(pilot), jnp.asarray(cost), jnp.zeros((), jnp.int32))
+        return SMCState(normalise(pilot, target.differentiable), jnp.asarray(cost), jnp.zeros((), jnp.int32))
 
     def template(self, target: Target) -> SMCState:
         """The shapes of a state."""
@@ -131,6 +131,6 @@ class SMCSampler(PlainSampler):
         if size not in self._compiled:
             found = self.state.found
             points = found.points.take(jnp.arange(size) % PILOT)
-            start = found._replace(points=points, evaluations=Evaluations.none())
+            start = found._replace(points=points, evaluations=Evaluations.none(self.target.differentiable))
             self._compiled[size] = self.method.tempering(self.target, start)
         return self._compiled[size]

@@ -15,6 +15,7 @@ from allmodes.draws import Draws
 from allmodes.errors import ConfigError
 from allmodes.frame import Frame
 from allmodes.mcmc import parallel
+from allmodes.mcmc.hmc import kind_of
 from allmodes.mcmc.parallel import Ladder, Replicas
 from allmodes.methods.base import Info
 from allmodes.methods.settings import check
@@ -80,7 +81,9 @@ class Tempering:
         def build():
             z = jnp.zeros((self.systems, self.temperatures, target.free_dim))
             ladder = parallel.first_ladder(self.temperatures, 1.0, target.free_dim)
-            return self._state(nowhere(target, 1).frame, Replicas(z, z[..., 0], z), ladder, Evaluations.none())
+            return self._state(
+                nowhere(target, 1).frame, Replicas(z, z[..., 0], z), ladder, Evaluations.none(target.differentiable)
+            )
 
         return jax.eval_shape(build)
 
@@ -93,7 +96,9 @@ class Tempering:
         replicas, seen = self._sweeps(target, state, key, self.sweeps)
         rejection = jnp.mean(seen.rejection, axis=0)
         gain = jnp.maximum(1.0 / (1.0 + state.step), 4.0 / self.steps)
-        ladder = parallel.adapt(state.ladder, jnp.mean(seen.acceptance, axis=0), rejection, gain)
+        ladder = parallel.adapt(
+            state.ladder, jnp.mean(seen.acceptance, axis=0), rejection, gain, kind_of(target.differentiable)
+        )
         cost = self.sweeps * parallel.evaluations_of(self.systems, self.temperatures)
         evaluations = state.evaluations.add_points(cost, 0, 0)
         state = TemperingState(state.frame, replicas, ladder, rejection, state.step + 1, evaluations)

@@ -41,7 +41,7 @@ class State(eqx.Module):
     noise: Noise
     gate: posterior.Gate
     error: Float[Array, "levels dim"]  # running E[(z_0 - D)^2]
-    smooth: Bool[Array, ""]  # False where the support has a hard edge, on which TSI fails
+    smooth: Bool[Array, ""]  # False where there is no gradient, or the support has a hard edge, on which TSI fails
     step_size: Scalar
     chain_step: Float[Array, " levels"]  # of the moves on the posterior at each noise level
     refresh_ess: Scalar
@@ -49,7 +49,9 @@ class State(eqx.Module):
     evaluations: Evaluations
 
 
-def build(method: Any, found: Found, anchors: tuple[Array, Array] | None, key: Array) -> State:
+def build(
+    method: Any, found: Found, anchors: tuple[Array, Array] | None, key: Array, differentiable: bool = True
+) -> State:
     """The state before the first step: everything as the search found it, and a network that has learned nothing.
 
     `anchors`, where the network has any, are their places and widths.
@@ -80,7 +82,7 @@ def build(method: Any, found: Found, anchors: tuple[Array, Array] | None, key: A
         noise=noise,
         gate=posterior.Gate.start(sigmas, jnp.minimum(found.tau, 1.0)),
         error=ones * (sigmas**2 / (1.0 + sigmas**2))[:, None],
-        smooth=jnp.asarray(found.edges < 1e-3),
+        smooth=jnp.asarray((found.edges < 1e-3) & differentiable),
         step_size=found.step_size,
         chain_step=0.5 / (1.0 / sigmas**2 + 1.0 / found.step_size),
         refresh_ess=jnp.asarray(jnp.nan),

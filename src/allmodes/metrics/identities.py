@@ -50,10 +50,12 @@ def identities(
     independent: float = 1.0,
     most: int = MOST,
 ) -> list[Check] | None:
-    """Both identities on (weighted) draws; None where the density has edges or holes among them, which void them.
+    """Both identities on (weighted) draws; None where they are void: without a gradient, or with edges or holes.
 
     `independent` is the share of draws that count as independent. An evaluation for each of the first `most` draws.
     """
+    if not target.differentiable:
+        return None
     x = x[:most]
     e = jax.jit(target.evaluate)(x)
     if int(e.nan) + int(e.zero):

@@ -1,0 +1,102 @@
+"""Ways uphill for a population, each point by itself: along gradients, or by trial where there are none."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float
+
+from allmodes.buffer import Buffer, choose
+from allmodes.count import Evaluations
+from allmodes.target import Evaluation
+
+# Of trials: a gain widens a point's steps by `WIDEN`, and four losses undo that (the rule of one fifth).
+WIDEN = 1.5
+WINDOW = 20  # trials over which a point that has no gradient must gain to go on
+
+
+class Climb(NamedTuple):
+    """A population on its way uphill."""
+
+    points: Buffer
+    length: Float[Array, " n"]
+    settled: Bool[Array, " n"]
+    steps: Array
+    evaluations: Evaluations
+
+
+def climb(
+    evaluate: Callable[[Float[Array, "n dim"]], Evaluation],
+    z: Float[Array, "n dim"],
+    length: Float[Array, " n"],
+    limit: int,
+    evaluations: Evaluations,
+) -> Climb:
+    """Move each point along its gradient until it is in the typical set of a mode, not at its peak.
+
+    Steps have a length of their own for each point, doubled after a gain and quartered after a loss, so that any
+    distance takes a logarithmic number of them. A point settles once a quadratic model along its gradient promises no
+    more than dim/2 + 1 of log-density: that is how far below the peak the mass of a mode lies, and going on would
+    end in spikes without mass. Stops when 99 % have settled, or after `limit` steps. `evaluations` are those before.
+    """
+    n, dim = z.shape
+
+    def body(c: Climb) -> Climb:
+        p = c.points
+        norm = jnp.linalg.norm(p.grad, axis=-1)
+        direction = p.grad / jnp.maximum(norm, 1e-30)[:, None]
+        y = p.z + c.length[:, None] * direction
+        e = evaluate(y)
+        up = (e.log_prob > p.log_prob) & ~c.settled
+        curvature = (norm - jnp.sum(e.grad * direction, axis=-1)) / c.length
+        promise = 0.5 * norm**2 / jnp.maximum(curvature, 1e-30)
+        local = (curvature > 0) & (c.length <= 4.0 * norm / jnp.maximum(curvature, 1e-30)) & (e.log_prob > -jnp.inf)
+        settled = c.settled | (local & (promise <= 0.5 * dim + 1.0))
+        length = jnp.where(up, 2.0 * c.length, 0.25 * c.length)
+        points = choose(up & ~settled, Buffer.of(y, e), p)
+        return Climb(points, length, settled, c.steps + 1, c.evaluations.add(e))
+
+    def unfinished(c: Climb):
+        return (c.steps < limit) & (jnp.mean(c.settled) < 0.99)
+
+    e = evaluate(z)
+    start = Climb(Buffer.of(z, e), length, jnp.zeros(n, bool), jnp.zeros((), jnp.int32), evaluations.add(e))
+    return jax.lax.while_loop(unfinished, body, start)
+
+
+def climb_by_trial(
+    evaluate: Callable[[Float[Array, "n dim"]], Evaluation],
+    z: Float[Array, "n dim"],
+    length: Float[Array, " n"],
+    limit: int,
+    evaluations: Evaluations,
+    key: Array,
+) -> Climb:
+    """`climb` without gradients: each point tries a random step and keeps it when it is better.
+
+    Steps have a length of their own for each point, which follows its success (Rechenberg 1973). A point settles once
+    about `WINDOW` trials together have gained no more than dim/2 + 1.
+    """
+    n, dim = z.shape
+
+    def body(carry: tuple[Climb, Float[Array, " n"]]):
+        c, recent = carry
+        p = c.points
+        step = c.length[:, None] * jax.random.normal(jax.random.fold_in(key, c.steps), (n, dim))
+        e = evaluate(p.z + step)
+        up = (e.log_prob > p.log_prob) & ~c.settled
+        # Off zero density any gain is infinite; a finite one lets the point look around from there.
+        gain = jnp.where(up, jnp.minimum(e.log_prob - p.log_prob, 100.0 * dim), 0.0)
+        recent = (1.0 - 1.0 / WINDOW) * recent + gain
+        settled = c.settled | ((c.steps >= WINDOW) & (recent <= 0.5 * dim + 1.0))
+        length = c.length * jnp.where(c.settled, 1.0, jnp.where(up, WIDEN, WIDEN**-0.25))
+        points = choose(up, Buffer.of(p.z + step, e), p)
+        return Climb(points, length, settled, c.steps + 1, c.evaluations.add(e)), recent
+
+    def unfinished(carry: tuple[Climb, Float[Array, " n"]]):
+        return (carry[0].steps < limit) & (jnp.mean(carry[0].settled) < 0.99)
+
+    e = evaluate(z)
+    start = Climb(Buffer.of(z, e), length, jnp.zeros(n, bool), jnp.zeros((), jnp.int32), evaluations.add(e))
+    return jax.lax.while_loop(unfinished, body, (start, jnp.zeros(n)))[0]
