@@ -12,7 +12,7 @@ CENTRE, WIDTH = 0.5, 0.5  # of the prior of each coordinate
 SEED = 3  # see `sensors`
 _FIRST, _SECOND = np.triu_indices(SENSORS + len(ANCHORS), 1)
 _KEPT = _FIRST < SENSORS  # two anchors tell nothing
-_FIRST, _SECOND = _FIRST[_KEPT], _SECOND[_KEPT]
+_FIRST, _SECOND = _FIRST[_KEPT].astype(np.int32), _SECOND[_KEPT].astype(np.int32)
 
 
 def data(
