@@ -447,13 +447,11 @@ def test_quantities_find_a_shift_and_a_wrong_width():
 
 
 def test_quantities_are_told_where_a_reference_stands_in_for_exact_draws():
-    exact = two_gaussians()
-    x = exact.sample(jax.random.key(62), 2000)
-    target = dataclasses.replace(exact, reference=5000)
+    target = dataclasses.replace(two_gaussians(), modes=None, reference=5000)
+    x = target.sample(jax.random.key(62), 2000)
     metrics = evaluate(target, x, jax.random.key(63), size=100, budget_seconds=0.0)["metrics"]
     assert metrics["quantities"]["of"] == 4
     assert metrics["quantities"]["value"] < 5
-    assert "quantities" not in evaluate(exact, x, jax.random.key(63), size=100, budget_seconds=0.0)["metrics"]
     from allmodes.report.tables import metric_cells
 
     assert metric_cells({"value": 4.25, "of": 4, "off": 1}) == ("4.25 (1 of 4 beyond 3)", "", "")
@@ -494,6 +492,7 @@ def test_evaluate_exact_draws():
         assert abs(entry["ratio"] - 1) < 3 * entry["ratio_std_error"], name
         assert entry["floor"] > 0
     assert metrics["modes_found"] == {"value": 2, "of": 2, "floor": 2.0}
+    assert "quantities" not in metrics  # no reference stands in
     assert metrics["mode_off"] == {"value": 0.0, "floor": 0.0}
     assert metrics["emc"]["value"] == pytest.approx(-(SHARES @ np.log2(SHARES)), abs=0.03)
     assert result["mode_weights"]["true"] == [0.75, 0.25]

@@ -56,8 +56,8 @@ def make(target: Target, n: int, *, seed: int = SEED, progress: Callable[[str], 
 
     The moves part the copies that resampling made; that they suffice is checked by how each particle's energy changes
     in the first and in the second half of them (`_memory`). Checked besides, from the draws alone: the runs' mean
-    energies and their log Z agree; the virial identity `E[z . grad log p] = -d` and `E[|grad log p|^2] = -E[laplacian log p]` on the mean-free
-    subspace.
+    energies and their log Z agree; the virial identity `E[z . grad log p] = -d` and
+    `E[|grad log p|^2] = -E[laplacian log p]`, on the mean-free subspace of particles.
 
     **Raises** `ConfigError` for fewer than 8 draws, `TargetError` where tempering fails.
     """

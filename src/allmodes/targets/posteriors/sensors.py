@@ -36,7 +36,9 @@ def sensors(seed: int = SEED) -> Target:
     the evidence, and `draws.unravel()` has `place`, `(8, 2)`. The model is that of Ihler, Fisher, Moses and Willsky
     2005 (Nonparametric belief propagation for self-localization of sensor networks), with the constants of Ahn, Chen
     and Welling 2013 (Distributed and adaptive darting Monte Carlo through regenerations) and Lan, Streets and Shahbaba
-    2014 (Wormhole Hamiltonian Monte Carlo); data and anchors are our own.
+    2014 (Wormhole Hamiltonian Monte Carlo). Anchors and data are our own: of the seeds 0, 1, .. 3 is the first for
+    which at least three sensors have, in draws of tempered SMC, two places apart (clusters by single linkage at 0.06)
+    with 15 per cent of the mass each.
 
     What is hard: a sensor with two distances can stand on either side of the line between its neighbours, one with a
     single distance anywhere on a circle, and whole groups fold over at once; within a mode the density is 25 times
