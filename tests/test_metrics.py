@@ -1,7 +1,9 @@
 """Metrics against closed forms; bounds are standard errors derived from the distribution at hand."""
 
+import dataclasses
 import json
 import threading
+from math import erf
 
 import jax
 import jax.numpy as jnp
@@ -25,6 +27,7 @@ from allmodes.metrics import (
 )
 from allmodes.metrics.evaluate import mode_floor, plain
 from allmodes.metrics.floor import summary
+from allmodes.metrics.quantities import quantities
 from allmodes.target import Modes, Target
 
 RNG = np.random.default_rng
@@ -404,6 +407,56 @@ def test_ratio_of_draws_that_are_not_finite_is_told_as_missing():
     assert set(entry) == {"value", "floor", "ratio", "ratio_std_error", "repeats", "size"}
 
 
+# Quantities
+
+
+def largest(shift=0.0, wide=1.0, n=1000, dim=4, sets=300):
+    """The figure for sets of N(shift, 1) against N(0, 1); drawn `wide` times as wide and weighed back."""
+    rng, found = RNG(60), []
+    for _ in range(sets):
+        z = wide * rng.normal(size=(n, dim))
+        log_weight = None if wide == 1.0 else np.sum(0.5 * (z / wide) ** 2 - 0.5 * z**2, axis=1) + 300.0
+        found.append(quantities(z + shift, rng.normal(size=(2 * n, dim)), log_weight))
+    return found
+
+
+@pytest.mark.parametrize("wide", [1.0, 1.3])
+def test_quantities_of_exact_draws_are_the_largest_of_normal_variables(wide):
+    found = largest(wide=wide)
+    assert {entry["of"] for entry in found} == {8}
+    # Means and deviations of Gaussian draws are independent: P(largest < v) = (2 Phi(v) - 1)^8, which is uniform.
+    uniform = np.array([erf(entry["value"] / np.sqrt(2)) ** 8 for entry in found])
+    assert abs(uniform.mean() - 0.5) < 4 / np.sqrt(12 * len(found))
+    assert abs(np.mean(uniform < 0.2) - 0.2) < 4 * np.sqrt(0.2 * 0.8 / len(found))
+    assert all((entry["off"] > 0) == (entry["value"] > 3) for entry in found)
+
+
+def test_quantities_find_a_shift_and_a_wrong_width():
+    shifted = largest(shift=0.4, sets=50)
+    expected = 0.4 / np.sqrt(1 / 1000 + 1 / 2000)  # in standard errors; the largest of four is a little more
+    assert expected < np.mean([entry["value"] for entry in shifted]) < expected + 2
+    assert all(entry["off"] >= 4 for entry in shifted)
+    rng = RNG(61)
+    wide = quantities(1.3 * rng.normal(size=(1000, 2)), rng.normal(size=(2000, 2)))
+    assert wide["off"] == 2
+    error = np.hypot(1.3 / np.sqrt(2 * 1000), 1 / np.sqrt(2 * 2000))
+    assert abs(wide["value"] - 0.3 / error) < 4
+    chained = quantities(0.4 + rng.normal(size=(1000, 1)), rng.normal(size=(10**6, 1)), independent=0.01)
+    assert chained["value"] < 5  # worth ten draws
+    assert np.isnan(quantities(np.full((9, 2), np.nan), rng.normal(size=(9, 2)))["value"])
+
+
+def test_quantities_are_told_where_a_reference_stands_in_for_exact_draws():
+    target = dataclasses.replace(two_gaussians(), modes=None, reference=5000)
+    x = target.sample(jax.random.key(62), 2000)
+    metrics = evaluate(target, x, jax.random.key(63), size=100, budget_seconds=0.0)["metrics"]
+    assert metrics["quantities"]["of"] == 4
+    assert metrics["quantities"]["value"] < 5
+    from allmodes.report.tables import metric_cells
+
+    assert metric_cells({"value": 4.25, "of": 4, "off": 1}) == ("4.25 (1 of 4 beyond 3)", "", "")
+
+
 # Evaluate
 
 
@@ -439,6 +492,7 @@ def test_evaluate_exact_draws():
         assert abs(entry["ratio"] - 1) < 3 * entry["ratio_std_error"], name
         assert entry["floor"] > 0
     assert metrics["modes_found"] == {"value": 2, "of": 2, "floor": 2.0}
+    assert "quantities" not in metrics  # no reference stands in
     assert metrics["mode_off"] == {"value": 0.0, "floor": 0.0}
     assert metrics["emc"]["value"] == pytest.approx(-(SHARES @ np.log2(SHARES)), abs=0.03)
     assert result["mode_weights"]["true"] == [0.75, 0.25]

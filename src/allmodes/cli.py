@@ -267,14 +267,18 @@ def _reference(argv: list[str]) -> int:
 
 def _targets(argv: list[str]) -> int:
     from allmodes import targets
+    from allmodes.errors import ConfigError
     from allmodes.report.tables import print_table
 
     rows = []
     for name, entry in targets.entries().items():
-        target = targets.get(name)
         draws = "exact draws" if entry.reference is None else "reference draws"
-        known = {draws: target.sample, "log Z": target.log_z, "modes": target.modes}
-        listed = ", ".join(what for what, value in known.items() if value is not None)
+        try:
+            target = targets.get(name)
+            known = {draws: target.sample, "log Z": target.log_z, "modes": target.modes}
+            listed = ", ".join(what for what, value in known.items() if value is not None)
+        except ConfigError as error:  # its model or data come from a package that is not here
+            listed = str(error)
         rows.append([name, str(entry.dim), listed, entry.summary, entry.source])
     print_table(["name", "dim", "known", "what", "source"], rows, title="targets")
     return 0

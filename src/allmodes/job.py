@@ -129,13 +129,15 @@ def _evaluated(
     target, n = sampler.target, len(draws)
     spent = sampler.evaluations
     exact = min(EXACT, max(1, n // 2))
-    first = evaluate(target, draws.x, k_metrics, budget_seconds=budget)
+    related = max(draws.ess / max(ess(draws.log_weight), 1e-9), 1e-9)  # a share, beside what weights cost
+    first = evaluate(target, draws.x, k_metrics, budget_seconds=budget, independent=related)
     if corrected is not None:
         correction = "mcmc"
         second = evaluate(target, corrected.x, k_metrics, budget_seconds=budget)
     elif float(jnp.max(draws.log_weight)) > float(jnp.min(draws.log_weight)):
         correction = "weights"
-        second = evaluate(target, draws.x, k_metrics, budget_seconds=budget, log_weight=draws.log_weight)
+        options = {"budget_seconds": budget, "log_weight": draws.log_weight, "independent": related}
+        second = evaluate(target, draws.x, k_metrics, **options)
     else:
         correction, second = "none", {"metrics": {}}
     raw = first["metrics"]
@@ -176,8 +178,7 @@ def _evaluated(
             error = float(np.hypot(reference.log_z_error, log_z.std_error))
             raw["log_z_difference"] = {"value": log_z.value - reference.log_z, "std_error": error}
 
-    related = draws.ess / max(ess(draws.log_weight), 1e-9)
-    checks = identities(target, draws.x, draws.log_weight, max(related, 1e-9)) or []
+    checks = identities(target, draws.x, draws.log_weight, related) or []
     for name, check in zip(("virial", "score"), checks, strict=False):
         raw[name] = {"value": check.value, "expected": check.expected, "std_error": check.std_error}
 
@@ -206,10 +207,9 @@ def _evaluated(
 
 def _reference(target: Target) -> Any:
     """The reference that stands in for exact draws, where there is one."""
-    from allmodes import reference, targets
+    from allmodes import reference
 
-    entry = targets.entries().get(target.name)
-    return None if entry is None or entry.reference is None else reference.load(target, entry.reference)
+    return None if target.reference is None else reference.load(target, target.reference)
 
 
 def _levels(sampler: Sampler, run: Run) -> dict:

@@ -63,6 +63,7 @@ class Target:
     - `location`, `scale`: rough hints, `()` or `(dim,)`, of where the mass lies and how far it extends. Found from the
       density when not given.
     - `sample`: exact draws, `(key, n) -> (n, dim)`; evaluation only.
+    - `reference`: how many draws `sample` chooses from where a reference stands in for exact draws; set by the library.
     - `log_z`: the log of the integral of `exp(log_prob)`; evaluation only.
     - `modes`: `Modes`; evaluation only.
     - `source`: where the density and its constants come from.
@@ -87,6 +88,7 @@ class Target:
     origin: str = ""
     unravel: Callable[[Float[Array, "n dim"]], Any] | None = None
     differentiable: bool = True
+    reference: int | None = None
 
     def __post_init__(self):
         if isinstance(self.dim, bool) or not isinstance(self.dim, int | np.integer) or self.dim < 1:

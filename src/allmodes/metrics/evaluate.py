@@ -10,6 +10,7 @@ from allmodes.metrics.floor import ratio
 from allmodes.metrics.mmd import mmd
 from allmodes.metrics.modes import ModeReport, from_weights, mode_report, normalised
 from allmodes.metrics.particles import particle_metrics
+from allmodes.metrics.quantities import quantities
 from allmodes.metrics.transport import w2
 from allmodes.target import Target
 
@@ -85,6 +86,7 @@ def evaluate(
     size: int = 2000,
     budget_seconds: float = 30.0,
     log_weight: Float[Array | np.ndarray, " n"] | None = None,
+    independent: float = 1.0,
 ) -> dict[str, Any]:
     """Judge draws against what is known of the target: `{"metrics": {...}, "mode_weights": {...}}`, ready for JSON.
 
@@ -97,12 +99,17 @@ def evaluate(
     - `mode_off`, `emc`: `{"value", "floor"}`;
     - `modes_found`: `{"value", "of", "floor"}`, modes with at least half of their share.
 
+    Where a reference stands in for exact draws (`target.reference`; not of particles), `quantities`, `{"value", "of",
+    "off"}`, from all n draws and all of the reference: see `metrics.quantities`.
+
     `mode_weights`, `{"estimated": [...], "true": [...]}`, stands apart because it is not of scalars; it is left out
     without modes or with more than 1,000.
 
     `log_weight`: the modes are weighed with it; `w2` and `mmd` judge as many draws resampled to equal weights
     (systematic), which is what a user of corrected draws gets. `budget_seconds`: for `w2` and `mmd` together, but their
-    first five repeats are always made. Draws that are not finite make `w2` None, and count as off every mode.
+    first five repeats are always made. `independent`: the share of draws that count as independent, beside what their
+    weights cost, for the errors of `quantities`; draws that short chains corrected count in full. Draws that are not
+    finite make `w2` None, and count as off every mode.
     """
     x = np.asarray(x)
     log_weight = None if log_weight is None else np.asarray(log_weight)
@@ -122,6 +129,8 @@ def evaluate(
                 continue
             found = ratio(metric, fair, target.sample, subkey, size=size, budget_seconds=share * budget_seconds)
             metrics[name] = found.to_dict()
+        if target.reference is not None and len(x) > 0:
+            metrics["quantities"] = quantities(x, target.sample(key_w2, target.reference), log_weight, independent)
     if target.modes is not None and len(x) > 0:
         report = mode_report(target.modes, x, log_weight)
         floors = mode_floor(target, len(x), key_modes)

@@ -40,6 +40,9 @@ def metric_cells(entry: Any) -> tuple[str, str, str]:
     """Value, floor and ratio of one entry of `metrics`, as text; what is missing is empty."""
     entry = entry if isinstance(entry, Mapping) else {}
     value, floor, of = number(entry.get("value")), finite(entry.get("floor")), finite(entry.get("of"))
+    off = finite(entry.get("off"))
+    if value and of is not None and off is not None:
+        return f"{value} ({off:.0f} of {of:.0f} beyond 3)", "", ""
     if value and of is not None:
         return f"{float(entry['value']):.0f} of {of:.0f}", "" if floor is None else f"{floor:.4g}", ""
     ratio, error = finite(entry.get("ratio")), finite(entry.get("ratio_std_error"))

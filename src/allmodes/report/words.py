@@ -23,6 +23,10 @@ METRICS = {
     "mean_energy": Word("Mean energy", "Of the draws; the reference's own is in result.json."),
     "log_z_difference": Word("log Z less the reference's", "Two independent estimates, which should agree."),
     "mmd": Word("Maximum mean discrepancy", "How well a smooth test function could tell the draws from exact ones."),
+    "quantities": Word(
+        "Means and deviations, worst, in standard errors",
+        "Of every coordinate, against the reference's; up to 3, or a little more among many, can be chance.",
+    ),
     "mode_tv": Word("Mode weights, total variation", "The share of the draws that lie in the wrong mode."),
     "mode_worst": Word("Worst mode, relative error", "The relative error of the weight that is most wrong."),
     "mode_off": Word("Mass off every mode", "The share of draws where an exact one would practically never lie."),

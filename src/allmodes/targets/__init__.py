@@ -16,11 +16,18 @@ from allmodes.targets.gmm import gmm_jax, gmm_torch, two_modes
 from allmodes.targets.manywell import many_well
 from allmodes.targets.mixture import affine, gaussian, gaussian_mixture, random_mixture
 from allmodes.targets.particles import double_well, lennard_jones
+from allmodes.targets.posteriors.cox import log_gaussian_cox
+from allmodes.targets.posteriors.labels import mixture_labels
+from allmodes.targets.posteriors.lattice import phi4
+from allmodes.targets.posteriors.logistic import breast_cancer
+from allmodes.targets.posteriors.radial_velocity import radial_velocity
+from allmodes.targets.posteriors.sensors import sensors
 from allmodes.targets.shapes import ring, rings, two_moons
 
 __all__ = [
     "Entry",
     "affine",
+    "breast_cancer",
     "double_well",
     "entries",
     "funnel",
@@ -30,11 +37,16 @@ __all__ = [
     "gmm_jax",
     "gmm_torch",
     "lennard_jones",
+    "log_gaussian_cox",
     "many_well",
+    "mixture_labels",
     "names",
+    "phi4",
+    "radial_velocity",
     "random_mixture",
     "ring",
     "rings",
+    "sensors",
     "two_modes",
     "two_moons",
 ]
@@ -56,6 +68,12 @@ _JAX = "Beyond ELBOs' and SCLD's GMM (JAX family): means uniform in [-40, 40]^d,
 _OWN = "allmodes"
 _RANDOM = "allmodes: random_mixture with seed 7"
 _FAB = "many well of FAB; arXiv 2208.01893"
+_LABELS = "data of Jasra, Holmes and Stephens 2005; Del Moral, Doucet and Jasra 2006"
+_SENSORS = "model of Ihler et al. 2005, constants of Ahn, Chen and Welling 2013; data of allmodes"
+_ORBITS = "model of Ford 2005 and Price-Whelan et al. 2017; data of allmodes"
+_LOGISTIC = "scikit-learn's breast-cancer data, prior N(0, 1): Arenz et al. 2020; arXiv 2406.07423"
+_PHI4 = "Nicoli et al. 2020, 2021; kappa 0.3, lambda 0.022"
+_COX = "Moller, Syversveen and Waagepetersen 1998; data of allmodes"
 _IDEM = "iDEM's constants (every ordered pair counted); arXiv 2402.06121"
 
 
@@ -84,6 +102,12 @@ REGISTRY: dict[str, Entry] = {
     "dw4": Entry(double_well, 8, "4 particles in 2-D, double wells between pairs", _IDEM, 20_000),
     "lj13": Entry(partial(lennard_jones, 13), 39, "13 Lennard-Jones particles in 3-D", _IDEM, 20_000),
     "lj55": Entry(partial(lennard_jones, 55), 165, "55 Lennard-Jones particles in 3-D", _IDEM, 2000),
+    "mixture-labels": Entry(mixture_labels, 11, "posterior of a mixture: 24 labellings, equal masses", _LABELS, 4000),
+    "sensors": Entry(sensors, 16, "posterior of 8 places from few distances", _SENSORS, 8000),
+    "radial-velocity": Entry(radial_velocity, 7, "posterior of an orbit: aliases of its period", _ORBITS, 4000),
+    "breast-cancer": Entry(breast_cancer, 31, "posterior of a logistic regression, one mode", _LOGISTIC, 4000),
+    "phi4": Entry(phi4, 64, "field on an 8 x 8 lattice, two signs of equal mass", _PHI4, 8000),
+    "cox": Entry(log_gaussian_cox, 256, "posterior of a Cox process on 16 x 16 cells, one mode", _COX, 2000),
 }
 
 
@@ -99,7 +123,7 @@ def get(name: str) -> Target:
         raise TargetError(f"there is no target called {name!r}; {hint}`allmodes targets` lists them")
     target = dataclasses.replace(entry.build(), name=name, source=entry.source)
     if entry.reference is not None:
-        target = dataclasses.replace(target, sample=pool(target, entry.reference))
+        target = dataclasses.replace(target, sample=pool(target, entry.reference), reference=entry.reference)
     return target
 
 
