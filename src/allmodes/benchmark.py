@@ -46,6 +46,8 @@ FIGURES: dict[str, tuple[str, ...]] = {
     "corrected geometric W2 ratio": ("metrics_corrected", "w2_geometric", "ratio"),
     "corrected energy W2 ratio": ("metrics_corrected", "energy_w2", "ratio"),
     "corrected distance TV ratio": ("metrics_corrected", "distance_tv", "ratio"),
+    "worst quantity, std errors": ("metrics", "quantities", "value"),
+    "corrected worst quantity, std errors": ("metrics_corrected", "quantities", "value"),
     "peak MB": ("peak_memory_mb",),
 }
 
