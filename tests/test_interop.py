@@ -157,9 +157,15 @@ def test_a_scipy_function_is_evaluated_in_batches_of_any_nesting():
     np.testing.assert_allclose(got.log_prob[:2], [scipy_mixture(np.asarray(p, float)) for p in x[:2]], rtol=1e-5)
     np.testing.assert_allclose(got.grad[:2], [scipy_gradient(np.asarray(p, float)) for p in x[:2]], rtol=1e-4)
     assert (got.log_prob[2], int(got.zero)) == (-jnp.inf, 1)
+    cost = am.interop.numpy.cost(target)
+    assert (cost.calls, cost.points, cost.seconds > 0) == (1, 3, True)
+    assert "1 calls, 3 points" in str(cost)
     nested = jax.jit(jax.vmap(jax.vmap(jax.value_and_grad(target.log_prob))))(jnp.stack([x, x + 0.1]))
     np.testing.assert_allclose(nested[0][0], got.log_prob)
     assert nested[1].shape == (2, 3, 2)
+    assert am.interop.numpy.cost(target).points == 9
+    with pytest.raises(am.ConfigError, match="traced by JAX"):
+        am.interop.numpy.cost(am.Target(lambda x: -jnp.sum(x**2), 2, name="traced"))
 
 
 def numpy_mixture(x):
@@ -246,6 +252,23 @@ def test_a_torch_function_has_its_values_and_gradients():
     got = jax.jit(target.evaluate)(x)
     np.testing.assert_allclose(got.log_prob, -0.5 * jnp.sum(x**2, axis=1), rtol=1e-5)
     np.testing.assert_allclose(got.grad, -x, rtol=1e-5)
+    assert am.interop.numpy.cost(target).points == 5
+
+
+def test_a_torch_function_from_beginning_to_end():
+    torch = pytest.importorskip("torch", reason="PyTorch is not installed: its interop is not tested")
+
+    def log_prob(x):  # numpy_mixture
+        means = torch.tensor([-2.0, 2.0])[:, None]
+        squared = ((x[:, None] - means) ** 2).sum(-1)
+        weighed = -2.0 * squared + torch.log(torch.tensor([0.25, 0.75]))
+        return math.log(5.0) + torch.logsumexp(weighed, 1) - math.log(0.5 * math.pi)
+
+    target = am.interop.torch.target(log_prob, 2)
+    draws = am.fit(target, TINY, key=jax.random.key(0)).sample(400, key=jax.random.key(1))
+    assert abs(draws.log_z.value - math.log(5.0)) < 4 * draws.log_z.std_error < 0.8
+    w = np.exp(np.asarray(draws.log_weight - draws.log_weight.max(), float))
+    assert abs(np.average(draws.x[:, 0] > 0, weights=w) - 0.75) < 0.15
 
 
 def test_a_library_that_is_missing_is_named(monkeypatch):

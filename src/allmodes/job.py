@@ -193,6 +193,7 @@ def _evaluated(
     return {
         "target": target.name, "dim": int(target.dim), "method": config["method"]["name"], "seed": config["seed"],
         "command": config["command"], "versions": config["versions"], "machine": config["machine"],
+        **_host(target),
         "steps": int(sampler.state.step), "draws": n, **({} if steps is None else {"reverse_steps": steps}),
         "log_prob_evaluations": spent["log_prob"] + draws.evaluations, "gradient_evaluations": spent["gradient"],
         "evaluations": {
@@ -203,6 +204,13 @@ def _evaluated(
         "log_z": evidence, "metrics": raw, "metrics_corrected": second["metrics"], **modes,
         "levels": _levels(sampler, run), "verdict": trust.as_dict(verdict),
     }  # fmt: skip
+
+
+def _host(target: Target) -> dict:
+    """What calls of a function on the host have taken in this process, where the target is one."""
+    from allmodes.interop import numpy
+
+    return {"host": numpy.cost(target)._asdict()} if hasattr(target.log_prob, "host") else {}
 
 
 def _reference(target: Target) -> Any:

@@ -1,14 +1,15 @@
 """Functions of NumPy and SciPy as targets: called back from compiled code, many points at a time."""
 
+import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from allmodes.batched import log_prob_of
-from allmodes.errors import TargetError
+from allmodes.errors import ConfigError, TargetError
 from allmodes.target import Target
 
 
@@ -47,23 +48,54 @@ def target(
     def both(x):
         return jax.pure_callback(host.both, shapes(x), x, vmap_method="expand_dims")
 
-    return Target(log_prob_of(values, both if grad else None), dim, differentiable=grad is not None, **more)
+    called = log_prob_of(values, both if grad else None)
+    called.host = host
+    return Target(called, dim, differentiable=grad is not None, **more)
+
+
+class Cost(NamedTuple):
+    """What the calls of a function on the host have taken so far."""
+
+    calls: int  # from compiled code, of values alone or with gradients
+    points: int
+    seconds: float  # in the function itself
+
+    def __str__(self) -> str:
+        each = 1e6 * self.seconds / max(self.points, 1)
+        return f"{self.calls:,} calls, {self.points:,} points, {self.seconds:.3g} s ({each:.3g} microseconds a point)"
+
+
+def cost(target: Target) -> Cost:
+    """What the calls of a target's function have taken in this process so far, for targets of NumPy and PyTorch.
+
+    **Raises** `ConfigError` for a target that JAX traces: it makes no calls.
+    """
+    host = getattr(target.log_prob, "host", None)
+    if host is None:
+        raise ConfigError(f"{target.name} is traced by JAX, not called on the host: it has no cost of calls")
+    return Cost(host.calls, host.points, host.seconds)
 
 
 class _Host:
-    """The functions on arrays `(.., dim)` of any batch."""
+    """The functions on arrays `(.., dim)` of any batch, and what their calls have taken."""
 
     def __init__(self, log_prob: Callable, grad: Callable | None, batched: bool):
         self._log_prob, self._grad, self._batched = log_prob, grad, batched
+        self.calls, self.points, self.seconds = 0, 0, 0.0
 
     def values(self, x):
-        points = np.asarray(x, np.float64)
-        return self._all(self._log_prob, points.reshape(-1, points.shape[-1])).reshape(points.shape[:-1])
+        return self._called(np.asarray(x, np.float64), self._log_prob)[0]
 
     def both(self, x):
-        points = np.asarray(x, np.float64)
-        flat = points.reshape(-1, points.shape[-1])
-        return self.values(points), self._all(self._grad, flat).reshape(points.shape)
+        return self._called(np.asarray(x, np.float64), self._log_prob, self._grad)
+
+    def _called(self, x: np.ndarray, *functions: Callable) -> tuple[np.ndarray, ...]:
+        begin, flat = time.perf_counter(), x.reshape(-1, x.shape[-1])
+        found = tuple(self._all(f, flat) for f in functions)
+        self.calls, self.points = self.calls + 1, self.points + len(flat)
+        self.seconds += time.perf_counter() - begin
+        shapes = x.shape[:-1], x.shape
+        return tuple(value.reshape(shape) for value, shape in zip(found, shapes, strict=False))
 
     def _all(self, function: Callable, points: np.ndarray) -> np.ndarray:
         with np.errstate(all="ignore"):  # what is not finite is counted and carries no mass

@@ -16,6 +16,8 @@ def target(log_prob: Callable[[Any], Any], dim: int, *, device: str = "cpu", **m
     `device` is where its tensors live; `more` are the other arguments of `Target`. What is said of
     `am.interop.numpy.target` holds here: every evaluation leaves compiled code and comes back.
 
+    `am.interop.numpy.cost(target)` tells what its calls have taken.
+
     **Raises** `ConfigError` when PyTorch is not installed, `TargetError` when the function fails on a point of zeros or
     returns another shape.
     """
