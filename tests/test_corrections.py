@@ -94,8 +94,8 @@ def test_chains_of_a_wrong_sampler_follow_the_target(perturbed):
     paths = [reverse(process, jax.random.key(i), N, STEPS) for i in range(2)]
     log_w = jnp.stack([path.log_ratio + MIXTURE.values(path.z) for path in paths])
     start = jnp.concatenate([path.z for path in paths])[corrections.starts(jax.random.key(4), log_w)]
-    run = jax.jit(corrections.chains, static_argnums=(1, 2, 5, 6, 7, 8))
-    points = run(process, MIXTURE.evaluate, MIXTURE.value, jax.random.key(5), start, STEPS, 4, 8, N)
+    run = jax.jit(corrections.chains, static_argnums=(1, 2, 5, 6, 7, 8, 9))
+    points = run(process, MIXTURE.evaluate, MIXTURE.value, jax.random.key(5), start, STEPS, 4, 8, N, True)
     assert np.all(check_mixture(points.z) < SIGMAS)
     np.testing.assert_allclose(points.log_prob, MIXTURE.values(points.z), rtol=1e-4, atol=1e-4)
     assert standard_errors_off(np.exp(log_w).ravel(), math.exp(LOG_Z)) < SIGMAS
