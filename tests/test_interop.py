@@ -191,11 +191,12 @@ def test_a_numpy_function_from_beginning_to_end():
     assert abs(np.average(draws.x[:, 0] > 0, weights=w) - 0.75) < 0.15
 
 
-def test_a_function_without_a_gradient_from_beginning_to_end(tmp_path):
+def test_a_function_without_a_gradient_from_beginning_to_end():
     target = am.interop.numpy.target(numpy_mixture, 2, batched=True)
     assert not target.differentiable
     sampler = am.fit(target, TINY, key=jax.random.key(0))
     assert sampler.evaluations["gradient"] == 0
+    assert am.interop.numpy.cost(target).points >= sampler.evaluations["log_prob"]
     assert not bool(sampler.state.smooth)  # the denoising identity alone
     for correct in (None, "mcmc"):
         draws = sampler.sample(400, key=jax.random.key(1), correct=correct)

@@ -16,7 +16,7 @@ from test_fit import compiled_once, pair_log_prob, same_bits, small
 import allmodes as am
 from allmodes.diffusion import DiffusionSampler
 from allmodes.runs import Run
-from allmodes.store import describe, find_method, find_target, parse
+from allmodes.store import describe, export, find_method, find_target, parse
 
 MODEL = """
 import jax.numpy as jnp, allmodes as am
@@ -385,3 +385,16 @@ def test_a_function_that_cannot_be_stored_is_said(tmp_path):
         am.RunError, match=r"log_prob cannot be stored in .*am\.find_target\('FILE\.py:FUNCTION', dim\)"
     ):
         DiffusionSampler(am.Target(log_prob, 2), small(20), None).save(tmp_path / "run")
+
+
+def test_a_density_without_a_gradient_comes_back_without_one(tmp_path):
+    target = am.Target(lambda x: -jnp.sum(jnp.abs(x)), 2, name="flat", differentiable=False)
+    run = Run(tmp_path)
+    export(target, run)
+    run.write_json("config.json", describe(target, am.IWSM()))
+    again, _, _ = parse(run)
+    assert not again.differentiable
+    x = jnp.asarray([[1.0, -2.0], [0.5, 0.0]])
+    e = again.evaluate(x)
+    np.testing.assert_allclose(e.log_prob, [-3.0, -0.5], rtol=1e-6)
+    np.testing.assert_array_equal(e.grad, 0.0)

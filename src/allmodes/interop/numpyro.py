@@ -30,6 +30,7 @@ def target(model: Callable[..., Any], *args: Any, name: str | None = None, seed:
     name = name or getattr(model, "__name__", "numpyro")
     _check_sites(model, args, kwargs, seed, name)
     try:
+        # The search copes with points of no gradient; to look for one costs seconds of compilation.
         info = initialize_model(jax.random.key(seed), model, model_args=args, model_kwargs=kwargs, validate_grad=False)
     except Exception as error:
         raise TargetError(f"NumPyro cannot start the model {name} ({_short(error)})") from error
