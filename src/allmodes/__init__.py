@@ -3,8 +3,9 @@
 from allmodes import interop
 from allmodes.agreement import Agreement, agreement
 from allmodes.audit import Audit, audit
+from allmodes.devices import on_devices
 from allmodes.draws import Draws
-from allmodes.errors import AllmodesError, ConfigError, RunError, SolverError, TargetError
+from allmodes.errors import AllmodesError, ConfigError, JobError, RunError, SolverError, TargetError
 from allmodes.fit import fit
 from allmodes.methods import IDEM, IWSM, NUTS, SMC, Tempering
 from allmodes.sampler import Sampler
@@ -24,6 +25,7 @@ __all__ = [
     "Audit",
     "ConfigError",
     "Draws",
+    "JobError",
     "Modes",
     "ParticleSymmetry",
     "RunError",
@@ -38,4 +40,5 @@ __all__ = [
     "fit",
     "interop",
     "load",
+    "on_devices",
 ]

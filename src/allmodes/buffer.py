@@ -5,6 +5,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
+from allmodes.devices import spread
 from allmodes.target import Evaluation
 
 
@@ -31,7 +32,7 @@ class Buffer(eqx.Module):
 
     def put(self, index: Int[Array, " n"], points: "Buffer") -> "Buffer":
         """A buffer in which `points` stand at `index`."""
-        return jax.tree.map(lambda a, b: a.at[index].set(b), self, points)
+        return spread(jax.tree.map(lambda a, b: a.at[index].set(b), self, points))
 
 
 def choose(where: Bool[Array, " n"], new: Buffer, old: Buffer) -> Buffer:

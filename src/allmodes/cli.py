@@ -4,8 +4,10 @@ import contextlib
 import dataclasses
 import inspect
 import io
+import os
 import shlex
 import sys
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
@@ -13,7 +15,7 @@ from typing import Annotated, Any
 import tyro
 from tyro.conf import arg
 
-from allmodes.errors import AllmodesError, ConfigError
+from allmodes.errors import AllmodesError, ConfigError, JobError
 from allmodes.options import Agree, Audit, Benchmark, Compare, Reference, Report, Run, Sample, Study
 
 USAGE = """allmodes: draw from a density you can only evaluate, without missing a mode
@@ -37,22 +39,41 @@ TARGET is a registered name (gmm40) or a function of your own (model.py:log_prob
 """
 
 
+# What may differ between a run and its going on.
+_MAY_CHANGE = set(
+    "resume seconds judge_seconds strict quiet devices distributed coordinator processes process_id".split()
+)
+
+
 def _run(argv: list[str]) -> int:
-    from allmodes import job
-    from allmodes.methods import METHODS, default_for
-    from allmodes.report.tables import print_result
-    from allmodes.runs import Run as Folder
-    from allmodes.store import find_method, find_target
+    from allmodes import devices
+    from allmodes.methods import METHODS
+    from allmodes.store import find_method
 
     name = _option(argv, "--method") or "iwsm"
     find_method(name, {})  # an unknown name, before its settings become options
     args = _parse(_with_settings(METHODS[name]), argv, "run")
+    if not args.distributed and (args.coordinator, args.processes, args.process_id) != (None, None, None):
+        raise ConfigError(
+            "--coordinator, --processes and --process-id are for --distributed: add it, or leave them out"
+        )
+    if args.distributed:
+        devices.join(args.coordinator, args.processes, args.process_id)
+    with devices.on_devices("all" if args.distributed and args.devices is None else args.devices):
+        return _run_on(args, name, argv)
+
+
+def _run_on(args: Any, name: str, argv: list[str]) -> int:
+    from allmodes import devices, job
+    from allmodes.methods import METHODS, default_for
+    from allmodes.report.tables import print_result
+    from allmodes.runs import Run as Folder
+    from allmodes.store import find_target
 
     if args.resume is not None:
         if args.target is not None:
             raise ConfigError(f"--resume {args.resume} already says what to run: leave {args.target!r} out")
-        may_change = {"resume", "seconds", "judge_seconds", "strict", "quiet"}
-        other = [f for f in dataclasses.fields(Run) if f.name not in may_change]
+        other = [f for f in dataclasses.fields(Run) if f.name not in _MAY_CHANGE]
         changed = [f.name for f in other if getattr(args, f.name) != f.default]
         changed += [k for k, v in dataclasses.asdict(METHODS[name]).items() if getattr(args.settings, k) != v]
         if changed:
@@ -76,18 +97,34 @@ def _run(argv: list[str]) -> int:
         if args.method is None and default_for(target) != name:
             name = default_for(target)
             args = _parse(_with_settings(METHODS[name]), argv, "run")
+        if METHODS[name].steps == 0 and devices.count() > 1:
+            raise ConfigError(f"method {name} runs on one device: leave --devices and --distributed out")
         target.check()
-        folder = Folder(args.out or _free(Path("runs") / f"{target.name}-{name}-{args.seed}"))
+        # One of several processes makes the folder, and the others find it there.
+        path = args.out or _free(Path("runs") / f"{target.name}-{name}-{args.seed}")
+        folder = Folder(devices.agreed_text(str(path)))
         line = "allmodes " + shlex.join(["run", *argv])
-        job.start(folder, target, args.settings, args.seed, args.n, line, args.evaluations)
+        if devices.leads():
+            job.start(folder, target, args.settings, args.seed, args.n, line, args.evaluations)
+        devices.agreed(True)
     try:
-        if (folder / "report.html").exists():  # it is written last
+        if devices.agreed((folder / "report.html").exists()):  # it is written last
             result = folder.read_json("result.json")
         else:
             result = job.carry_out(folder, seconds=args.seconds, quiet=args.quiet, budget=args.judge_seconds)
     except KeyboardInterrupt:
         print(f"interrupted; go on with: allmodes run --resume {shlex.quote(str(folder.path))}", file=sys.stderr)
         return 130
+    except (RuntimeError, ValueError) as error:
+        if not devices.lost(error):
+            raise
+        raise JobError(
+            "another process of this job has ended, and this one ends with it "
+            f"({str(error).strip().splitlines()[0]}). The last checkpoint is kept; go on, with any number of "
+            f"processes and devices, by: allmodes run --resume {shlex.quote(str(folder.path))}"
+        ) from error
+    if not devices.leads():
+        return 0
     print_result(result)
     print(f"{folder / 'report.html'}")
     return int(args.strict and result["verdict"]["word"] != "trusted")
@@ -323,12 +360,28 @@ def main(argv: list[str] | None = None) -> None:
     try:
         if argv[0] not in COMMANDS:
             raise ConfigError(f"unknown command {argv[0]!r}: there are {', '.join(COMMANDS)}")
-        sys.exit(COMMANDS[argv[0]](argv[1:]))
+        status = COMMANDS[argv[0]](argv[1:])
     except AllmodesError as error:
         print(f"allmodes: {' '.join(str(error).split())}", file=sys.stderr)
-        sys.exit(2)
+        status = 2
     except KeyboardInterrupt:
-        sys.exit(130)
+        status = 130
+    except Exception:
+        if not _joined():
+            raise
+        traceback.print_exc()
+        status = 1
+    if status and _joined():
+        # At once: the usual way out would wait for the other processes, which wait for this one.
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)
+    sys.exit(status)
+
+
+def _joined() -> bool:
+    """Whether this process is one of several that work together; JAX is not imported for the answer."""
+    return "jax" in sys.modules and sys.modules["jax"].distributed.is_initialized()
 
 
 def _option(argv: list[str], name: str) -> str | None:

@@ -11,6 +11,7 @@ from jax.scipy.special import logsumexp
 from jaxtyping import Array, Float
 
 from allmodes import corrections
+from allmodes.devices import even, everywhere
 from allmodes.draws import Draws, LogDensity
 from allmodes.errors import ConfigError, SolverError
 from allmodes.mcmc.hmc import LEAPS
@@ -77,11 +78,11 @@ class DiffusionSampler(Sampler):
         if correct == "smc":
             return self._populations(n, key, steps)
         blocks = -(-n // BLOCK)
-        size = -(-n // blocks)
+        size = even(-(-n // blocks))
         keys = [jax.random.fold_in(key, i) for i in range(blocks)]
         if correct == "mcmc":
             return self._chains(n, keys, size, steps, rounds, moves, pool)
-        parts = [self._compiled.draw(self._process[1], k, size, steps) for k in keys]
+        parts = [self._on_all("draw", k, size, steps) for k in keys]
         x, log_prob, log_weight = (jnp.concatenate(part)[:n] for part in zip(*parts, strict=True))
         raw = Draws(x, log_prob, log_weight, n, parameters=self.target.unravel)
         if correct is None:
@@ -101,13 +102,11 @@ class DiffusionSampler(Sampler):
             k_pool, k_start, k_move = jax.random.split(key, 3)
             z, log_w = [], []
             while not z or not corrections.enough(jnp.stack(log_w), pool):
-                path = self._compiled.path(self._process[1], jax.random.fold_in(k_pool, len(z)), size, steps)
+                path = self._on_all("path", jax.random.fold_in(k_pool, len(z)), size, steps)
                 z.append(path[0])
                 log_w.append(path[1])
             index = corrections.starts(k_start, jnp.stack(log_w))
-            ends.append(
-                self._compiled.chains(self._process[1], k_move, jnp.concatenate(z)[index], steps, rounds, moves)
-            )
+            ends.append(self._on_all("chains", k_move, jnp.concatenate(z)[index], steps, rounds, moves))
             log_weights += log_w
         x, log_prob = (jnp.concatenate(part)[:n] for part in zip(*ends, strict=True))
         cost = size * len(keys) * (1 + rounds + moves * LEAPS) + size * len(log_weights)
@@ -118,9 +117,9 @@ class DiffusionSampler(Sampler):
         from allmodes.metrics.weights import batch_log_z
 
         populations = max(1, min(POPULATIONS, n // SMALLEST), -(-n // BLOCK))
-        size = -(-n // populations)
+        size = even(-(-n // populations))
         keys = [jax.random.fold_in(key, i) for i in range(populations)]
-        parts = [self._compiled.smc(self._process[1], k, size, steps) for k in keys]
+        parts = [self._on_all("smc", k, size, steps) for k in keys]
         evidence = batch_log_z(jnp.stack([logsumexp(part[2]) - jnp.log(size) for part in parts]))
         x, log_prob, log_weight = (jnp.concatenate(part)[:n] for part in zip(*parts, strict=True))
         cost = size * populations * (1 + corrections.LEVELS * corrections.LOOKS)
@@ -137,8 +136,7 @@ class DiffusionSampler(Sampler):
         if len(x) < 1 or steps < 2:
             raise ConfigError(f"log_weights needs at least 1 point and at least 2 steps, got {len(x)} and {steps}")
         parts = [
-            self._compiled.weigh(self._process[1], jax.random.fold_in(key, i), block, steps)
-            for i, block in enumerate(_blocks(x, BLOCK))
+            self._on_all("weigh", jax.random.fold_in(key, i), block, steps) for i, block in enumerate(_blocks(x, BLOCK))
         ]
         return jnp.concatenate(parts)[: len(x)]
 
@@ -198,6 +196,10 @@ class DiffusionSampler(Sampler):
                 f"{flow.MAX_STEPS} steps: they are too far out, or the tolerances too tight for {x.dtype}"
             )
         return result
+
+    def _on_all(self, program: str, *args: Any) -> Any:
+        """Run one of the compiled programs on all devices that points are spread over."""
+        return everywhere(getattr(self._compiled, program), self._process[1], *args)
 
     @property
     def process(self) -> Process:
@@ -269,7 +271,7 @@ class DiffusionSampler(Sampler):
 def _blocks(x: Float[Array, "n dim"], most: int) -> list[Float[Array, "size dim"]]:
     """The points in as few blocks of equal size as can be, so that one program does; the last point fills up."""
     count = -(-len(x) // most)
-    size = -(-len(x) // count)
+    size = even(-(-len(x) // count))
     padded = jnp.concatenate([x, jnp.broadcast_to(x[-1], (count * size - len(x), x.shape[1]))])
     return [padded[i * size : (i + 1) * size] for i in range(count)]
 

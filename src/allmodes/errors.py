@@ -17,5 +17,9 @@ class RunError(AllmodesError, RuntimeError):
     """A run folder is missing, damaged, unwritable, or belongs to another configuration."""
 
 
+class JobError(AllmodesError, RuntimeError):
+    """Processes that should work together cannot find each other, or one of them has gone."""
+
+
 class SolverError(AllmodesError, RuntimeError):
     """A differential equation could not be solved to the tolerances that were asked for."""

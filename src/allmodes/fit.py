@@ -10,9 +10,11 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
+from allmodes.devices import agreed, gather, leads
 from allmodes.errors import ConfigError
 from allmodes.memory import give_back
 from allmodes.methods import METHODS, Info, Method, default_for
+from allmodes.placement import Placement
 from allmodes.runs import Run
 from allmodes.sampler import Sampler
 from allmodes.target import Target
@@ -75,6 +77,8 @@ def fit(
         if limit is not None and not limit > 0:
             raise ConfigError(f"{name} must be positive, got {limit}")
     target.check()
+    placement = Placement(method)
+    run = run if leads() else None  # of several processes one writes
     k_init, k_steps = jax.random.split(key)
 
     clock = {"start": 0.0, "compile": 0.0, "train": 0.0}
@@ -87,20 +91,23 @@ def fit(
         run.forget_states()
     if run is not None:
         run.cut_metrics(int(state.step) if state is not None else -1)
-    if state is None:
+    if not agreed(state is not None):
         begin = time.monotonic()
         state = jax.block_until_ready(method.init(target, k_init))
         clock["start"] += time.monotonic() - begin
         give_back()
+    elif state is None:  # the leading process has read it
+        state = jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), method.template(target))
+    state, clock = placement.put(agreed(state)), _told(clock)
 
     step, end = int(state.step), int(method.end(state))
-    advance, winding, last_save = None, False, time.monotonic()
+    advance, winding, whole, last_save = None, False, False, time.monotonic()
     budget = _Budget(method, seconds, evaluations, state, clock)
     try:
         while step < end and budget.used < 1.0:
             if advance is None:
                 begin = time.monotonic()
-                advance = _compile(method, target, state, k_steps)
+                advance = _compile(method, target, placement, state, k_steps)
                 clock["compile"] += time.monotonic() - begin
                 give_back()
             size = min(CHUNK, end - step, budget.steps_left)
@@ -108,23 +115,37 @@ def fit(
             state, mean, last = jax.block_until_ready(advance(state, k_steps, size))
             step, end = int(state.step), int(method.end(state))
             clock["train"] += time.monotonic() - begin
+            clock = _told(clock)
             budget.update(state, clock)
             if not winding and budget.used > 1.0 - WIND_DOWN:
-                winding, state = True, method.wind_down(state, budget.steps_left)
+                winding, state = True, placement.put(method.wind_down(state, budget.steps_left))
                 end = int(method.end(state))
             line = _line(method, state, mean, last, clock)
             if run is not None:
                 run.append_metrics(line)
-                if time.monotonic() - last_save > CHECKPOINT_SECONDS and step < end:
-                    run.save_state(step, state, clock)
-                    last_save = time.monotonic()
+            if agreed(time.monotonic() - last_save > CHECKPOINT_SECONDS and step < end):
+                _save(run, step, gather(state), clock)
+                last_save = time.monotonic()
             if on_progress is not None:
                 on_progress(Progress(step, end, sum(clock.values()), line))
+        whole = True
     finally:
-        # An interruption too leaves a checkpoint of the last whole chunk.
-        if run is not None:
-            run.save_state(step, state, clock)
+        # An interruption too leaves a checkpoint of the last whole chunk. One of several processes cannot: to read a
+        # spread state takes all of them.
+        if whole or jax.process_count() == 1:
+            state = gather(state)
+            _save(run, step, state, clock)
     return method.sampler(target, state, clock)
+
+
+def _save(run: Run | None, step: int, state: Any, clock: dict) -> None:
+    if run is not None:
+        run.save_state(step, state, clock)
+
+
+def _told(clock: dict[str, float]) -> dict[str, float]:
+    """The clock of the leading process: all must come to the same decisions by it."""
+    return {name: float(seconds) for name, seconds in agreed(clock).items()}
 
 
 class _Budget:
@@ -158,7 +179,7 @@ class _Budget:
         return (limit - spent) * steps / max(spent - self._first[1][i], 1e-9)
 
 
-def _compile(method: Method, target: Target, state: Any, key: Array) -> Callable:
+def _compile(method: Method, target: Target, placement: Placement, state: Any, key: Array) -> Callable:
     """A compiled `(state, key, steps) -> state, mean Info, last Info`: one program for chunks of any length.
 
     The old state is not given up to the new one: an interruption in the midst of a chunk saves it.
@@ -177,7 +198,7 @@ def _compile(method: Method, target: Target, state: Any, key: Array) -> Callable
         state, total, last = jax.lax.fori_loop(0, steps, one, (state, nothing, nothing))
         return state, jax.tree.map(lambda a: a / steps, total), last
 
-    return jax.jit(advance).lower(state, key, 1).compile()
+    return placement.compile(advance, state, key, 1)
 
 
 def _line(method: Method, state: Any, mean: Info, last: Info, clock: dict) -> dict:

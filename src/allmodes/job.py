@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from allmodes import trust
+from allmodes.devices import leads, on_devices
 from allmodes.draws import Draws
 from allmodes.errors import RunError
 from allmodes.fit import Progress, fit
@@ -54,7 +55,9 @@ def start(
 def carry_out(run: Run, *, seconds: float | None = None, quiet: bool = False, budget: float = 20.0) -> dict:
     """Do the job that `config.json` describes, from wherever it stands: returns what `result.json` holds.
 
-    `seconds` bounds the training; `budget` the time that each of the two sets of metrics may take.
+    `seconds` bounds the training; `budget` the time that each of the two sets of metrics may take. Of several
+    processes that work together, all call it; the leading one alone writes, evaluates and returns the result, the
+    others nothing.
     """
     target, method, config = parse(run)
     missing = [name for name in ("seed", "draws", "command", "versions", "machine") if name not in config]
@@ -71,7 +74,7 @@ def carry_out(run: Run, *, seconds: float | None = None, quiet: bool = False, bu
     k_fit, k_draw, k_exact, k_forward, k_points, k_metrics = jax.random.split(root, 6)
     k_correct = jax.random.fold_in(root, 6)
 
-    with Bar(quiet=quiet) as bar:
+    with Bar(quiet=quiet or not leads()) as bar:
 
         def show(p: Progress) -> None:
             renewal = p.line["refresh_ess"]
@@ -94,21 +97,26 @@ def carry_out(run: Run, *, seconds: float | None = None, quiet: bool = False, bu
             draws = sampler.sample_within(n, max(0, limit - sampler.evaluations["log_prob"]), key=k_draw)
         jax.block_until_ready(draws.x)
         sample_seconds = time.monotonic() - begin
-        run.write_draws(
-            x=np.asarray(draws.x), log_prob=np.asarray(draws.log_prob), log_weight=np.asarray(draws.log_weight)
-        )
+        if leads():
+            run.write_draws(
+                x=np.asarray(draws.x), log_prob=np.asarray(draws.log_prob), log_weight=np.asarray(draws.log_weight)
+            )
         bar.message("correcting")
         begin = time.monotonic()
         corrected = sampler.corrected(n, key=k_correct)
         if corrected is not None:
             jax.block_until_ready(corrected.x)
-            run.write_draws("corrected.npz", x=np.asarray(corrected.x), log_prob=np.asarray(corrected.log_prob))
+            if leads():
+                run.write_draws("corrected.npz", x=np.asarray(corrected.x), log_prob=np.asarray(corrected.log_prob))
         correct_seconds = time.monotonic() - begin
+        if not leads():
+            return {}
         give_back()
         bar.message("evaluating")
         begin = time.monotonic()
         keys = (k_exact, k_forward, k_points, k_metrics)
-        result = _evaluated(sampler, draws, corrected, run, keys, config, budget)
+        with on_devices(None):  # the other processes are done
+            result = _evaluated(sampler, draws, corrected, run, keys, config, budget)
         result["seconds"] = {
             "compile": round(sampler.seconds["compile"], 2),
             "train": round(sampler.seconds["start"] + sampler.seconds["train"], 2),

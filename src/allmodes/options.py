@@ -32,6 +32,16 @@ class Run:
     """Go on with this run folder."""
     judge_seconds: float = 20.0
     """Time that each of the two sets of metrics may take: more of it narrows their standard errors."""
+    devices: str | None = None
+    """Devices over which batch, buffer and draws are spread: a number, or all; one when not given."""
+    distributed: bool = False
+    """Join other processes that run the same command, and use all of their devices; SLURM and MPI are recognised."""
+    coordinator: str | None = None
+    """With --distributed elsewhere: HOST:PORT at which the first process listens."""
+    processes: int | None = None
+    """With --coordinator: how many processes there are."""
+    process_id: int | None = None
+    """With --coordinator: which of them this is, from 0."""
     strict: bool = False
     """Exit with status 1 when the verdict is below `trusted`."""
     quiet: bool = False

@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Scalar
 
+from allmodes.devices import spread
 from allmodes.networks import Denoiser
 from allmodes.noise import Noise
 
@@ -40,7 +41,7 @@ class Process(eqx.Module):
 
     def prior(self, key: Array, n: int) -> Float[Array, "n dim"]:
         """Draws at the highest noise level."""
-        return self.mean + jnp.sqrt(self.prior_variance) * jax.random.normal(key, (n, self.mean.shape[0]))
+        return spread(self.mean + jnp.sqrt(self.prior_variance) * jax.random.normal(key, (n, self.mean.shape[0])))
 
     def log_prior(self, z: Float[Array, "n dim"]) -> Float[Array, " n"]:
         """Their log-density."""

@@ -16,10 +16,11 @@ from jaxtyping import Array, Float
 
 from allmodes.errors import ConfigError, RunError
 from allmodes.mcmc.hmc import LEAPS, hmc
-from allmodes.mcmc.smc import locate, tempering
+from allmodes.mcmc.smc import settle, tempering
 from allmodes.metrics.identities import Check, virial
 from allmodes.metrics.weights import batch_log_z
 from allmodes.runs import Run
+from allmodes.search import search
 from allmodes.target import Target
 
 RUNS = 4
@@ -67,8 +68,10 @@ def make(target: Target, n: int, *, seed: int = SEED, progress: Callable[[str], 
     size, at_once = -(-n // RUNS), -(-_moves(target) // BATCHES)  # particles kept of a run, moves in a call
     over = OVER_FEW if target.free_dim <= FEW_DIM else OVER
     k_search, *k_runs = jax.random.split(jax.random.key(seed), RUNS + 1)
-    # Of its result the coordinates alone: tempering starts anew.
-    start = locate(target, over * size, k_search, jax.random.fold_in(k_search, 1))
+    # Of its result the coordinates alone: tempering starts anew. The frame is settled, as that of particles is: climbs
+    # also end far out, in places of next to no mass. Of a Gaussian as wide as that few particles come to where the mass
+    # is, all the others descend from them, and runs disagree on log Z.
+    start = settle(target, search(target, k_search, over * size), jax.random.fold_in(k_search, 1))
     temper = tempering(target, start, moves=None if target.symmetry is not None else TEMPER_MOVES)
     log_prob = lambda z: start.frame.value(target, z)  # noqa: E731
     move = jax.jit(functools.partial(hmc, log_prob), static_argnums=(3, 4))

@@ -149,9 +149,19 @@ class Run:
     def _manager(self) -> Iterator[Any]:
         import orbax.checkpoint as ocp
 
-        options = ocp.CheckpointManagerOptions(max_to_keep=KEEP, create=True, enable_async_checkpointing=False)
+        # Of several processes the one that calls this does it alone: Orbax must not wait for the others.
+        alone = ocp.options.MultiprocessingOptions(
+            primary_host=jax.process_index(), active_processes={jax.process_index()}, barrier_sync_key_prefix="alone"
+        )
+        together = {"multiprocessing_options": alone} if jax.process_count() > 1 else {}
+        handlers = {"state": ocp.StandardCheckpointHandler(**together), "about": ocp.JsonCheckpointHandler(**together)}
+        folder = (self / "checkpoint").absolute()
+        folder.mkdir(exist_ok=True)
+        options = ocp.CheckpointManagerOptions(
+            max_to_keep=KEEP, create=False, enable_async_checkpointing=False, **together
+        )
         with _quiet_orbax():
-            manager = ocp.CheckpointManager((self / "checkpoint").absolute(), options=options)
+            manager = ocp.CheckpointManager(folder, item_handlers=handlers, options=options)
             try:
                 yield manager
             finally:
@@ -165,7 +175,7 @@ class Run:
             with self._manager() as manager:
                 if step in manager.all_steps():
                     return
-                named = _named(state)
+                named = _on_host(_named(state))
                 about = {"extra": extra, "arrays": _kinds(named), "sha256": _digest(named)}
                 parts = ocp.args.Composite(state=ocp.args.StandardSave(named), about=ocp.args.JsonSave(about))
                 manager.save(step, args=parts, force=True)
@@ -188,7 +198,7 @@ class Run:
 
         if not (self / "checkpoint").is_dir():
             return None
-        wanted = _named(template)
+        wanted = _on_host(_named(template))
         problem, unreadable = None, []
         with self._manager() as manager:
             for step in sorted(manager.all_steps(), reverse=True):
@@ -222,6 +232,16 @@ class Run:
 def _named(tree: Any) -> dict[str, Any]:
     """Leaves by the name of their place, which is what a checkpoint holds: no class of ours is in the file."""
     return {jax.tree_util.keystr(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(tree)}
+
+
+def _on_host(arrays: dict[str, Any]) -> dict[str, Any]:
+    """The same as NumPy's where there are several processes: Orbax takes JAX's to be spread over all of them."""
+    if jax.process_count() == 1:
+        return arrays
+    return {
+        name: np.zeros(a.shape, a.dtype) if isinstance(a, jax.ShapeDtypeStruct) else np.asarray(a)
+        for name, a in arrays.items()
+    }
 
 
 def _kinds(arrays: dict[str, Any]) -> dict[str, str]:

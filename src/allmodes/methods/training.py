@@ -13,6 +13,7 @@ from allmodes import posterior, weights
 from allmodes.blocks import value_and_grad
 from allmodes.buffer import Buffer, choose
 from allmodes.count import Evaluations
+from allmodes.devices import spread
 from allmodes.frame import Frame
 from allmodes.mcmc.local import TARGET_ACCEPTANCE, posterior_chain
 from allmodes.methods.base import Info
@@ -114,7 +115,7 @@ def train(method: Any, target: Target, state: State, key: Array) -> tuple[State,
     """One update of the network on noised points of the buffer; chains and posterior moves renew some of those."""
     k_index, k_time, k_noise, k_draws = jax.random.split(key, 4)
     index = jax.random.randint(k_index, (method.batch,), 0, method.buffer)
-    origin = state.buffer.take(index)
+    origin = spread(state.buffer.take(index))
     t = stratified_times(k_time, method.batch)
     sigma = state.noise.sigma(t)
     z_t = origin.z + sigma[:, None] * jax.random.normal(k_noise, origin.z.shape)
