@@ -12,7 +12,7 @@ import pytest
 import allmodes as am
 
 ROOT = Path(__file__).parent.parent
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), *sorted((ROOT / "docs" / "tutorials").glob("*.md"))]
 BLOCKS = {
     f"{page.name}-{i}": code
     for page in PAGES

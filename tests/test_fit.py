@@ -358,3 +358,8 @@ def test_a_fresh_start_in_a_used_folder_leaves_nothing_of_the_old_run(tmp_path):
     fresh = am.fit(pair(), small(60), key=jax.random.key(4), run=run)
     saved, _ = run.load_state(small(60).template(pair()))
     assert same_bits(saved, fresh.state)
+
+
+def test_a_bare_function_is_not_a_target():
+    with pytest.raises(am.TargetError, match=r"fit needs a Target, got a function: wrap it"):
+        am.fit(lambda x: -jnp.sum(x**2), key=jax.random.key(0))

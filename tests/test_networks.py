@@ -218,3 +218,13 @@ def test_anchors_of_few_or_equal_points_have_a_width():
         assert np.all(np.asarray(widths) > 0)
         denoiser = Denoiser(Anchored(places, widths, 8, 1, 0, 4, key=jax.random.key(0)))
         assert np.all(np.isfinite(apply(denoiser, z + 0.1, jnp.asarray(0.3))))
+
+
+def test_curves_change_nothing_until_they_learn_and_then_each_its_own_coordinate():
+    plain, curved = (MLP(3, 16, 1, 2, curves=units, key=jax.random.key(0)) for units in (0, 8))
+    z, level = jnp.asarray([0.3, -1.0, 2.0]), jnp.asarray(-0.5)
+    np.testing.assert_array_equal(plain(z, level), curved(z, level))
+    bent = eqx.tree_at(lambda m: m.curves.out, curved, curved.curves.out.at[1].set(0.1))
+    jacobian = jax.jacobian(lambda z: bent(z, level) - curved(z, level))(z)
+    assert abs(jacobian[1, 1]) > 1e-3
+    assert float(jnp.abs(jacobian.at[1, 1].set(0.0)).max()) == 0.0

@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Array
 
 from allmodes.devices import agreed, gather, leads
-from allmodes.errors import ConfigError
+from allmodes.errors import ConfigError, TargetError
 from allmodes.memory import give_back
 from allmodes.methods import METHODS, Info, Method, default_for
 from allmodes.placement import Placement
@@ -66,6 +66,10 @@ def fit(
     **Raises** `TargetError` when the density cannot be used, `ConfigError` for a budget below 1, `RunError` when the
     run folder is damaged or cannot be written.
     """
+    if not isinstance(target, Target):
+        raise TargetError(
+            f"fit needs a Target, got a {type(target).__name__}: wrap it, as in am.Target(log_prob, dim=2)"
+        )
     method = METHODS[default_for(target)] if method is None else method
     if steps is not None:
         if steps < 1:

@@ -238,6 +238,8 @@ def _levels(sampler: Sampler, run: Run) -> dict:
         name: np.mean([line[f"level_{name}"] for line in lines], axis=0).tolist() for name in ("loss", "ess", "gate")
     }
     count = len(mean["loss"])
+    if count == 0 or not hasattr(sampler, "process"):  # a method that has no noise levels
+        return {}
     sigma = sampler.process.noise.sigma((jnp.arange(count) + 0.5) / count)
     return {
         "sigma": np.asarray(sigma).tolist(),

@@ -21,7 +21,7 @@ from allmodes.search import broad, nowhere, search
 from allmodes.target import Target
 
 _MAY_BE_ZERO = tuple(
-    "cooldown ema neighbours chain broad_share local_every renew depth anchors frequencies dwell".split()
+    "cooldown ema neighbours chain broad_share local_every renew depth anchors curves frequencies dwell".split()
 )
 
 
@@ -105,6 +105,9 @@ class IWSM:
     0 for a plain perceptron. Not for particles."""
     rank: int = 256
     """Rank of the linear maps that it learns around anchors."""
+    curves: int = 0
+    """Bends of a curve that it learns for each coordinate, for many dimensions that are nearly independent of each
+    other; 0 for none. Not with anchors, nor for particles."""
     frequencies: int = 8
     """Fourier features of each coordinate; fewer above 4 dimensions, none above 32."""
     sigma_max: float = 2.5
@@ -142,6 +145,8 @@ class IWSM:
             raise ConfigError(
                 f"renew must not exceed buffer ({self.buffer}) and needs weights='moves', got {self.renew}"
             )
+        if self.curves and self.anchors:
+            raise ConfigError(f"curves need anchors=0, got curves={self.curves} and anchors={self.anchors}")
         if self.weights in ("kde", "none") and self.own_draws > self.buffer:
             raise ConfigError(f"own_draws ({self.own_draws}) must not exceed buffer ({self.buffer})")
 

@@ -66,7 +66,10 @@ def build(
     if found.frame.symmetry is None:
         frequencies = min(method.frequencies, MOST_FEATURES // dim)
         layers = method.width, method.depth, frequencies
-        network = MLP(dim, *layers, key=key) if anchors is None else Anchored(*anchors, *layers, method.rank, key=key)
+        if anchors is None:
+            network = MLP(dim, *layers, curves=method.curves, key=key)
+        else:
+            network = Anchored(*anchors, *layers, method.rank, key=key)
     else:
         network = EGNN(found.frame.symmetry, method.width, method.depth, key=key)
     denoiser = Denoiser(network, method.predicts == "score")

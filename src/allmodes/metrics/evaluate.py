@@ -121,6 +121,8 @@ def evaluate(
         if len(fair):
             metrics |= particle_metrics(target, fair, key_w2, size=size, budget_seconds=budget_seconds)
     elif target.sample is not None:
+        if target.reference is not None:  # two sets of it must not share draws, or they are no floor
+            size = max(1, min(size, target.reference // 2))
         seed = np.asarray(jax.random.bits(key_resample, (4,)))
         fair = _equal(x, log_weight, np.random.default_rng(seed))
         for name, metric, subkey, share in (("w2", w2, key_w2, 0.8), ("mmd", mmd, key_mmd, 0.2)):
