@@ -16,11 +16,10 @@ from jaxtyping import Array, Float
 
 from allmodes.errors import ConfigError, RunError
 from allmodes.mcmc.hmc import LEAPS, hmc
-from allmodes.mcmc.smc import settle, tempering
+from allmodes.mcmc.smc import gauging, locate, tempering
 from allmodes.metrics.identities import Check, virial
 from allmodes.metrics.weights import batch_log_z
 from allmodes.runs import Run
-from allmodes.search import search
 from allmodes.target import Target
 
 RUNS = 4
@@ -68,22 +67,27 @@ def make(target: Target, n: int, *, seed: int = SEED, progress: Callable[[str], 
     size, at_once = -(-n // RUNS), -(-_moves(target) // BATCHES)  # particles kept of a run, moves in a call
     over = OVER_FEW if target.free_dim <= FEW_DIM else OVER
     k_search, *k_runs = jax.random.split(jax.random.key(seed), RUNS + 1)
-    # Of its result the coordinates alone: tempering starts anew. The frame is settled, as that of particles is: climbs
-    # also end far out, in places of next to no mass. Of a Gaussian as wide as that few particles come to where the mass
-    # is, all the others descend from them, and runs disagree on log Z.
-    start = settle(target, search(target, k_search, over * size), jax.random.fold_in(k_search, 1))
+    # Of its result the coordinates alone: tempering starts anew.
+    start = locate(target, over * size, k_search, jax.random.fold_in(k_search, 1))
     temper = tempering(target, start, moves=None if target.symmetry is not None else TEMPER_MOVES)
-    log_prob = lambda z: start.frame.value(target, z)  # noqa: E731
-    move = jax.jit(functools.partial(hmc, log_prob), static_argnums=(3, 4))
+    # Each run by a frame of its own, so that what one frame leaves out shows where runs are compared. That of particles
+    # is settled already.
+    gauge = gauging(target, start) if target.symmetry is None else lambda key: start
+
+    @functools.partial(jax.jit, static_argnums=(4, 5))
+    def move(frame, points, step, key, moves, block):
+        return hmc(lambda z: frame.value(target, z), points, step, key, moves, block)
+
     parts, log_zs, before, evaluations = [], [], [], 0
     for run, key in enumerate(k_runs):
         k_temper, k_move = jax.random.split(key)
-        found, log_z, _ = temper(k_temper)
+        found, log_z, _ = temper(k_temper, gauge(jax.random.fold_in(k_temper, 2)))
         kept = jax.random.permutation(jax.random.fold_in(k_temper, 1), over * size)[:size]
         points, step = found.points.take(kept), jnp.sqrt(2.0 * found.step_size)
         energies = [np.asarray(found.frame.log_det - points.log_prob, float)]
         for batch in range(BATCHES):
-            moved = move(points, step, jax.random.fold_in(k_move, batch), at_once, target.block(size))
+            key_of = jax.random.fold_in(k_move, batch)
+            moved = move(found.frame, points, step, key_of, at_once, target.block(size))
             points, step = moved.points, moved.step_size
             if batch == BATCHES // 2 - 1:
                 energies.append(np.asarray(found.frame.log_det - points.log_prob, float))

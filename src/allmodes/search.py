@@ -25,7 +25,6 @@ _SCOUTS = 1024
 _STARTS = 8192  # most starts of the second stage; a larger buffer begins with copies, which local moves part
 LOCAL_STEPS = 40  # moves of each point after its climb
 WIDER = 8.0  # first steps of a walk over those of trials, which get short near a peak
-LEAST_SPREAD = 1e-6  # of points in a new frame, over the old one
 _REACH = 1.25  # the second stage's box over the extent of what the first found
 
 
@@ -159,14 +158,14 @@ def search(target: Target, key: Array, size: int, climb_limit: int = 120, local_
     return found._replace(points=found.points.take(jnp.arange(wanted) % size))
 
 
-def normalise(found: Found, differentiable: bool = True, least: float = LEAST_SPREAD) -> Found:
-    """The same points in the frame in which their mean is zero and their spread one; `least` of the old one at least.
+def normalise(found: Found, differentiable: bool = True) -> Found:
+    """The same points in the frame in which their mean is zero and their spread one.
 
     The narrowest scale is that of their gradients; where there are none, the one that is there.
     """
     frame, points = found.frame, found.points
     mean = jnp.zeros(points.z.shape[1]) if frame.symmetry else jnp.mean(points.z, axis=0)
-    spread = jnp.maximum(jnp.sqrt(frame.even(jnp.mean((points.z - mean) ** 2, axis=0))), least)
+    spread = jnp.maximum(jnp.sqrt(frame.even(jnp.mean((points.z - mean) ** 2, axis=0))), 1e-6)
     new = Frame(frame.location + frame.scale * mean, frame.scale * spread, frame.symmetry)
     # Between the two frames without passing through x, whose float32 grid is coarse far from the origin.
     z = (points.z - (new.location - frame.location) / frame.scale) / spread

@@ -12,7 +12,7 @@ from allmodes.buffer import Buffer
 from allmodes.errors import TargetError
 from allmodes.mcmc.hmc import LEAPS, drawn_steps, kind_of
 from allmodes.paths import log_normal
-from allmodes.search import LEAST_SPREAD, Found, normalise, search
+from allmodes.search import Found, normalise, search
 from allmodes.target import Target
 
 MOVES = 1  # Hamiltonian moves at each temperature
@@ -28,9 +28,6 @@ PARTICLE_MOVES = 3  # at least; one for each five particles
 PILOT = 1024  # particles of the runs that find the target's spread
 PILOTS = 6
 SETTLED = 0.1  # largest relative change of the spread between the last two of them
-# Of modes that are far apart a pilot from too wide a Gaussian can end in one or two. Where the frame is narrowed by no
-# more than this at a time, the next pilot begins around the others too.
-NARROWER = 0.5
 
 
 class Tempered(NamedTuple):
@@ -59,17 +56,39 @@ def settle(target: Target, found: Found, key: Array) -> Found:
     """The same points in a frame as wide as the target.
 
     Climbs from scattered starts end in scattered particles, so the search's spread of a particle system can be several
-    times too large; so can it be where a density is flat far out. A small tempered run from it gives a better one, and
-    so on until the spread stays. Where it does not within `PILOTS` runs, the last is taken.
+    times too large. A small tempered run from it gives a better one, and so on until the spread stays. Where it does
+    not within `PILOTS` runs, the last is taken.
     """
-    least = NARROWER if target.symmetry is None else LEAST_SPREAD  # of the frame before
     few = found._replace(points=found.points.take(jnp.arange(PILOT) % found.points.size))
     run = tempering(target, few)
     for subkey in jax.random.split(key, PILOTS):
-        before, few = few.frame.scale, normalise(run(subkey, few).found, target.differentiable, least)
+        before, few = few.frame.scale, normalise(run(subkey, few).found)
         if jnp.all(jnp.abs(few.frame.scale / before - 1.0) < SETTLED):
             break
     return few._replace(points=few.points.take(jnp.arange(found.points.size) % PILOT))
+
+
+def gauging(target: Target, found: Found) -> Callable[[Array], Found]:
+    """A function of a key: the same points in a frame as wide as what small tempered runs end with, taken together.
+
+    Climbs also end in basins of next to no mass, and the search's frame is as wide as they are scattered. Of a Gaussian
+    like that few particles come to where the mass is, and all the others descend from them: a run has right widths of
+    modes and wrong masses, and may lose modes. So there are `PILOTS` runs that know nothing of each other, and none
+    begins in the frame that another one made: what had been lost there would stay lost.
+    """
+    few = found._replace(points=found.points.take(jnp.arange(PILOT) % found.points.size))
+    run = tempering(target, few)
+
+    def gauge(key: Array) -> Found:
+        pilot, parts = few, []
+        for subkey in jax.random.split(key, PILOTS):
+            pilot = run(subkey, few._replace(evaluations=pilot.evaluations)).found
+            parts.append(pilot.points)
+        points = jax.tree.map(lambda *part: jnp.concatenate(part), *parts)
+        wide = normalise(pilot._replace(points=points), target.differentiable)
+        return wide._replace(points=wide.points.take(jnp.arange(found.points.size) % points.size))
+
+    return gauge
 
 
 def width_for(target: Target) -> float:
