@@ -82,7 +82,7 @@ def fit(
             raise ConfigError(f"{name} must be positive, got {limit}")
     target.check()
     placement = Placement(method)
-    run = run if leads() else None  # of several processes one writes
+    keeps, run = run is not None, run if leads() else None  # of several processes one writes
     k_init, k_steps = jax.random.split(key)
 
     clock = {"start": 0.0, "compile": 0.0, "train": 0.0}
@@ -127,7 +127,7 @@ def fit(
             line = _line(method, state, mean, last, clock)
             if run is not None:
                 run.append_metrics(line)
-            if agreed(time.monotonic() - last_save > CHECKPOINT_SECONDS and step < end):
+            if keeps and agreed(time.monotonic() - last_save > CHECKPOINT_SECONDS and step < end):
                 _save(run, step, gather(state), clock)
                 last_save = time.monotonic()
             if on_progress is not None:

@@ -59,8 +59,8 @@ def hmc(
     """`moves` of every point, each of `LEAPS` leapfrog steps with unit masses: `n moves LEAPS` evaluations.
 
     `log_prob` is of one point, in the points' coordinates, -inf where there is no mass. Where it has no gradient, moves
-    are random walks, `LEAPS` in place of each. A block of points makes all
-    moves of a round before the next block begins, so that its values stay in the cache.
+    are random walks, `LEAPS` in place of each. A block of points makes all moves of a round before the next block
+    begins, so that its values stay in the cache.
     """
     import blackjax
     from blackjax.mcmc.hmc import HMCState

@@ -104,11 +104,5 @@ class MLP(eqx.Module):
     def __call__(self, z: Float[Array, " dim"], log_sigma: Scalar) -> Float[Array, " dim"]:
         """Network output for one point."""
         level = level_features(log_sigma)
-        return self.answer(self.hidden(z, level), z, level)
-
-    def answer(
-        self, h: Float[Array, " width"], z: Float[Array, " dim"], level: Float[Array, " features"]
-    ) -> Float[Array, " dim"]:
-        """What follows from the last layer's input, with what is added to it."""
-        out = self.last(h) + self.gain(level) * z
+        out = self.last(self.hidden(z, level)) + self.gain(level) * z
         return out if self.curves is None else out + self.curves(z, level)
