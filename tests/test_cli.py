@@ -374,6 +374,7 @@ WRONG = {
     "sample in one step": ("sample RUN --steps 1", "steps of at least 2"),
     "sample without moves": ("sample RUN --correct mcmc --moves 0", "moves must be at least 1, got 0"),
     "sample to nowhere": ("sample RUN -n 9 --steps 3 --out FILE/d.npz", "cannot write FILE/d.npz: Not a directory"),
+    "sample to another kind": ("sample RUN --out d.txt", r"saved as .npz or .nc, got d.txt"),
     "report of nothing": ("report NEW", "NEW/result.json is missing"),
     "report of a file": ("report FILE", "FILE/result.json"),
     "unknown suite": ("benchmark all", "unknown suite 'all': there are mixtures"),

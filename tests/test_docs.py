@@ -4,6 +4,7 @@ import os
 import re
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import jax
@@ -33,6 +34,13 @@ def test_a_block_runs(name, tmp_path, monkeypatch):
     """As it stands, in a fresh namespace; only training is cut short."""
     if "numpyro" in BLOCKS[name]:
         pytest.importorskip("numpyro", reason="NumPyro is not installed: its block is not run")
+    if "pymc" in BLOCKS[name]:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of its ArviZ about the next, of PyTensor without BLAS
+            pytest.importorskip("pymc", reason="PyMC is not installed: its block is not run")
+            import pytensor
+
+            assert pytensor.config.blas__ldflags is not None
     fit = am.fit
 
     def short(target, method=None, *, key, **more):

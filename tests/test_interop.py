@@ -35,7 +35,7 @@ def test_nested_parameters_go_in_and_come_out():
     target = am.Target.of_tree(nested_log_prob, EXAMPLE, name="nested")
     assert (target.dim, target.name) == (8, "nested")
     x = jnp.asarray(np.random.default_rng(0).normal(size=(5, 8)), jnp.float32)
-    draws = Draws(x, target.values(x), jnp.zeros(5), parameters=target.unravel)
+    draws = Draws(x, target.values(x), jnp.zeros(5), parameters=target.parameters)
     tree = draws.unravel()
     assert jax.tree.structure(tree) == jax.tree.structure(EXAMPLE)
     assert tree["a"].shape == (5, 2, 3)
@@ -70,7 +70,7 @@ def weighted():
     x = np.where(left, -1.0, 1.0)[:, None] + 0.1 * rng.normal(size=(4000, 8))
     log_w = np.where(left, math.log(2 / 3), math.log(2.0))
     target = am.Target.of_tree(nested_log_prob, EXAMPLE)
-    return Draws(*(jnp.asarray(a, jnp.float32) for a in (x, np.zeros(4000), log_w)), parameters=target.unravel)
+    return Draws(*(jnp.asarray(a, jnp.float32) for a in (x, np.zeros(4000), log_w)), parameters=target.parameters)
 
 
 def test_a_table_has_weighted_figures_by_name():
@@ -129,6 +129,41 @@ def test_pandas_has_a_column_for_each_number():
     assert list(frame)[:2] == ["a[0,0]", "a[0,1]"]
     assert list(frame)[-2:] == ["log_prob", "log_weight"]
     np.testing.assert_allclose(frame["b.1[0]"], draws.x[:, 7], rtol=1e-6)
+
+
+def test_a_file_holds_draws_and_their_parameters_by_name(tmp_path):
+    draws = weighted()
+    draws.save(tmp_path / "all.npz")
+    with np.load(tmp_path / "all.npz", allow_pickle=False) as file:
+        np.testing.assert_array_equal(file["log_weight"], draws.log_weight)
+        np.testing.assert_array_equal(file["parameters.a"][:, 1, 2], draws.x[:, 5])
+        assert set(file) == {"x", "log_prob", "log_weight", "parameters.a", "parameters.b.0", "parameters.b.1"}
+    draws.save(tmp_path / "fair.npz", key=jax.random.key(0))
+    with np.load(tmp_path / "fair.npz") as file:
+        np.testing.assert_array_equal(file["log_weight"], np.zeros(4000))
+    with pytest.raises(am.ConfigError, match=r"saved as \.npz or \.nc, got .*all\.txt"):
+        draws.save(tmp_path / "all.txt")
+    with pytest.raises(am.RunError, match="cannot write"):
+        draws.save(tmp_path / "nowhere" / "all.npz")
+
+
+def test_netcdf_is_read_by_xarray(tmp_path):
+    pytest.importorskip("arviz_base", reason="ArviZ is not installed: its export is not tested")
+    xarray = pytest.importorskip("xarray")
+    pytest.importorskip("h5netcdf", reason="h5netcdf is not installed: NetCDF is not tested")
+    draws = weighted()
+    draws.save(tmp_path / "draws.nc")
+    tree = xarray.open_datatree(tmp_path / "draws.nc", engine="h5netcdf")
+    np.testing.assert_array_equal(tree["posterior"]["a"][0, :, 1, 2], draws.x[:, 5])
+    np.testing.assert_array_equal(tree["sample_stats"]["log_weight"][0], draws.log_weight)
+    assert tree["posterior"].attrs["verdict"] == draws.verdict().word
+    tree.close()
+
+
+def test_netcdf_without_what_writes_it_says_so(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "h5netcdf", None)
+    with pytest.raises(am.ConfigError, match="pip install arviz-base h5netcdf"):
+        weighted().save(tmp_path / "draws.nc")
 
 
 # NumPy, SciPy and PyTorch.

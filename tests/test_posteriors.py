@@ -71,7 +71,7 @@ def test_value_and_gradient(name):
 
 @every_posterior
 def test_draws_speak_the_names_of_the_model(name):
-    parameters = posterior(name).unravel(jnp.zeros((3, posterior(name).dim)))
+    parameters = posterior(name).parameters(jnp.zeros((3, posterior(name).dim)))
     assert {site: values.shape[1:] for site, values in parameters.items()} == SITES[name]
 
 
@@ -114,7 +114,7 @@ def test_labels_may_be_exchanged():
     np.testing.assert_array_equal(target.modes.assign(np.array(free)), np.arange(24))
     np.testing.assert_array_equal(target.modes.assign(target.modes.means), np.arange(24))
     np.testing.assert_allclose(target.modes.weights, 1 / 24)
-    sites = target.unravel(jnp.asarray(np.array(free), jnp.float32))
+    sites = target.parameters(jnp.asarray(np.array(free), jnp.float32))
     for name, values in (("mu", mu), ("sd", sd), ("w", w)):
         np.testing.assert_allclose(sites[name], [values[o] for o in orders], rtol=1e-4)
     two_in_one = np.array(free[:3])
@@ -215,7 +215,7 @@ def test_prior_of_the_orbit():
 def test_density_of_the_orbit_by_the_textbook():
     target, x = posterior("radial-velocity"), RNG(6).normal(size=(1, 7))
     with jax.enable_x64(True):
-        physical = {name: np.asarray(v[0]) for name, v in target.unravel(jnp.asarray(x)).items()}
+        physical = {name: np.asarray(v[0]) for name, v in target.parameters(jnp.asarray(x)).items()}
         orbit = (jnp.asarray(physical[name]) for name in ("period", "amplitude", "eccentricity"))
         time, observed = radial_velocity.data()
         model = np.asarray(radial_velocity.velocity(jnp.asarray(time), *orbit)) + physical["offset"]
@@ -251,7 +251,7 @@ def test_cox_process_by_the_textbook():
     x = math.log(126.0) - 1.91 / 2 + np.linalg.cholesky(covariance) @ z
     expected = np.sum(stats.poisson.logpmf(counts, np.exp(x) / 256)) + normal(z, 0, 1)
     assert in_float64("cox", z[None])[0] == pytest.approx(expected, rel=1e-6)
-    shown = posterior("cox").unravel(jnp.asarray(z[None], jnp.float32))["log_intensity"]
+    shown = posterior("cox").parameters(jnp.asarray(z[None], jnp.float32))["log_intensity"]
     np.testing.assert_allclose(np.ravel(shown), x, rtol=1e-4, atol=1e-4)
 
 

@@ -141,12 +141,13 @@ def _with_settings(method: Any) -> type:
 
 def _sample(argv: list[str]) -> int:
     import jax
-    import numpy as np
 
-    from allmodes.runs import write_atomically
+    from allmodes.named import check_file
     from allmodes.store import load
 
     args = _parse(Sample, argv, "sample")
+    if args.out.suffix != ".npy":
+        check_file(args.out)
     sampler = load(args.run)
     options = {name: getattr(args, name) for name in ("steps", "correct", "rounds", "moves")}
     options = {name: value for name, value in options.items() if value is not None}
@@ -161,10 +162,7 @@ def _sample(argv: list[str]) -> int:
     tail = f"R^ {draws.rhat:.3g}" if draws.chains else f"k^ {draws.khat:.2f}"
     told = "corrected" if args.correct else f"{draws.ess:.0f} of {len(draws)} effective, {tail}"
     print(f"log Z {z.value:.4f} +- {z.std_error:.4f}, {told}, {draws.evaluations:,} evaluations")
-    if args.fair:
-        draws = draws.resample(key=jax.random.fold_in(jax.random.key(args.seed), 1))
-    arrays = {name: np.asarray(getattr(draws, name)) for name in ("x", "log_prob", "log_weight")}
-    write_atomically(args.out, lambda file: np.savez(file, **arrays), mode="wb")
+    draws.save(args.out, jax.random.fold_in(jax.random.key(args.seed), 1) if args.fair else None)
     print(args.out)
     return 0
 

@@ -84,7 +84,7 @@ class DiffusionSampler(Sampler):
             return self._chains(n, keys, size, steps, rounds, moves, pool)
         parts = [self._on_all("draw", k, size, steps) for k in keys]
         x, log_prob, log_weight = (jnp.concatenate(part)[:n] for part in zip(*parts, strict=True))
-        raw = Draws(x, log_prob, log_weight, n, parameters=self.target.unravel)
+        raw = Draws(x, log_prob, log_weight, n, parameters=self.target.parameters)
         if correct is None:
             return raw
         return dataclasses.replace(raw, log_weight=jnp.asarray(psis(raw.log_weight), x.dtype), evidence=raw.log_z)
@@ -111,7 +111,7 @@ class DiffusionSampler(Sampler):
         x, log_prob = (jnp.concatenate(part)[:n] for part in zip(*ends, strict=True))
         cost = size * len(keys) * (1 + rounds + moves * LEAPS) + size * len(log_weights)
         evidence = log_z(jnp.concatenate(log_weights))
-        return Draws(x, log_prob, jnp.zeros(n), cost, evidence, parameters=self.target.unravel)
+        return Draws(x, log_prob, jnp.zeros(n), cost, evidence, parameters=self.target.parameters)
 
     def _populations(self, n: int, key: Array, steps: int) -> Draws:
         from allmodes.metrics.weights import batch_log_z
@@ -123,7 +123,7 @@ class DiffusionSampler(Sampler):
         evidence = batch_log_z(jnp.stack([logsumexp(part[2]) - jnp.log(size) for part in parts]))
         x, log_prob, log_weight = (jnp.concatenate(part)[:n] for part in zip(*parts, strict=True))
         cost = size * populations * (1 + corrections.LEVELS * corrections.LOOKS)
-        return Draws(x, log_prob, log_weight, cost, evidence, parameters=self.target.unravel)
+        return Draws(x, log_prob, log_weight, cost, evidence, parameters=self.target.parameters)
 
     def log_weights(self, x: Float[Array, "n dim"], *, key: Array, steps: int | None = None) -> Float[Array, " n"]:
         """Path weights of given points, by noising them: for exact draws, the target's own view of the sampler.

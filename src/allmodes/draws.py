@@ -1,7 +1,9 @@
 """Draws with their importance weights, and what can be told from those alone."""
 
 import dataclasses
+import os
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
@@ -194,6 +196,18 @@ class Draws:
         **Raises** `ConfigError` when pandas is not installed.
         """
         return named.to_pandas(self)
+
+    def save(self, path: str | os.PathLike, key: Array | None = None) -> None:
+        """Write the draws to a file, whole or not at all.
+
+        - `.npz`: arrays `x`, `log_prob` and `log_weight`, and `parameters.NAME` where the target has named parameters.
+        - `.nc`: NetCDF that xarray and ArviZ read (`xarray.open_datatree`), with what `to_arviz` gives.
+        - `key`: uneven weights are resampled away where one is given; else they are kept beside.
+
+        **Raises** `ConfigError` for another suffix, or where what `.nc` needs is not installed (`pip install
+        arviz-base h5netcdf`); `RunError` when the file cannot be written.
+        """
+        named.save(self, Path(path), key)
 
     def _figures(self) -> Float[np.ndarray, "n figures"]:
         return np.column_stack([np.asarray(self.x, np.float64), np.asarray(self.log_prob, np.float64)])

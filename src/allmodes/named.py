@@ -1,5 +1,6 @@
-"""Draws by the names of their parameters, as other libraries want them: columns, a table, ArviZ, pandas."""
+"""Draws by the names of their parameters, as other libraries want them: columns, a table, ArviZ, pandas, files."""
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import jax
@@ -8,6 +9,7 @@ from jaxtyping import Array, Float
 
 from allmodes import weights
 from allmodes.errors import ConfigError
+from allmodes.runs import write_atomically
 
 if TYPE_CHECKING:
     from allmodes.draws import Draws
@@ -97,3 +99,32 @@ def to_pandas(draws: "Draws") -> Any:
         raise ConfigError("pandas is not installed: pip install pandas") from error
     beside = {"log_prob": np.asarray(draws.log_prob), "log_weight": np.asarray(draws.log_weight)}
     return pd.DataFrame({**columns(draws), **beside})
+
+
+SUFFIXES = (".npz", ".nc")
+
+
+def save(draws: "Draws", path: Path, key: Array | None) -> None:
+    """See `Draws.save`."""
+    check_file(path)
+    if path.suffix == ".nc":
+        tree = to_arviz(draws, key)
+        write_atomically(path, lambda file: tree.to_netcdf(file.name, engine="h5netcdf"), mode="wb")
+        return
+    draws = draws if key is None else draws.resample(key)
+    arrays = {name: np.asarray(getattr(draws, name)) for name in ("x", "log_prob", "log_weight")}
+    if draws.parameters is not None:
+        arrays |= {f"parameters.{name}": values for name, values in variables(draws).items()}
+    write_atomically(path, lambda file: np.savez(file, **arrays), mode="wb")
+
+
+def check_file(path: Path) -> None:
+    """**Raises** `ConfigError` when draws cannot be saved in a file of this name."""
+    if path.suffix not in SUFFIXES:
+        raise ConfigError(f"draws are saved as {' or '.join(SUFFIXES)}, got {path}")
+    if path.suffix == ".nc":
+        try:
+            import arviz_base  # noqa: F401
+            import h5netcdf  # noqa: F401
+        except ImportError as error:
+            raise ConfigError(f"{path} needs ArviZ and h5netcdf: pip install arviz-base h5netcdf") from error

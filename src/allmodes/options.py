@@ -69,8 +69,9 @@ class Sample:
     moves: int | None = None
     """Hamiltonian moves of each chain, 10 evaluations each; 5, for particles one a free dimension and 30 at least."""
     out: Path = Path("draws.npz")
-    """Arrays x (n, dim), log_prob (n,), log_weight (n,). A .npy file is written in parts, as records of these, in
-    constant memory; the same command goes on with one that was interrupted."""
+    """.npz: arrays x (n, dim), log_prob (n,), log_weight (n,), and the parameters that have names. .nc: NetCDF for
+    ArviZ. .npy: written in parts, as records of the three, in constant memory; the same command goes on with one that
+    was interrupted."""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -199,10 +199,10 @@ def export(target: Target, run: Run) -> None:
             "am.find_target('FILE.py:FUNCTION', dim), which a run folder finds again."
         ) from error
     write_atomically(run / EXPORTED, lambda file: file.write(bytes(exported)), mode="wb")
-    if target.unravel is None:
+    if target.parameters is None:
         return
     try:
-        exported = export.export(jax.jit(target.unravel))(points).serialize()
+        exported = export.export(jax.jit(target.parameters))(points).serialize()
     except Exception:  # its structure has no name that a file could hold: the draws are still x
         return
     write_atomically(run / PARAMETERS, lambda file: file.write(bytes(exported)), mode="wb")
@@ -218,8 +218,8 @@ def _stored(path: Path) -> Any:
 
 
 def _imported(run: Run, name: str, dim: int) -> Target:
-    unravel = _stored(run / PARAMETERS).call if (run / PARAMETERS).exists() else None
+    parameters = _stored(run / PARAMETERS).call if (run / PARAMETERS).exists() else None
     call = jax.jit(_stored(run / EXPORTED).call)
 
     log_prob = log_prob_of(lambda x: call(x)[0], call)
-    return Target(log_prob, dim, name=name, unravel=unravel)
+    return Target(log_prob, dim, name=name, parameters=parameters)

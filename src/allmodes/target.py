@@ -67,8 +67,8 @@ class Target:
     - `log_z`: the log of the integral of `exp(log_prob)`; evaluation only.
     - `modes`: `Modes`; evaluation only.
     - `source`: where the density and its constants come from.
-    - `unravel`: maps points `(n, dim)` to the parameters that the user knows them by, a pytree of arrays `(n, ..)`, for
-      `Draws.unravel`; set by `of_tree`.
+    - `parameters`: maps points `(n, dim)` to the parameters that the user knows them by, a pytree of arrays `(n, ..)`,
+      for `Draws.unravel`; set by `of_tree`.
     - `origin`: how a run folder finds the target again; set by the library.
 
     **Raises** `TargetError` when `dim` is not a positive integer or a hint has the wrong shape or value;
@@ -86,7 +86,7 @@ class Target:
     modes: Modes | None = None
     source: str = ""
     origin: str = ""
-    unravel: Callable[[Float[Array, "n dim"]], Any] | None = None
+    parameters: Callable[[Float[Array, "n dim"]], Any] | None = None
     differentiable: bool = True
     reference: int | None = None
 
@@ -143,7 +143,7 @@ class Target:
                 raise TargetError(f"parameters must be real floating-point numbers, got {jnp.result_type(leaf)}")
         flat, to_tree = ravel_pytree(example)
         one = to_tree if constrain is None else lambda x: constrain(to_tree(x))
-        return cls(lambda x: log_prob(to_tree(x)), flat.size, unravel=jax.vmap(one), **more)
+        return cls(lambda x: log_prob(to_tree(x)), flat.size, parameters=jax.vmap(one), **more)
 
     @property
     def free_dim(self) -> int:

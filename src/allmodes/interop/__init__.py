@@ -1,5 +1,5 @@
 """Models as they are: targets made from what other libraries describe. A new one is one file and one name here."""
 
-from allmodes.interop import numpy, numpyro, torch
+from allmodes.interop import numpy, numpyro, pymc, torch
 
-__all__ = ["numpy", "numpyro", "torch"]
+__all__ = ["numpy", "numpyro", "pymc", "torch"]

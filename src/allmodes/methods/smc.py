@@ -120,7 +120,7 @@ class SMCSampler(PlainSampler):
         x, log_prob, log_weight = (jnp.stack(part) for part in zip(*parts, strict=True))
         x = alike(self.target, jax.random.fold_in(key, method.populations), x)
         evidence, independent = batch_log_z(np.asarray(log_zs)), float(np.mean(shares))
-        return Draws.of_chains(n, x, log_prob, log_weight, spent, evidence, independent, self.target.unravel)
+        return Draws.of_chains(n, x, log_prob, log_weight, spent, evidence, independent, self.target.parameters)
 
     @functools.cached_property
     def _compiled(self) -> dict[int, Any]:

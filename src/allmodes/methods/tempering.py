@@ -162,7 +162,7 @@ class TemperingSampler(PlainSampler):
         log_prob = jnp.where(log_prob > parallel.NO_MASS, log_prob - frame.log_det, -jnp.inf)
         flat = jnp.zeros((method.systems, each))
         evidence = batch_log_z(np.asarray(log_zs))
-        spent, named = cost * each * thin, self.target.unravel
+        spent, named = cost * each * thin, self.target.parameters
         return Draws.of_chains(n, x, log_prob.T, flat, spent, evidence, parameters=named)
 
     @functools.cached_property

@@ -55,7 +55,7 @@ def mixture_labels(n: int = 100, seed: int = 0) -> Target:
     # All weights are equal at zero of the stick-breaking coordinates.
     rest = np.tile(np.r_[np.full(4, math.log(SPREAD)), np.zeros(3)], (24, 1))
     modes = Modes(np.full(24, 1 / 24), assign, np.concatenate([CENTRES[orders], rest], axis=1))
-    return Target(posterior.log_prob, posterior.dim, posterior.name, modes=modes, unravel=posterior.unravel)
+    return Target(posterior.log_prob, posterior.dim, posterior.name, modes=modes, parameters=posterior.parameters)
 
 
 def _model(y):

@@ -1,0 +1,96 @@
+"""PyMC models as targets: their density over unconstrained parameters, and draws as named, constrained variables."""
+
+import contextlib
+import os
+import warnings
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from allmodes.errors import ConfigError, TargetError
+from allmodes.target import Target
+
+
+def target(model: Any, name: str | None = None) -> Target:
+    """The posterior of a `pymc.Model`, data included.
+
+    Parameters with constraints are mapped to all of R^dim by PyMC's own transforms, with their Jacobians in the
+    density: log Z is the log evidence of the model, but for `pymc.Potential` terms, which are part of the density as
+    they stand. `draws.unravel()` gives a dictionary of its variables in their own (constrained) values, deterministic
+    ones included, each with the draws along its first axis.
+
+    The density is PyMC's own JAX graph, in float32. A sampler of it can be saved.
+
+    - `name`: what reports call it; the model's own name when not given, or `pymc`.
+
+    **Raises** `ConfigError` when PyMC is not installed, `TargetError` when the model has discrete free variables (sum
+    them out first, as `pymc.Mixture` does), none at all, or a part that PyMC cannot turn into JAX.
+    """
+    try:
+        import pymc
+    except ImportError as error:
+        raise ConfigError("PyMC is not installed: pip install pymc") from error
+    if not isinstance(model, pymc.Model):
+        raise TargetError(f"a pymc.Model is needed, got a {type(model).__name__}")
+    name = name or model.name or "pymc"
+    _check_variables(model, name)
+    shown = [variable for variable in model.unobserved_value_vars if not variable.name.endswith("__")]
+    try:
+        start = model.initial_point()
+        density, constrained = _as_jax(model.value_vars, [model.logp()]), _as_jax(model.value_vars, shown)
+    except Exception as error:
+        raise TargetError(f"PyMC cannot turn the model {name} into JAX ({type(error).__name__}: {error})") from error
+    names = [variable.name for variable in model.value_vars]
+    example = {name: np.asarray(start[name], np.float32) for name in names}
+
+    def log_prob(values: dict[str, Array]) -> Float[Array, ""]:
+        return _quietly(density, [values[name] for name in names])[0]
+
+    def constrain(values: dict[str, Array]) -> dict[str, Array]:
+        found = _quietly(constrained, [values[name] for name in names])
+        return {variable.name: jnp.asarray(value) for variable, value in zip(shown, found, strict=True)}
+
+    return Target.of_tree(log_prob, example, name=name, constrain=constrain, source="PyMC model")
+
+
+def _check_variables(model: Any, name: str) -> None:
+    discrete = [variable.name for variable in model.free_RVs if variable.dtype.startswith(("int", "uint", "bool"))]
+    if discrete:
+        raise TargetError(
+            f"the model {name} has discrete free variables: {', '.join(discrete)}. A density needs continuous ones: "
+            "sum them out, for instance with pymc.Mixture"
+        )
+    if not model.free_RVs:
+        raise TargetError(f"the model {name} has no free variable: there is nothing to draw")
+
+
+def _as_jax(inputs: list, outputs: list) -> Callable[..., Any]:
+    with _settings_of_jax():
+        from pymc.sampling.jax import get_jaxified_graph
+
+        return get_jaxified_graph(inputs=inputs, outputs=outputs)
+
+
+@contextlib.contextmanager
+def _settings_of_jax() -> Iterator[None]:
+    """Keep them: PyMC's import asks for float64 everywhere, and for a hundred host devices."""
+    double, flags = jax.config.jax_enable_x64, os.environ.get("XLA_FLAGS")
+    try:
+        yield
+    finally:
+        jax.config.update("jax_enable_x64", double)
+        if flags is None:
+            os.environ.pop("XLA_FLAGS", None)
+        else:
+            os.environ["XLA_FLAGS"] = flags
+
+
+def _quietly(function: Callable[..., Any], values: list[Array]) -> Any:
+    """The graph asks for float64 here and there, and JAX would say each time that it gives float32."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Explicitly requested dtype float64")
+        return function(*values)

@@ -1,0 +1,83 @@
+"""PyMC models: their density, its evidence, and draws as named, constrained variables."""
+
+import math
+import os
+import sys
+import warnings
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import allmodes as am
+from allmodes import ConfigError, TargetError, job
+from allmodes.draws import Draws
+from allmodes.runs import Run
+from allmodes.store import parse
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")  # of ArviZ's old package about its new one
+    pymc = pytest.importorskip("pymc", reason="PyMC is not installed: its interop is not tested")
+pytestmark = pytest.mark.filterwarnings("ignore:PyTensor could not link to a BLAS:UserWarning")
+
+DATA = np.array([1.2, 0.7, 2.1, 1.5])
+
+
+@pytest.fixture(scope="module")
+def rate():
+    """A Gamma prior and exponentials: the evidence is known."""
+    with pymc.Model(name="") as model:
+        rate = pymc.Gamma("rate", 2.0, 1.0)
+        pymc.Deterministic("mean", 1.0 / rate)
+        pymc.Exponential("y", rate, observed=DATA)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="PyTensor could not link to a BLAS")
+        return am.interop.pymc.target(model)
+
+
+def test_the_density_of_a_model_has_its_jacobians_and_its_evidence(rate):
+    assert (rate.dim, rate.name) == (1, "pymc")
+    rate.check()
+    z = np.linspace(-9.0, 4.0, 4001)  # log rate
+    value = np.exp(z)
+    exact = z - value - math.lgamma(2.0) + len(DATA) * z - value * DATA.sum() + z
+    got = np.asarray(rate.values(jnp.asarray(z[:, None], jnp.float32)), float)
+    np.testing.assert_allclose(got, exact, rtol=1e-4, atol=1e-3)
+    evidence = math.lgamma(6.0) - math.lgamma(2.0) - 6.0 * math.log(1.0 + DATA.sum())
+    assert np.trapezoid(np.exp(got - evidence), z) == pytest.approx(1.0, abs=1e-3)
+
+
+def test_draws_are_named_and_constrained_also_from_a_folder(rate, tmp_path):
+    x = jnp.asarray([[-1.0], [0.0], [2.0]])
+    found = Draws(x, rate.values(x), jnp.zeros(3), parameters=rate.parameters).unravel()
+    assert set(found) == {"rate", "mean"}
+    np.testing.assert_allclose(found["rate"], np.exp(x[:, 0]), rtol=1e-5)
+    np.testing.assert_allclose(found["mean"] * found["rate"], 1.0, rtol=1e-5)
+    job.start(Run(tmp_path / "run"), rate, am.SMC(), 0, 10, "a test")
+    stored, *_ = parse(Run(tmp_path / "run"))
+    np.testing.assert_allclose(stored.values(x), rate.values(x), rtol=1e-5)
+    np.testing.assert_allclose(stored.parameters(x)["mean"], found["mean"], rtol=1e-5)
+
+
+def test_the_settings_of_jax_stay_as_they_were(rate):
+    assert not jax.config.jax_enable_x64
+    assert "device_count=100" not in os.environ.get("XLA_FLAGS", "")
+    assert rate.values(jnp.zeros((2, 1))).dtype == jnp.float32
+
+
+def test_models_without_a_density_are_refused():
+    with pymc.Model() as discrete:
+        pymc.Bernoulli("which", 0.5)
+    with pytest.raises(TargetError, match="discrete free variables: which"):
+        am.interop.pymc.target(discrete)
+    with pytest.raises(TargetError, match="no free variable"):
+        am.interop.pymc.target(pymc.Model(name="empty"))
+    with pytest.raises(TargetError, match=r"a pymc\.Model is needed, got a function"):
+        am.interop.pymc.target(test_models_without_a_density_are_refused)
+
+
+def test_without_pymc_it_says_so(monkeypatch):
+    monkeypatch.setitem(sys.modules, "pymc", None)
+    with pytest.raises(ConfigError, match="pip install pymc"):
+        am.interop.pymc.target(None)
