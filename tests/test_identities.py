@@ -143,5 +143,7 @@ def test_those_that_know_nothing_are_compared_by_their_energies():
 def test_wrong_use_of_agreement_is_refused():
     with pytest.raises(am.ConfigError, match="in 2 and 5 dimensions"):
         am.agreement(Fake(FAR, None, FAR), Fake(gaussian(5), None, gaussian(5)), key=jax.random.key(0))
+    with pytest.raises(am.ConfigError, match="of different densities: at a draw of the first"):
+        am.agreement(Fake(FAR, None, FAR), Fake(WIDE, None, FAR), key=jax.random.key(0))
     with pytest.raises(am.ConfigError, match="n of at least 100, got 10"):
         am.agreement(Fake(FAR, None, FAR), Fake(FAR, None, FAR), key=jax.random.key(0), n=10)

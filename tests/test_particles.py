@@ -479,6 +479,16 @@ def test_a_damaged_reference_is_named(reference, monkeypatch):
     kept.write_bytes(whole)
 
 
+def test_a_reference_of_another_density_is_made_again(reference, monkeypatch):
+    _, _, cache, _ = reference
+    monkeypatch.setenv("ALLMODES_CACHE", str(cache))
+    monkeypatch.setattr(reference_module, "make", lambda *_, **__: pytest.fail("made again"))
+    reference_module.load(springs(), 2000)
+    other = dataclasses.replace(springs(), log_prob=lambda x: springs().log_prob(x) + 0.1)
+    with pytest.raises(pytest.fail.Exception, match="made again"):
+        reference_module.load(other, 2000)
+
+
 def test_a_pool_gives_no_draw_twice(reference, monkeypatch):
     _, _, cache, _ = reference
     monkeypatch.setenv("ALLMODES_CACHE", str(cache))

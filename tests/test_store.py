@@ -228,6 +228,17 @@ DAMAGES = {
     "setting is text": (["method", "settings", "steps"], "many"),
     "bad setting": (["method", "settings", "batch"], 33),
 }
+
+
+def test_a_density_that_is_another_now_is_named(tmp_path, model):
+    run, target = Run(tmp_path / "run").create(), find_target(f"{model}:log_prob", 2)
+    run.write_json("config.json", describe(target, am.IWSM()))
+    parse(run)
+    model.write_text(model.read_text().replace("jnp.sum(", "2.0 * jnp.sum("))
+    with pytest.raises(am.RunError, match=r"was made from another density: at a test point .* start again"):
+        parse(run)
+
+
 HINTS = {"hint is text": (["target", "scale"], "wide"), "hint of another shape": (["target", "location"], [1, 2, 3])}
 
 

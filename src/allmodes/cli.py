@@ -259,6 +259,8 @@ def _agree(argv: list[str]) -> int:
     print(("they agree: " if found.agree else "they disagree: ") + ", ".join(said))
     for reason in found.reasons:
         print(f"  - {reason}")
+    if found.agree:
+        print("  - what both miss stays unseen: `allmodes audit` looks for that")
     return int(not found.agree)
 
 

@@ -15,6 +15,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from allmodes.errors import ConfigError, RunError
+from allmodes.fingerprint import differing, fingerprint
 from allmodes.mcmc.hmc import LEAPS, hmc
 from allmodes.mcmc.smc import gauging, locate, tempering
 from allmodes.metrics.identities import Check, virial
@@ -171,16 +172,18 @@ def folder() -> Path:
 def load(target: Target, n: int, *, progress: Callable[[str], None] | None = None) -> Reference:
     """The reference of a registered target, made on demand and kept with its checksum.
 
+    It is made again where the density is no longer the one that the kept draws are of.
+
     **Raises** `RunError` when the kept draws are damaged or the folder cannot be written.
     """
-    run = Run(folder() / f"{target.name}-{n}")
-    if not (run / "reference.json").exists():
+    run, density = Run(folder() / f"{target.name}-{n}"), fingerprint(target)
+    if not _is_of(run, density):
         begin = time.monotonic()
         made = make(target, n, progress=progress)
         run.create()
         run.write_draws(x=made.x)
         about = {
-            "target": target.name, "n": n, "seed": SEED, "moves": _moves(target), "runs": RUNS,
+            "target": target.name, "fingerprint": density, "n": n, "seed": SEED, "moves": _moves(target), "runs": RUNS,
             "evaluations": made.evaluations, "log_z": made.log_z, "log_z_error": made.log_z_error,
             "checks": [dataclasses.asdict(check) for check in made.checks], "sha256": _sha256(run),
             "seconds": round(time.monotonic() - begin, 1),
@@ -191,6 +194,13 @@ def load(target: Target, n: int, *, progress: Callable[[str], None] | None = Non
         raise RunError(f"{run / 'draws.npz'} is not what was written there: delete {run.path} to make it again")
     checks = [Check(**check) for check in about["checks"]]
     return Reference(run.read_draws()["x"], about["log_z"], about["log_z_error"], checks, about["evaluations"])
+
+
+def _is_of(run: Run, density: list[float]) -> bool:
+    if not (run / "reference.json").exists():
+        return False
+    kept = run.read_json("reference.json").get("fingerprint")
+    return kept is not None and differing(kept, density) is None
 
 
 def _sha256(run: Run) -> str:

@@ -15,6 +15,7 @@ import numpy as np
 
 from allmodes.batched import log_prob_of
 from allmodes.errors import AllmodesError, ConfigError, RunError, TargetError
+from allmodes.fingerprint import differing, fingerprint
 from allmodes.methods import METHODS, Method
 from allmodes.runs import Run, write_atomically
 from allmodes.sampler import Sampler
@@ -98,6 +99,8 @@ def describe(target: Target, method: Method, seed: int | None = None) -> dict:
         hints["symmetry"] = dataclasses.asdict(target.symmetry)
     if not target.differentiable:
         hints["differentiable"] = False
+    if target.origin:  # else it lies in the folder itself
+        hints["fingerprint"] = fingerprint(target)
     return {
         "target": {"origin": target.origin, "name": target.name, "dim": int(target.dim), **hints},
         "method": {"name": method.name, "settings": dataclasses.asdict(method)},
@@ -108,7 +111,8 @@ def describe(target: Target, method: Method, seed: int | None = None) -> dict:
 def parse(run: Run) -> tuple[Target, Method, dict]:
     """The target, the method and the whole `config.json` of a run folder.
 
-    **Raises** `RunError` when it is damaged or of an unknown form; `TargetError` when the target's file is gone.
+    **Raises** `RunError` when it is damaged or of an unknown form, or the target is no longer the density that the run
+    was begun with; `TargetError` when the target's file is gone.
     """
     config = run.read_json("config.json")
     try:
@@ -120,6 +124,7 @@ def parse(run: Run) -> tuple[Target, Method, dict]:
             hints["symmetry"] = ParticleSymmetry(**about["symmetry"])
         if about.get("differentiable") is False:
             hints["differentiable"] = False
+        was = [None if v is None else float(v) for v in about.get("fingerprint", [])]
         Target(abs, dim, **hints)  # for its checks of dim and hints
     except (AllmodesError, KeyError, TypeError, ValueError) as error:
         reason = f"no {error}" if isinstance(error, KeyError) else str(error)
@@ -132,6 +137,12 @@ def parse(run: Run) -> tuple[Target, Method, dict]:
         target = dataclasses.replace(find_target(origin, None if _is_target(origin) else dim), name=name)
     else:
         target = find_target(origin)
+    other = differing(was, fingerprint(target)) if was else None
+    if other is not None:
+        raise RunError(
+            f"{run.path} was made from another density: at a test point the log_prob of {origin} was {other[0]:.6g}, "
+            f"and is {other[1]:.6g} now. Bring back what it was, or start again in a new folder"
+        )
     return dataclasses.replace(target, **hints), method, config
 
 
