@@ -379,7 +379,7 @@ WRONG = {
     "report of a file": ("report FILE", "FILE/result.json"),
     "unknown suite": ("benchmark all", "unknown suite 'all': there are mixtures"),
     "no such method": ("compare gmm40 --methods smc,hmc", "unknown method 'hmc'"),
-    "no evaluations": ("run gmm40 --evaluations 0 --out NEW", "evaluations must be positive, got 0"),
+    "no evaluations": ("run gmm40 --evaluations 0 --out NEW", "evaluations must be at least 1, got 0"),
     "no seeds": ("benchmark mixtures --seeds 0 --out NEW", "seeds must be at least 1"),
     "unknown study": ("study all", "unknown study 'all'"),
     "unknown case": ("study dimension --cases none --out NEW", "unknown case 'none'"),

@@ -43,7 +43,8 @@ def found(target, key=0):
     np.testing.assert_allclose(np.std(result.points.z, axis=0), 1.0, atol=1e-3)
     assert 0 < result.step_size < 100
     assert np.all(np.asarray(result.tau) > 0)
-    assert int(result.evaluations.log_prob) == int(result.evaluations.gradient) > SIZE
+    assert int(result.evaluations.gradient) > SIZE
+    assert int(result.evaluations.log_prob) == int(result.evaluations.gradient) + 2 * 64  # of rays
     return result, x
 
 
@@ -222,3 +223,29 @@ def test_a_point_off_the_mass_finds_it_by_trial():
     found = search(island, jax.random.key(1), 512)
     assert np.all(np.isfinite(found.points.log_prob))
     assert found.edges > 0.01
+
+
+IMPROPER = {
+    "flat": Target(lambda x: 0.0 * jnp.sum(x), 2),
+    "one coordinate flat": Target(lambda x: -0.5 * x[0] ** 2, 2),
+    "a half-space": Target(lambda x: -jnp.sum(jax.nn.softplus(-x)), 3),
+}
+PROPER = {
+    "Cauchy": Target(lambda x: -1.5 * jnp.log1p(jnp.sum(x**2)), 2),
+    "a funnel without a bottom": Target(
+        lambda x: x[0] - jnp.log1p(jnp.exp(2 * x[0])) - 0.5 * (x[1] * jnp.exp(-x[0])) ** 2 - x[0], 2
+    ),
+    "a floor that does not matter": Target(lambda x: jnp.log(jnp.exp(-0.5 * jnp.sum(x**2)) + 1e-30), 2),
+    "a box": Target(lambda x: jnp.where(jnp.max(jnp.abs(x)) < 1.0, 0.0, -jnp.inf), 2),
+}
+
+
+@pytest.mark.parametrize("target", IMPROPER.values(), ids=IMPROPER.keys())
+def test_a_density_without_a_finite_integral_is_warned_of(target):
+    with pytest.warns(UserWarning, match=r"falls off too slowly along \d+ of 64 rays: its integral is infinite"):
+        scout(target, jax.random.key(0))
+
+
+@pytest.mark.parametrize("target", PROPER.values(), ids=PROPER.keys())
+def test_a_heavy_tail_is_not(target):
+    scout(target, jax.random.key(0))  # warnings are errors here

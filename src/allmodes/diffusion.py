@@ -95,9 +95,9 @@ class DiffusionSampler(Sampler):
 
     def _chains(self, n: int, keys: list, size: int, steps: int, rounds: int, moves: int, pool: int) -> Draws:
         """A chain for each draw, `size` of them at a time."""
-        from allmodes.metrics.weights import log_z
+        from allmodes.metrics.weights import ess, log_z
 
-        ends, log_weights = [], []
+        ends, log_weights, effective = [], [], 0.0
         for key in keys:
             k_pool, k_start, k_move = jax.random.split(key, 3)
             z, log_w = [], []
@@ -108,10 +108,15 @@ class DiffusionSampler(Sampler):
             index = corrections.starts(k_start, jnp.stack(log_w))
             ends.append(self._on_all("chains", k_move, jnp.concatenate(z)[index], steps, rounds, moves))
             log_weights += log_w
+            effective += ess(jnp.concatenate(log_w))
         x, log_prob = (jnp.concatenate(part)[:n] for part in zip(*ends, strict=True))
         cost = size * len(keys) * (1 + rounds + moves * LEAPS) + size * len(log_weights)
         evidence = log_z(jnp.concatenate(log_weights))
-        return Draws(x, log_prob, jnp.zeros(n), cost, evidence, parameters=self.target.parameters)
+        # Shares of modes keep the errors of the weighted draws that the chains start from, on top of their own.
+        independent = effective / (effective + n)
+        return Draws(
+            x, log_prob, jnp.zeros(n), cost, evidence, independent=independent, parameters=self.target.parameters
+        )
 
     def _populations(self, n: int, key: Array, steps: int) -> Draws:
         from allmodes.metrics.weights import batch_log_z

@@ -40,8 +40,9 @@ class Draws:
     - `evidence`: log Z where it does not come from `log_weight`.
     - `chains`: where the draws are those of Markov chains or of populations, how many of them, draw i of chain
       i mod `chains`; else 0.
-    - `independent`: share of the draws that count as such where some descend from a common one: in a population that
-      was resampled on its way, `n / (sum of squared families)`. Moves part relatives, but not from mode to mode.
+    - `independent`: share of the draws that count as such where some descend from a common one, or from weighted ones
+      whose errors they keep: in a population that was resampled on its way, `n / (sum of squared families)`. Moves part
+      relatives, but not from mode to mode.
     - `parameters`: maps draws to the parameters that the user knows them by, where the target has such (`unravel`).
     """
 
@@ -141,8 +142,9 @@ class Draws:
         index = weights.systematic(k_index, weights.normalise(self.log_weight), n)
         index = jax.random.permutation(k_order, index)
         return Draws(
-            self.x[index], self.log_prob[index], jnp.zeros(n), self.evaluations, self.log_z, parameters=self.parameters
-        )
+            self.x[index], self.log_prob[index], jnp.zeros(n), self.evaluations, self.log_z,
+            independent=min(1.0, self.ess / n), parameters=self.parameters,
+        )  # fmt: skip
 
     def verdict(self) -> Verdict:
         """`trusted`, `use with correction` or `do not use`, with the reasons: from these draws alone.
@@ -152,7 +154,7 @@ class Draws:
         """
         value, error = self.log_z
         return judge(
-            n=len(self), ess=self.ess, khat=None if self.chains else self.khat,
+            n=len(self), ess=self.ess, khat=None if self.chains or self.even else self.khat, even=self.even,
             log_z_error=None if np.isnan(value) else error, forward_ess=None, exact=False,
             broken=int(jnp.sum(self.log_prob == -jnp.inf)), rhat=self.rhat,
         )  # fmt: skip

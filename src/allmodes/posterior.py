@@ -72,10 +72,11 @@ def from_neighbours(
     of the others it is `from_origin`. It costs no evaluation either. With a buffer of data in place of draws of pi, its
     DSI part is the stable target field of Xu et al. 2023.
     """
-    points = jnp.concatenate([x_0[None], others])
-    weight = jax.nn.softmax(-0.5 * jnp.sum((x_t - points) ** 2, axis=-1) / sigma**2)
-    mean = weight @ points
-    mean_grad = weight @ jnp.concatenate([grad[None], other_grads])
+    # The origin apart from the others, which a batch shares: one array of both would be a copy of them for each point.
+    own, far = (-0.5 * jnp.sum((x_t - x) ** 2, axis=-1) / sigma**2 for x in (x_0, others))
+    weight = jax.nn.softmax(jnp.append(far, own))
+    mean = weight[-1] * x_0 + weight[:-1] @ others
+    mean_grad = weight[-1] * grad + weight[:-1] @ other_grads
     return mean, x_t + sigma**2 * mean_grad
 
 

@@ -26,7 +26,7 @@ from allmodes.target import Target
 RUNS = 4
 OVER = 4  # particles of a run for each that is kept: shares of basins that moves do not cross are set by tempering
 TEMPER_MOVES = 3  # Hamiltonian moves at each temperature at least: masses of modes are as good as tempering is
-OVER_FEW, FEW_DIM = 12, 12  # the same up to so many dimensions, where it costs little and log Z is asked to .005
+OVER_FEW, FEW_DIM = 12, 16  # the same up to so many dimensions, where it costs little and log Z is asked to .005
 MOVES = 600  # Hamiltonian moves of every particle after tempering, in BATCHES compiled calls, at least
 MOVES_PER_DIM = 4  # the same for each free dimension
 BATCHES = 20

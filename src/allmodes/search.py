@@ -4,6 +4,8 @@ Nothing here needs right weights: points that a search finds stand in the propor
 training re-weights them. So it can be greedy, which is what finds modes that tempering loses.
 """
 
+import functools
+import warnings
 from typing import NamedTuple
 
 import jax
@@ -23,8 +25,11 @@ from allmodes.target import Target
 _SCALES = (1e-3, 1e4)
 _SCOUTS = 1024
 _STARTS = 8192  # most starts of the second stage; a larger buffer begins with copies, which local moves part
+_IDLE, _SIEVES = 0.05, 4  # share of points in basins of next to no mass that is let be, and how often they are removed
+_BEST = 10  # which of the largest estimates of mass is taken: single ones may be wrong
 LOCAL_STEPS = 40  # moves of each point after its climb
 WIDER = 8.0  # first steps of a walk over those of trials, which get short near a peak
+_RAYS, _FAR, _FARTHER = 64, 1e10, 1e12  # how many, and the distances between which the density must fall off
 _REACH = 1.25  # the second stage's box over the extent of what the first found
 
 
@@ -64,7 +69,11 @@ def _settle(target: Target, frame: Frame, c: Climb, key: Array, steps: int) -> t
 
 def _alive(log_prob: Float[Array, " n"], dim: int) -> Bool[Array, " n"]:
     """Points that may carry mass: within 20 + 5 dim of the best, generous for modes of very different widths."""
-    return log_prob >= jnp.max(log_prob) - (20.0 + 5.0 * dim)
+    return log_prob >= _matters(jnp.max(log_prob), dim)
+
+
+def _matters(best: Scalar, dim: int) -> Scalar:
+    return best - (20.0 + 5.0 * dim)
 
 
 def _fill(key: Array, points: Buffer, alive: Bool[Array, " n"]) -> Buffer:
@@ -76,7 +85,8 @@ def _fill(key: Array, points: Buffer, alive: Bool[Array, " n"]) -> Buffer:
 def scout(target: Target, key: Array, climb_limit: int = 120) -> tuple[Frame, Evaluations]:
     """The box that holds the regions of mass found from starts at distances spread over seven decades.
 
-    Hints of location and scale in `target` replace the guesses of 0 and 1.
+    Hints of location and scale in `target` replace the guesses of 0 and 1. Warns of a density with an infinite
+    integral.
 
     **Raises** `TargetError` when no point with a finite density was found.
     """
@@ -107,9 +117,18 @@ def scout(target: Target, key: Array, climb_limit: int = 120) -> tuple[Frame, Ev
         high = jnp.max(jnp.where(alive, points.z, -jnp.inf), axis=0)
         half = jnp.maximum(0.5 * (high - low), jnp.sqrt(tau2))
         middle = jnp.zeros(dim) if target.symmetry else 0.5 * (low + high)
-        return middle, rough.even(half), jnp.max(points.log_prob), evaluations
+        evaluations = evaluations.add_points(2 * _RAYS, 0, 0, gradient=False)
+        flat = _flat_rays(target, rough, jnp.max(points.log_prob), jax.random.fold_in(key, 2))
+        return middle, rough.even(half), jnp.max(points.log_prob), evaluations, flat
 
-    middle, half, best, evaluations = explore(key)
+    middle, half, best, evaluations, flat = explore(key)
+    if flat:
+        warnings.warn(
+            f"log_prob falls off too slowly along {int(flat)} of {_RAYS} rays: its integral is infinite, so that draws "
+            "and log Z mean nothing. Usual causes are a missing prior or Jacobian, particles that nothing holds "
+            "together, and an angle without bounds",
+            stacklevel=2,
+        )
     if not np.isfinite(float(best)):
         nan, zero = int(evaluations.nan), int(evaluations.zero)
         raise TargetError(
@@ -124,6 +143,28 @@ def scout(target: Target, key: Array, climb_limit: int = 120) -> tuple[Frame, Ev
         target.symmetry,
     )
     return box, evaluations
+
+
+def _flat_rays(target: Target, rough: Frame, best: Scalar, key: Array) -> Scalar:
+    """Along how many rays, far out, the density falls by less than an integral needs, from where it matters.
+
+    Below that lie the floors that numerical care leaves, as in log(p + 1e-30), which no point stays on.
+
+    Half of the directions are random, where it is the volume that grows; half are those of random coordinates, on lines
+    through random points, nearly all of which have a finite integral where the whole has one.
+    """
+    dim, half = target.free_dim, _RAYS // 2
+    k_direction, k_coordinate, k_sign, k_point = jax.random.split(key, 4)
+    random = jax.random.normal(k_direction, (half, dim))
+    random = random / jnp.linalg.norm(random, axis=1, keepdims=True)
+    sign = jax.random.rademacher(k_sign, (half, 1), jnp.float32)
+    single = sign * jax.nn.one_hot(jax.random.randint(k_coordinate, (half,), 0, dim), dim)
+    direction = jnp.concatenate([random, single])
+    point = jax.random.normal(k_point, (_RAYS, dim))
+    near, far = (target.values(rough.to_x(point + distance * direction)) for distance in (_FAR, _FARTHER))
+    needed = jnp.repeat(jnp.array([dim, 1.0]), half) * jnp.log(_FARTHER / _FAR)
+    slow = near - far < needed  # NaN, of two that are -inf, is not
+    return jnp.sum(slow & (far >= _matters(best, dim)))
 
 
 def search(target: Target, key: Array, size: int, climb_limit: int = 120, local_steps: int = LOCAL_STEPS) -> Found:
@@ -148,14 +189,51 @@ def search(target: Target, key: Array, size: int, climb_limit: int = 120, local_
         length = jnp.where(alive, c.length, jnp.median(c.length))
         return _settle(target, box, c._replace(points=points, length=length), k_local, local_steps)
 
+    @jax.jit
+    def sieve(key, box, moved, worthy):
+        """Copies of worthy points in the place of the others, parted by more moves."""
+        k_fill, k_local = jax.random.split(key)
+        index = jax.random.choice(k_fill, size, (size,), p=worthy / jnp.sum(worthy))
+        index = jnp.where(worthy, jnp.arange(size), index)
+        steps, none = local_steps * _effort(target), Evaluations.none(target.differentiable)
+        moved = mala(
+            lambda z: box.evaluate(target, z), moved.points.take(index), moved.step_size[index], k_local, steps
+        )
+        return moved, none.add_points(size * steps, moved.nan, moved.zero)
+
     moved, more = fill_box(k_box, box)
     evaluations = jax.tree.map(jnp.add, evaluations, more)
+    for k_sieve in jax.random.split(jax.random.fold_in(k_box, 1), _SIEVES):
+        worthy = _worthy(moved, target.differentiable)
+        if float(jnp.mean(worthy)) > 1.0 - _IDLE:
+            break
+        moved, more = sieve(k_sieve, box, moved, worthy)
+        evaluations = jax.tree.map(jnp.add, evaluations, more)
     step_size = jnp.exp(jnp.mean(jnp.log(moved.step_size)))
     edges = (moved.zero + moved.nan) / (size * _effort(target) * local_steps)
     width = width_of(moved.step_size, dim)
     tau = jnp.full(dim, 1.0 / jnp.sqrt(jnp.mean(1.0 / width**2)))
     found = normalise(Found(box, moved.points, step_size, tau, edges, evaluations), target.differentiable)
     return found._replace(points=found.points.take(jnp.arange(wanted) % size))
+
+
+@functools.partial(jax.jit, static_argnums=1)
+def _worthy(moved: Moved, differentiable: bool) -> Bool[Array, " n"]:
+    """Points whose basins may carry mass: estimates of it that are not far below the largest ones.
+
+    Climbs also end in wide basins far below the best, such as that of a component of a mixture which stands for
+    nothing. Height alone does not tell them from modes, as a wide mode is lower than a narrow one of the same mass: so
+    the widths count, those of the gradients along each coordinate, or of the box where it is narrower. Estimates err by
+    some units, more in many dimensions, where moves have not come to the end of their way.
+    """
+    dim = moved.points.z.shape[1]
+    if differentiable:
+        width = 1.0 / jnp.sqrt(jnp.maximum(moved.mean_square_grad, 1e-30))
+    else:
+        width = jnp.broadcast_to(width_of(moved.step_size, dim)[:, None], moved.points.z.shape)
+    mass = moved.mean_log_prob + jnp.sum(jnp.log(jnp.minimum(width, _REACH)), axis=1)
+    best = jax.lax.top_k(mass, min(_BEST, len(mass)))[0][-1]
+    return mass >= best - (10.0 + 2.0 * dim**0.5 + 0.25 * dim)
 
 
 def normalise(found: Found, differentiable: bool = True) -> Found:

@@ -35,6 +35,7 @@ def judge(
     modes: tuple[int, int] | None = None,
     broken: int = 0,
     rhat: float | None = None,
+    even: bool = False,
     identities: Sequence[Any] = (),
 ) -> Verdict:
     """Weigh the figures of a run.
@@ -46,6 +47,7 @@ def judge(
     - `forward_ess`: in [0, 1], seen from exact draws (`exact`) or else from the points that training ended with.
     - `known`: what reasons call the exact draws, where others stand in for them.
     - `modes`: found and known, where the truth is known.
+    - `even`: whether the draws have equal weights, so that there are none to use.
     - `broken`: draws with no mass under the target.
     - `identities`: `Check`s of `metrics.identities`, of the weighted draws.
     """
@@ -63,7 +65,7 @@ def judge(
     elif not ess >= MIN_EFFECTIVE:
         far = "the sampler is far from the target" if rhat is None else "the chains hardly mix"
         say(DO_NOT_USE, f"only {ess:.3g} of {n:,} draws are effective: {far}")
-    elif rhat is not None:
+    elif rhat is not None or even:
         say(TRUSTED, f"{ess:,.0f} of {n:,} draws are effective: take them as so many")
     elif share < MIN_SHARE:
         say(CORRECT, f"{share:.0%} of the draws are effective: use their weights")

@@ -25,6 +25,8 @@ class Moved(NamedTuple):
     acceptance: Scalar
     nan: Int[Array, ""]
     zero: Int[Array, ""]  # proposals at -inf: a hard edge of the support is near
+    mean_log_prob: Float[Array, " n"]  # over the moves
+    mean_square_grad: Float[Array, "n dim"]
 
 
 def first_steps(points: Buffer) -> Float[Array, " size"]:
@@ -61,7 +63,7 @@ def mala(
     n, dim = points.z.shape
 
     def step(carry, key):
-        points, step_size, nan, zero, accepted = carry
+        points, step_size, nan, zero, accepted, height, slope = carry
         k_size, k_noise, k_accept = jax.random.split(key, 3)
         h = step_size * 10.0 ** -jax.random.uniform(k_size, (n,))
         noise = jax.random.normal(k_noise, (n, dim))
@@ -77,14 +79,14 @@ def mala(
         rate = jnp.mean(accept)
         followed = accept if step_size.ndim else rate
         step_size = step_size * jnp.exp(0.2 * (followed - TARGET_ACCEPTANCE))
-        carry = choose(accept, proposal, points), step_size, nan + e.nan, zero + e.zero, accepted + rate / steps
-        return carry, None
+        points = choose(accept, proposal, points)
+        height, slope = height + points.log_prob / steps, slope + points.grad**2 / steps
+        return (points, step_size, nan + e.nan, zero + e.zero, accepted + rate / steps, height, slope), None
 
     none = jnp.zeros((), jnp.int32)
-    (points, step_size, nan, zero, rate), _ = jax.lax.scan(
-        step, (points, step_size, none, none, jnp.zeros(())), jax.random.split(key, steps)
-    )
-    return Moved(points, step_size, rate, nan, zero)
+    start = (points, step_size, none, none, jnp.zeros(()), jnp.zeros(n), jnp.zeros((n, dim)))
+    (points, step_size, nan, zero, rate, height, slope), _ = jax.lax.scan(step, start, jax.random.split(key, steps))
+    return Moved(points, step_size, rate, nan, zero, height, slope)
 
 
 class Averaged(NamedTuple):

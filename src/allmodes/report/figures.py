@@ -10,6 +10,7 @@ from jaxtyping import Float
 from allmodes.report import particles, plots
 from allmodes.report.folder import RunFiles, floats
 from allmodes.report.scatter import log_density
+from allmodes.report.style import GROUNDS, ground_of
 from allmodes.report.words import finite
 from allmodes.target import Target
 
@@ -43,10 +44,11 @@ def figures_of(files: RunFiles, target: Target | None) -> Iterator[Picture]:
         chosen = resample(files.draws["log_weight"])
         corrected = files.corrected.get("x") if files.corrected else None if chosen is None else raw[chosen]
         exact = _exact(target, len(raw), result.get("seed"))
+        samples = _samples(raw, corrected, exact, ground(result))
         if target is not None and target.symmetry is not None:
-            yield from _particles(_samples(raw, corrected, exact, ground(result)), target)
+            yield from _particles(samples, target)
         else:
-            yield from _pictures(raw, corrected, exact, target)
+            yield from _pictures(samples, target)
     yield from _modes(result)
     if raw is not None:
         yield from _weights(files, chosen, exact, target)
@@ -79,28 +81,29 @@ def ground(result: dict[str, Any]) -> str:
     return "reference" if "log_z_difference" in (result.get("metrics") or {}) else "exact"
 
 
-def _samples(raw: Any, corrected: Any, exact: Any, kind: str = "exact") -> dict[str, np.ndarray]:
+def _samples(raw: Any, corrected: Any, exact: Any, kind: str) -> dict[str, np.ndarray]:
     samples = {kind: exact, "raw": raw, "corrected": corrected}
     return {kind: values for kind, values in samples.items() if values is not None}
 
 
-def _pictures(raw: Any, corrected: Any, exact: Any, target: Target | None) -> Iterator[Picture]:
+def _pictures(samples: dict[str, np.ndarray], target: Target | None) -> Iterator[Picture]:
+    raw, exact = samples["raw"], ground_of(samples)
+    known = next((kind for kind in samples if kind in GROUNDS), None)
     dim = raw.shape[1]
     if dim > 1:
         if dim == 2:
-            ground = " over contours of the density" if target is not None else ""
+            over = " over contours of the density" if target is not None else ""
         else:
-            ground = " over exact draws (grey)" if exact is not None else ""
-            ground += ", in the two coordinates of largest spread"
-        for kind, points in (("raw", raw), ("corrected", corrected)):
-            if points is not None:
-                data = _png(plots.plot_draws(points, target=target, exact=exact, frame=raw, kind=kind))
-                yield Picture("draws", f"{kind.capitalize()} draws", f"{kind.capitalize()} draws{ground}.", data)
+            over = f" over {known} draws (grey)" if known else ""
+            over += ", in the two coordinates of largest spread"
+        for kind in ("raw", "corrected"):
+            if kind in samples:
+                data = _png(plots.plot_draws(samples[kind], target=target, exact=exact, frame=raw, kind=kind))
+                yield Picture("draws", f"{kind.capitalize()} draws", f"{kind.capitalize()} draws{over}.", data)
     if dim != 2:
-        samples = _samples(raw, corrected, exact)
         images = [_png(plots.plot_marginals(samples, target=target, wide=wide)) for wide in (False, True)[:dim]]
         what = "The draws" if dim == 1 else "One coordinate at a time, those of largest spread"
-        caption = f"{what}{'; exact draws in grey' if exact is not None else ''}."
+        caption = f"{what}{f'; {known} draws in grey' if known else ''}."
         yield Picture("draws", "Marginals" if dim > 1 else "Draws", caption, *images)
 
 

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from allmodes.report.style import COLOURS, EDGE, EXACT, NARROW, SOFT, WIDE, new_figure, style
+from allmodes.report.style import COLOURS, EDGE, EXACT, GROUNDS, NARROW, SOFT, WIDE, ground_of, new_figure, style
 from allmodes.target import Target
 
 _GRID = 200  # points a side at which the density is evaluated for its contours
@@ -64,12 +64,13 @@ def draw_axes(
 def plot_marginals(
     samples: dict[str, Float[np.ndarray, "_ dim"]], *, target: Target | None = None, most: int = 3, wide: bool = False
 ) -> Any:
-    """Histograms of up to `most` coordinates, those of largest variance; `samples` by kind: raw, corrected, exact.
+    """Histograms of up to `most` coordinates, those of largest variance.
 
-    They stand below one another, or side by side where `wide`. In one dimension the density itself, scaled to enclose
-    the area 1, is drawn too. Returns a Matplotlib figure.
+    `samples` are by kind: raw, corrected, exact or reference. They stand below one another, or side by side where
+    `wide`. In one dimension the density itself, scaled to enclose the area 1, is drawn too. Returns a Matplotlib
+    figure.
     """
-    reference = samples.get("exact", next(iter(samples.values())))
+    reference = next(iter(samples.values())) if ground_of(samples) is None else ground_of(samples)
     coordinates = sorted(_widest(reference, None, most))
     with style():
         shape = (2.9, 1, len(coordinates), WIDE) if wide else (0.6 + 1.5 * len(coordinates), len(coordinates))
@@ -78,9 +79,9 @@ def plot_marginals(
             columns = {kind: points[:, [coordinate]] for kind, points in samples.items()}
             low, high = _extent(list(columns.values()))
             for kind, column in columns.items():
-                filled = {"histtype": "stepfilled", "color": SOFT} if kind == "exact" else {"histtype": "step"}
-                edge = {} if kind == "exact" else {"color": COLOURS[kind], "linewidth": 1.4}
-                options = filled | edge | {"label": kind, "zorder": 1 if kind == "exact" else 2}
+                filled = {"histtype": "stepfilled", "color": SOFT} if kind in GROUNDS else {"histtype": "step"}
+                edge = {} if kind in GROUNDS else {"color": COLOURS[kind], "linewidth": 1.4}
+                options = filled | edge | {"label": kind, "zorder": 1 if kind in GROUNDS else 2}
                 inside = column[(column >= low) & (column <= high)]
                 share = np.full(len(inside), 60 / (len(column) * (high[0] - low[0])))
                 axis.hist(inside, 60, range=(low[0], high[0]), weights=share, **options)

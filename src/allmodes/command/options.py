@@ -24,7 +24,7 @@ class Run:
     """Draws to make."""
     seconds: float | None = None
     """Train for about this many seconds at most; training winds down over the last third of them."""
-    evaluations: int | None = None
+    evaluations: float | None = None
     """Spend about this many evaluations of the density on training and raw draws; corrections are counted apart."""
     out: Path | None = None
     """The run folder; runs/TARGET-METHOD-SEED when not given, with a number if that holds a run already."""

@@ -1,0 +1,32 @@
+"""tyro, asked once for each command, with its errors in one line."""
+
+import contextlib
+import io
+from typing import Any
+
+import tyro
+
+from allmodes.errors import ConfigError
+
+
+def option_of(argv: list[str], name: str) -> str | None:
+    """The value of an option before the parser is built, for those that decide which other options there are."""
+    for i, text in enumerate(argv):
+        if text == name and i + 1 < len(argv):
+            return argv[i + 1]
+        if text.startswith(name + "="):
+            return text.split("=", 1)[1]
+    return None
+
+
+def parse(cls: type, argv: list[str], command: str) -> Any:
+    """tyro, with its boxed errors folded into one line."""
+    errors = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(errors):
+            return tyro.cli(cls, args=argv, prog=f"allmodes {command}")
+    except SystemExit as stop:
+        if stop.code in (0, None):
+            raise
+        text = " ".join("".join(c for c in errors.getvalue() if c not in "╭╮╰╯│─").split())
+        raise ConfigError(text or "wrong use") from None
