@@ -189,6 +189,7 @@ def test_two_runs_of_one_density_agree(finished, capsys):
 
 def test_config_is_enough_to_repeat_the_run(finished, models):
     config = json.loads((finished / "config.json").read_text())
+    assert len(config["target"].pop("fingerprint")) == 8
     assert config["target"] == {"origin": f"{models / 'pair.py'}:target", "name": "pair", "dim": 2}
     assert config["method"]["name"] == "iwsm"
     assert {name: config["method"]["settings"][name] for name in SMALL} == SMALL

@@ -83,15 +83,15 @@ def audit(argv: list[str]) -> int:
 
 def report(argv: list[str]) -> int:
     """`allmodes report`: the page again, and the result printed."""
+    from allmodes import store
     from allmodes.report.page import write_report
     from allmodes.report.tables import print_result
     from allmodes.runs import Run as Folder
-    from allmodes.store import parse
 
     args = parse(Report, argv, "report")
     folder = Folder(args.run)
     result = folder.read_json("result.json")
-    path = write_report(folder.path, target=parse(folder)[0])
+    path = write_report(folder.path, target=store.parse(folder)[0])
     print_result(result)
     print(path)
     return 0
