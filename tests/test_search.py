@@ -10,6 +10,9 @@ import numpy as np
 import pytest
 
 from allmodes import Target, TargetError
+from allmodes import search as search_module
+from allmodes.buffer import Buffer
+from allmodes.mcmc.local import Moved
 from allmodes.search import broad, scout, search
 from allmodes.targets import affine, funnel, gaussian_mixture, ring
 
@@ -223,6 +226,42 @@ def test_a_point_off_the_mass_finds_it_by_trial():
     found = search(island, jax.random.key(1), 512)
     assert np.all(np.isfinite(found.points.log_prob))
     assert found.edges > 0.01
+
+
+def two_components():
+    """The posterior of a mixture of two normals: basins in which one stands for nothing lie 35 below its two modes."""
+    rng = np.random.default_rng(0)
+    data = jnp.asarray(np.concatenate([rng.normal(-2.0, 1.0, 60), rng.normal(2.0, 1.0, 30)]), jnp.float32)
+
+    def log_prob(x):
+        mu, log_sd, share = x[:2], x[2:4], jax.nn.log_sigmoid(jnp.array([x[4], -x[4]]))
+        each = share - log_sd - 0.5 * ((data[:, None] - mu) / jnp.exp(log_sd)) ** 2
+        prior = -0.5 * jnp.sum((mu / 5.0) ** 2) - 0.5 * jnp.sum(jnp.exp(2 * log_sd) / 4.0) + jnp.sum(log_sd)
+        return prior + jnp.sum(share) + jnp.sum(jax.nn.logsumexp(each, axis=1))
+
+    return Target(log_prob, 5)
+
+
+def test_basins_of_next_to_no_mass_are_left():
+    found = search(two_components(), jax.random.key(0), 1024)
+    assert np.mean(found.points.log_prob > np.max(found.points.log_prob) - 20.0) > 0.5
+    x = np.asarray(found.frame.to_x(found.points.z))
+    right = (
+        np.mean(np.abs(x[:, :2] - [2.0, -2.0]).max(axis=1) < 1.0),
+        np.mean(np.abs(x[:, :2] - [-2.0, 2.0]).max(1) < 1.0),
+    )
+    assert min(right) > 0.1
+
+
+def test_a_wide_mode_counts_as_much_as_a_narrow_one_of_its_mass():
+    scale = np.repeat([[0.05], [5.0]], 500, axis=0)  # 23 lower, in five dimensions
+    z = scale * np.random.default_rng(0).normal(size=(1000, 5))
+    log_prob = -0.5 * np.sum((z / scale) ** 2, axis=1) - 5.0 * np.log(scale[:, 0])
+    moved = Moved(None, None, None, None, None, jnp.asarray(log_prob), jnp.asarray(1.0 / scale**2 * np.ones(5)))
+    moved = moved._replace(points=Buffer(*(jnp.asarray(a, jnp.float32) for a in (z, log_prob, z))))
+    short = np.asarray(search_module._shortfall(moved, True)).reshape(2, 500).mean(axis=1)
+    reach = 5.0 * np.log(1.25 / 5.0)  # the box is narrower than the wide one
+    assert short[1] - short[0] == pytest.approx(-reach, abs=0.5)
 
 
 IMPROPER = {

@@ -25,8 +25,10 @@ from allmodes.target import Target
 _SCALES = (1e-3, 1e4)
 _SCOUTS = 1024
 _STARTS = 8192  # most starts of the second stage; a larger buffer begins with copies, which local moves part
-_IDLE, _SIEVES = 0.05, 4  # share of points in basins of next to no mass that is let be, and how often they are removed
-_BEST = 10  # which of the largest estimates of mass is taken: single ones may be wrong
+# Where most points are in basins of next to no mass: the share that stays, the power of the estimate of mass by which
+# the others are chosen anew, and how often. Of a mode's points estimates differ by some units, so the power is low.
+_KEPT, _POWER, _ROUNDS = 0.25, 0.25, 3
+_BEST = 3  # which of the largest estimates of mass is taken: single ones may be wrong
 LOCAL_STEPS = 40  # moves of each point after its climb
 WIDER = 8.0  # first steps of a walk over those of trials, which get short near a peak
 _RAYS, _FAR, _FARTHER = 64, 1e10, 1e12  # how many, and the distances between which the density must fall off
@@ -190,11 +192,11 @@ def search(target: Target, key: Array, size: int, climb_limit: int = 120, local_
         return _settle(target, box, c._replace(points=points, length=length), k_local, local_steps)
 
     @jax.jit
-    def sieve(key, box, moved, worthy):
-        """Copies of worthy points in the place of the others, parted by more moves."""
-        k_fill, k_local = jax.random.split(key)
-        index = jax.random.choice(k_fill, size, (size,), p=worthy / jnp.sum(worthy))
-        index = jnp.where(worthy, jnp.arange(size), index)
+    def favour(key, box, moved, short):
+        """Copies of points, rather of those with more mass, in the place of most, parted by more moves."""
+        k_kept, k_copy, k_local = jax.random.split(key, 3)
+        copied = jax.random.categorical(k_copy, -_POWER * short, shape=(size,))
+        index = jnp.where(jax.random.uniform(k_kept, (size,)) < _KEPT, jnp.arange(size), copied)
         steps, none = local_steps * _effort(target), Evaluations.none(target.differentiable)
         moved = mala(
             lambda z: box.evaluate(target, z), moved.points.take(index), moved.step_size[index], k_local, steps
@@ -203,11 +205,11 @@ def search(target: Target, key: Array, size: int, climb_limit: int = 120, local_
 
     moved, more = fill_box(k_box, box)
     evaluations = jax.tree.map(jnp.add, evaluations, more)
-    for k_sieve in jax.random.split(jax.random.fold_in(k_box, 1), _SIEVES):
-        worthy = _worthy(moved, target.differentiable)
-        if float(jnp.mean(worthy)) > 1.0 - _IDLE:
+    for k_favour in jax.random.split(jax.random.fold_in(k_box, 1), _ROUNDS):
+        short = _shortfall(moved, target.differentiable)
+        if float(jnp.mean(short < 10.0 + 2.0 * dim**0.5 + 0.25 * dim)) > 0.5:
             break
-        moved, more = sieve(k_sieve, box, moved, worthy)
+        moved, more = favour(k_favour, box, moved, short)
         evaluations = jax.tree.map(jnp.add, evaluations, more)
     step_size = jnp.exp(jnp.mean(jnp.log(moved.step_size)))
     edges = (moved.zero + moved.nan) / (size * _effort(target) * local_steps)
@@ -218,13 +220,13 @@ def search(target: Target, key: Array, size: int, climb_limit: int = 120, local_
 
 
 @functools.partial(jax.jit, static_argnums=1)
-def _worthy(moved: Moved, differentiable: bool) -> Bool[Array, " n"]:
-    """Points whose basins may carry mass: estimates of it that are not far below the largest ones.
+def _shortfall(moved: Moved, differentiable: bool) -> Float[Array, " n"]:
+    """By how much an estimate of the log of the mass around each point is below the largest ones.
 
     Climbs also end in wide basins far below the best, such as that of a component of a mixture which stands for
     nothing. Height alone does not tell them from modes, as a wide mode is lower than a narrow one of the same mass: so
-    the widths count, those of the gradients along each coordinate, or of the box where it is narrower. Estimates err by
-    some units, more in many dimensions, where moves have not come to the end of their way.
+    the widths count, those of the gradients along each coordinate, or of the box where it is narrower. Half of the
+    exact draws of six posteriors in 7 to 256 dimensions are nearer than 3 sqrt(dim), all nearer than 8 sqrt(dim).
     """
     dim = moved.points.z.shape[1]
     if differentiable:
@@ -232,8 +234,7 @@ def _worthy(moved: Moved, differentiable: bool) -> Bool[Array, " n"]:
     else:
         width = jnp.broadcast_to(width_of(moved.step_size, dim)[:, None], moved.points.z.shape)
     mass = moved.mean_log_prob + jnp.sum(jnp.log(jnp.minimum(width, _REACH)), axis=1)
-    best = jax.lax.top_k(mass, min(_BEST, len(mass)))[0][-1]
-    return mass >= best - (10.0 + 2.0 * dim**0.5 + 0.25 * dim)
+    return jax.lax.top_k(mass, min(_BEST, len(mass)))[0][-1] - mass
 
 
 def normalise(found: Found, differentiable: bool = True) -> Found:
