@@ -205,17 +205,19 @@ def search(target: Target, key: Array, size: int, climb_limit: int = 120, local_
 
     moved, more = fill_box(k_box, box)
     evaluations = jax.tree.map(jnp.add, evaluations, more)
+    wide = None  # which points say how wide the frame is, where not all do
     for k_favour in jax.random.split(jax.random.fold_in(k_box, 1), _ROUNDS):
         short = _shortfall(moved, target.differentiable)
         if float(jnp.mean(short < 10.0 + 2.0 * dim**0.5 + 0.25 * dim)) > 0.5:
             break
         moved, more = favour(k_favour, box, moved, short)
         evaluations = jax.tree.map(jnp.add, evaluations, more)
+        wide = _shortfall(moved, target.differentiable) < 20.0 + 4.0 * dim**0.5 + 0.25 * dim
     step_size = jnp.exp(jnp.mean(jnp.log(moved.step_size)))
     edges = (moved.zero + moved.nan) / (size * _effort(target) * local_steps)
     width = width_of(moved.step_size, dim)
     tau = jnp.full(dim, 1.0 / jnp.sqrt(jnp.mean(1.0 / width**2)))
-    found = normalise(Found(box, moved.points, step_size, tau, edges, evaluations), target.differentiable)
+    found = normalise(Found(box, moved.points, step_size, tau, edges, evaluations), target.differentiable, wide)
     return found._replace(points=found.points.take(jnp.arange(wanted) % size))
 
 
@@ -237,20 +239,21 @@ def _shortfall(moved: Moved, differentiable: bool) -> Float[Array, " n"]:
     return jax.lax.top_k(mass, min(_BEST, len(mass)))[0][-1] - mass
 
 
-def normalise(found: Found, differentiable: bool = True) -> Found:
-    """The same points in the frame in which their mean is zero and their spread one.
+def normalise(found: Found, differentiable: bool = True, among: Bool[Array, " n"] | None = None) -> Found:
+    """The same points in the frame in which their mean is zero and their spread one: of all, or of some `among` them.
 
     The narrowest scale is that of their gradients; where there are none, the one that is there.
     """
     frame, points = found.frame, found.points
-    mean = jnp.zeros(points.z.shape[1]) if frame.symmetry else jnp.mean(points.z, axis=0)
-    spread = jnp.maximum(jnp.sqrt(frame.even(jnp.mean((points.z - mean) ** 2, axis=0))), 1e-6)
+    some = None if among is None else jnp.broadcast_to(among[:, None], points.z.shape)
+    mean = jnp.zeros(points.z.shape[1]) if frame.symmetry else jnp.mean(points.z, axis=0, where=some)
+    spread = jnp.maximum(jnp.sqrt(frame.even(jnp.mean((points.z - mean) ** 2, axis=0, where=some))), 1e-6)
     new = Frame(frame.location + frame.scale * mean, frame.scale * spread, frame.symmetry)
     # Between the two frames without passing through x, whose float32 grid is coarse far from the origin.
     z = (points.z - (new.location - frame.location) / frame.scale) / spread
     grad = points.grad * spread
     if differentiable:
-        tau2 = 1.0 / jnp.maximum(new.even(jnp.mean(grad**2, axis=0)), 1e-12)
+        tau2 = 1.0 / jnp.maximum(new.even(jnp.mean(grad**2, axis=0, where=some)), 1e-12)
     else:
         tau2 = (found.tau / spread) ** 2
     return found._replace(
