@@ -176,9 +176,10 @@ def test_evaluations_are_counted_exactly(choice):
     method, start, end, _, at_start, at_end, _ = advance(choice)
     first, last = method.evaluations(start), method.evaluations(end)
     # What the state says, what the target saw, and what the configuration implies.
-    assert int(first.log_prob) == int(first.gradient) == at_start["gradient"] > 256
-    assert int(last.log_prob) == int(last.gradient) == at_end["gradient"]
-    assert at_start["value"] == at_end["value"] == 0
+    assert int(first.gradient) == at_start["gradient"] > 256
+    assert int(last.gradient) == at_end["gradient"]
+    assert at_start["value"] == at_end["value"] == 2 * 64  # of the rays along which the density must fall off
+    assert int(first.log_prob) - int(first.gradient) == int(last.log_prob) - int(last.gradient) == 2 * 64
     assert int(last.log_prob) - int(first.log_prob) == COSTS[choice]
 
 

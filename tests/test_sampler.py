@@ -76,7 +76,8 @@ def test_resampled_draws_are_equal_and_keep_the_evidence(draws):
     fair = draws.resample(jax.random.key(2))
     assert len(fair) == len(draws)
     np.testing.assert_array_equal(fair.log_weight, np.zeros(1000))
-    assert fair.ess == pytest.approx(1000.0)
+    assert fair.ess == pytest.approx(draws.ess)  # they err as the weighted ones did
+    assert draws.resample(jax.random.key(2), 100).ess == pytest.approx(100.0)
     assert fair.log_z == draws.log_z
     values = dict(zip(rows(draws.x), draws.log_prob.tolist(), strict=True))
     assert [values[row] for row in rows(fair.x)] == fair.log_prob.tolist()
