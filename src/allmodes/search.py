@@ -28,7 +28,7 @@ _STARTS = 8192  # most starts of the second stage; a larger buffer begins with c
 # Where most points are in basins of next to no mass: rounds of more moves for all, then such in which a share of those
 # that fall short stays, and the others are chosen anew by a power of the estimate of mass, low because it is rough.
 _MORE, _ROUNDS, _KEPT, _POWER = 2, 2, 0.25, 0.25
-_BEST = 10  # which of the largest estimates of mass is taken: single ones may be wrong
+_BEST = 800  # one estimate of mass in so many, and two at least, may be too large: the next is the largest that counts
 LOCAL_STEPS = 40  # moves of each point after its climb
 WIDER = 8.0  # first steps of a walk over those of trials, which get short near a peak
 _RAYS, _FAR, _FARTHER = 64, 1e10, 1e12  # how many, and the distances between which the density must fall off
@@ -238,7 +238,7 @@ def _shortfall(moved: Moved, differentiable: bool) -> Float[Array, " n"]:
     else:
         width = jnp.broadcast_to(width_of(moved.step_size, dim)[:, None], moved.points.z.shape)
     mass = moved.mean_log_prob + jnp.sum(jnp.log(jnp.minimum(width, _REACH)), axis=1)
-    return jax.lax.top_k(mass, min(_BEST, len(mass)))[0][-1] - mass
+    return jax.lax.top_k(mass, min(max(3, len(mass) // _BEST), len(mass)))[0][-1] - mass
 
 
 def _near(short: Float[Array, " n"], dim: int) -> Bool[Array, " n"]:
