@@ -272,7 +272,7 @@ IMPROPER = {
 PROPER = {
     "Cauchy": Target(lambda x: -1.5 * jnp.log1p(jnp.sum(x**2)), 2),
     "a funnel without a bottom": Target(
-        lambda x: x[0] - jnp.log1p(jnp.exp(2 * x[0])) - 0.5 * (x[1] * jnp.exp(-x[0])) ** 2 - x[0], 2
+        lambda x: -jnp.log1p(jnp.exp(2 * x[0])) - 0.5 * (x[1] * jnp.exp(-x[0])) ** 2, 2
     ),
     "a floor that does not matter": Target(lambda x: jnp.log(jnp.exp(-0.5 * jnp.sum(x**2)) + 1e-30), 2),
     "a box": Target(lambda x: jnp.where(jnp.max(jnp.abs(x)) < 1.0, 0.0, -jnp.inf), 2),

@@ -3,7 +3,6 @@
 import dataclasses
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
@@ -93,8 +92,7 @@ def _check_densities(first: Sampler, second: Sampler, draws: tuple[Draws, Draws]
 
 
 def _fair(draws: Draws, key: Array) -> Draws:
-    uneven = float(jnp.max(draws.log_weight)) > float(jnp.min(draws.log_weight))
-    return draws.resample(key=key) if uneven else draws
+    return draws if draws.even else draws.resample(key=key)
 
 
 def _mean_log_prob(draws: Draws) -> tuple[float, float]:

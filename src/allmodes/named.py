@@ -111,7 +111,7 @@ def save(draws: "Draws", path: Path, key: Array | None) -> None:
         tree = to_arviz(draws, key)
         write_atomically(path, lambda file: tree.to_netcdf(file.name, engine="h5netcdf"), mode="wb")
         return
-    draws = draws if key is None else draws.resample(key)
+    draws = draws if key is None or draws.even else draws.resample(key)
     arrays = {name: np.asarray(getattr(draws, name)) for name in ("x", "log_prob", "log_weight")}
     if draws.parameters is not None:
         arrays |= {f"parameters.{name}": values for name, values in variables(draws).items()}

@@ -172,6 +172,8 @@ def _flat_rays(target: Target, rough: Frame, best: Scalar, key: Array) -> Scalar
 def search(target: Target, key: Array, size: int, climb_limit: int = 120, local_steps: int = LOCAL_STEPS) -> Found:
     """Fill the scouts' box with starts, climb each into the typical set that it can reach, then move it locally.
 
+    Where most of them end in basins of next to no mass, points with more of it take the place of most that have less.
+
     **Raises** `TargetError` when no point with a finite density was found.
     """
     dim, wanted = target.free_dim, size
@@ -207,14 +209,14 @@ def search(target: Target, key: Array, size: int, climb_limit: int = 120, local_
 
     moved, more = fill_box(k_box, box)
     evaluations = jax.tree.map(jnp.add, evaluations, more)
-    wide = None  # which points say how wide the frame is, where not all do
+    short, wide = _shortfall(moved, target.differentiable), None  # which points say how wide the frame is: None, all
     for i, k_favour in enumerate(jax.random.split(jax.random.fold_in(k_box, 1), _MORE + _ROUNDS)):
-        short = _shortfall(moved, target.differentiable)
         if float(jnp.mean(_near(short, dim))) > 0.5:
             break
         moved, more = favour(k_favour, box, moved, short, 1.0 if i < _MORE else _KEPT)
         evaluations = jax.tree.map(jnp.add, evaluations, more)
-        wide = _shortfall(moved, target.differentiable) < 20.0 + 4.0 * dim**0.5 + 0.25 * dim
+        short = _shortfall(moved, target.differentiable)
+        wide = short < 20.0 + 4.0 * dim**0.5 + 0.25 * dim
     step_size = jnp.exp(jnp.mean(jnp.log(moved.step_size)))
     edges = (moved.zero + moved.nan) / (size * _effort(target) * local_steps)
     width = width_of(moved.step_size, dim)

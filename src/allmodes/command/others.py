@@ -186,7 +186,6 @@ def reference(argv: list[str]) -> int:
 def targets(argv: list[str]) -> int:
     """`allmodes targets`: a table of the registered densities."""
     from allmodes import targets
-    from allmodes.errors import ConfigError
     from allmodes.report.tables import print_table
 
     rows = []

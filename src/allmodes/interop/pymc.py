@@ -58,7 +58,7 @@ def target(model: Any, name: str | None = None) -> Target:
 
 
 def _check_variables(model: Any, name: str) -> None:
-    discrete = [variable.name for variable in model.free_RVs if variable.dtype.startswith(("int", "uint", "bool"))]
+    discrete = [variable.name for variable in model.discrete_value_vars]
     if discrete:
         raise TargetError(
             f"the model {name} has discrete free variables: {', '.join(discrete)}. A density needs continuous ones: "
