@@ -17,10 +17,12 @@ from allmodes.errors import ConfigError, SolverError
 from allmodes.mcmc.hmc import LEAPS
 from allmodes.paths import Process, noising, reverse
 from allmodes.sampler import Sampler
+from allmodes.trust import Pool
 
 BLOCK = 4096  # most draws in one compiled call
 POPULATIONS = 10  # independent ones of `correct="smc"`, from which the error of log Z comes
 SMALLEST = 50  # draws of a population, at least
+FORWARD, FORWARD_PARTICLES = 2048, 256  # points of the buffer that see the sampler; networks of particles are dear
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -44,7 +46,7 @@ class DiffusionSampler(Sampler):
         the limit that the network sets.
 
         - With no correction: independent draws with exact path weights; n evaluations.
-        - `"snis"`: the same, their weights Pareto-smoothed; n evaluations.
+        - `"snis"`: the same, their weights Pareto-smoothed; n evaluations. The verdict is that of the raw weights.
         - `"smc"`: 10 populations (fewer where n is below 500) along the reverse path, resampled where their weights
           have become uneven; log Z from the populations. Weighted draws, some with a common origin; 97 n evaluations.
         - `"mcmc"`: each draw is the end of a chain of its own that leaves the target invariant. Raw draws, until 4 for
@@ -84,10 +86,11 @@ class DiffusionSampler(Sampler):
             return self._chains(n, keys, size, steps, rounds, moves, pool)
         parts = [self._on_all("draw", k, size, steps) for k in keys]
         x, log_prob, log_weight = (jnp.concatenate(part)[:n] for part in zip(*parts, strict=True))
-        raw = Draws(x, log_prob, log_weight, n, parameters=self.target.parameters)
+        raw = Draws(x, log_prob, log_weight, n, parameters=self.target.parameters, forward_ess=self.forward_ess)
         if correct is None:
             return raw
-        return dataclasses.replace(raw, log_weight=jnp.asarray(psis(raw.log_weight), x.dtype), evidence=raw.log_z)
+        smooth = jnp.asarray(psis(raw.log_weight), x.dtype)
+        return dataclasses.replace(raw, log_weight=smooth, evidence=raw.log_z, pool=raw.as_pool())
 
     def corrected(self, n: int, *, key: Array) -> Draws:
         """`sample` with `correct="mcmc"`."""
@@ -95,7 +98,7 @@ class DiffusionSampler(Sampler):
 
     def _chains(self, n: int, keys: list, size: int, steps: int, rounds: int, moves: int, pool: int) -> Draws:
         """A chain for each draw, `size` of them at a time."""
-        from allmodes.metrics.weights import ess, log_z
+        from allmodes.metrics.weights import ess, khat, log_z
 
         ends, log_weights, effective = [], [], 0.0
         for key in keys:
@@ -111,12 +114,15 @@ class DiffusionSampler(Sampler):
             effective += ess(jnp.concatenate(log_w))
         x, log_prob = (jnp.concatenate(part)[:n] for part in zip(*ends, strict=True))
         cost = size * len(keys) * (1 + rounds + moves * LEAPS) + size * len(log_weights)
-        evidence = log_z(jnp.concatenate(log_weights))
+        raw = jnp.concatenate(log_weights)
+        evidence = log_z(raw)
+        pool = Pool(len(raw), ess(raw), khat(raw), evidence.std_error, self.forward_ess)
         # Shares of modes keep the errors of the weighted draws that the chains start from, on top of their own.
         independent = effective / (effective + n)
         return Draws(
-            x, log_prob, jnp.zeros(n), cost, evidence, independent=independent, parameters=self.target.parameters
-        )
+            x, log_prob, jnp.zeros(n), cost, evidence, independent=independent, parameters=self.target.parameters,
+            pool=pool,
+        )  # fmt: skip
 
     def _populations(self, n: int, key: Array, steps: int) -> Draws:
         from allmodes.metrics.weights import batch_log_z
@@ -128,7 +134,23 @@ class DiffusionSampler(Sampler):
         evidence = batch_log_z(jnp.stack([logsumexp(part[2]) - jnp.log(size) for part in parts]))
         x, log_prob, log_weight = (jnp.concatenate(part)[:n] for part in zip(*parts, strict=True))
         cost = size * populations * (1 + corrections.LEVELS * corrections.LOOKS)
-        return Draws(x, log_prob, log_weight, cost, evidence, parameters=self.target.parameters)
+        named, seen = self.target.parameters, self.forward_ess
+        return Draws(x, log_prob, log_weight, cost, evidence, parameters=named, forward_ess=seen)
+
+    @functools.cached_property
+    def forward_ess(self) -> float:
+        """Effective share, in [0, 1], as the points that training ended with see the sampler; no evaluations.
+
+        Path weights of those points, by noising them; they need their log-densities, which the buffer holds. It falls
+        when the sampler misses a region that the points know.
+        """
+        from allmodes.metrics.weights import forward_ess
+
+        buffer = self.state.buffer
+        few = FORWARD if self.target.symmetry is None else FORWARD_PARTICLES
+        points = buffer.take(jnp.arange(few) * buffer.size // few)
+        log_ratio = self._on_all("noise", jax.random.key(0), points.z, self.method.sample_steps)
+        return forward_ess(log_ratio + points.log_prob)
 
     def log_weights(self, x: Float[Array, "n dim"], *, key: Array, steps: int | None = None) -> Float[Array, " n"]:
         """Path weights of given points, by noising them: for exact draws, the target's own view of the sampler.
@@ -253,11 +275,15 @@ class DiffusionSampler(Sampler):
             return frame.to_x(z), log_prob - frame.log_det, log_weight
 
         @functools.partial(jax.jit, static_argnums=3)
+        def noise(process: Process, key, z, steps):
+            return noising(process, key, z, steps).log_ratio
+
+        @functools.partial(jax.jit, static_argnums=3)
         def weigh(process: Process, key, x, steps):
             path = noising(process, key, frame.to_z(x), steps)
             return path.log_ratio + self.target.values(x) + frame.log_det
 
-        return _Programs(draw, path, chains, smc, weigh)
+        return _Programs(draw, path, chains, smc, weigh, noise)
 
     @functools.cached_property
     def _density(self) -> Callable[..., tuple]:
@@ -282,10 +308,11 @@ def _blocks(x: Float[Array, "n dim"], most: int) -> list[Float[Array, "size dim"
 
 
 class _Programs(NamedTuple):
-    """Compiled on their first use: `(process, key, n, steps)`, points in place of n for `chains` and `weigh`."""
+    """Compiled on their first use: `(process, key, n, steps)`, points in place of n for the last ones."""
 
     draw: Callable[..., tuple]
     path: Callable[..., tuple]
     chains: Callable[..., tuple]
     smc: Callable[..., tuple]
     weigh: Callable[..., Array]
+    noise: Callable[..., Array]

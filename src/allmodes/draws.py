@@ -13,7 +13,7 @@ from jaxtyping import Array, Float
 
 from allmodes import named, weights
 from allmodes.errors import ConfigError, TargetError
-from allmodes.trust import Verdict, judge
+from allmodes.trust import Finding, Pool, Verdict, judge, of_chains
 
 SHOWN = 20  # parameters in a summary
 
@@ -43,6 +43,9 @@ class Draws:
     - `independent`: share of the draws that count as such where some descend from a common one, or from weighted ones
       whose errors they keep: in a population that was resampled on its way, `n / (sum of squared families)`. Moves part
       relatives, but not from mode to mode.
+    - `pool`: of draws that were made of weighted ones, by resampling or a correction, what those showed (`Pool`).
+    - `forward_ess`: effective share, in [0, 1], as the points that training ended with see the sampler.
+    - `findings`: what the sampler found out about these draws when it made them (`Finding`s: a word and a reason).
     - `parameters`: maps draws to the parameters that the user knows them by, where the target has such (`unravel`).
     """
 
@@ -54,6 +57,9 @@ class Draws:
     chains: int = 0
     independent: float = 1.0
     parameters: Callable[[Float[Array, "n dim"]], Any] | None = dataclasses.field(default=None, repr=False)
+    pool: Pool | None = None
+    forward_ess: float | None = None
+    findings: tuple[Finding, ...] = ()
 
     def __len__(self) -> int:
         return self.x.shape[0]
@@ -69,10 +75,11 @@ class Draws:
         evidence: Any,
         independent: float = 1.0,
         parameters: Callable[[Float[Array, "n dim"]], Any] | None = None,
+        findings: tuple[Finding, ...] = (),
     ) -> "Draws":
         """The first n draws of chains or populations, taken from each in turn."""
         in_turn = (jnp.swapaxes(a, 0, 1).reshape(-1, *a.shape[2:])[:n] for a in (x, log_prob, log_weight))
-        return cls(*in_turn, evaluations, evidence, x.shape[0], independent, parameters)
+        return cls(*in_turn, evaluations, evidence, x.shape[0], independent, parameters, findings=findings)
 
     @property
     def log_z(self) -> "Estimate":
@@ -143,8 +150,15 @@ class Draws:
         index = jax.random.permutation(k_order, index)
         return Draws(
             self.x[index], self.log_prob[index], jnp.zeros(n), self.evaluations, self.log_z,
-            independent=min(1.0, self.ess / n), parameters=self.parameters,
+            independent=min(1.0, self.ess / n), parameters=self.parameters, pool=self.pool or self.as_pool(),
+            findings=(*self.findings, of_chains(self.rhat)) if self.chains else self.findings,
         )  # fmt: skip
+
+    def as_pool(self) -> Pool | None:
+        """What these draws show of their sampler, for those that are made of them; None of chains, whose R^ does."""
+        if self.chains:
+            return None
+        return Pool(len(self), self.ess, self.khat, self.log_z.std_error, self.forward_ess)
 
     def verdict(self) -> Verdict:
         """`trusted`, `use with correction` or `do not use`, with the reasons: from these draws alone.
@@ -153,10 +167,11 @@ class Draws:
         two independent samplers.
         """
         value, error = self.log_z
+        raw = self.pool is None and not self.chains and not self.even
         return judge(
-            n=len(self), ess=self.ess, khat=None if self.chains or self.even else self.khat, even=self.even,
-            log_z_error=None if np.isnan(value) else error, forward_ess=None, exact=False,
-            broken=int(jnp.sum(self.log_prob == -jnp.inf)), rhat=self.rhat,
+            n=len(self), ess=self.ess, equal=self.even, khat=self.khat if raw else None, pool=self.pool,
+            log_z_error=None if np.isnan(value) else error, forward_ess=self.forward_ess, exact=False,
+            broken=int(jnp.sum(self.log_prob == -jnp.inf)), rhat=self.rhat, findings=self.findings,
         )  # fmt: skip
 
     def summary(self) -> str:

@@ -29,6 +29,10 @@ class Frame(eqx.Module):
         x = x if self.symmetry is None else self.symmetry.project(x)
         return (x - self.location) / self.scale
 
+    def from_frame(self, other: "Frame", z: Float[Array, "*n free"]) -> Float[Array, "*n free"]:
+        """Points of another frame in this one, without passing through x, whose grid is coarse far from the origin."""
+        return (z * other.scale + (other.location - self.location)) / self.scale
+
     @property
     def log_det(self) -> Float[Array, ""]:
         """Log |dx/dz|."""

@@ -8,9 +8,10 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from allmodes.audit.ascent import Ends, ascent
-from allmodes.audit.peaks import BARRIER, MOST_PEAKS, SEGMENT, Barrier, barrier, distinct, merged, nearest
+from allmodes.audit.peaks import BARRIER, MOST_PEAKS, Barrier, barrier, distinct, merged
 from allmodes.frame import Frame
 from allmodes.metrics.particles import distances
+from allmodes.segments import COST, nearest
 from allmodes.target import Target
 
 MOST_BASINS = 200
@@ -68,7 +69,7 @@ class Basins:
             for near in index.T:
                 away = np.flatnonzero(alive & ~there)
                 low = self.fall(ends.z[away], self.peaks[near[away]]) < BARRIER
-                spent += len(away) * (SEGMENT + 2)
+                spent += len(away) * COST
                 label[away[low]] = self.group[near[away[low]]]
                 there[away[low]] = True
         return np.where(ends.began >= self.floor[label], label, self.count), spent

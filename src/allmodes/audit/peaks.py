@@ -9,10 +9,10 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from allmodes.frame import Frame
+from allmodes.segments import COST, fall_between
 from allmodes.target import Target
 
 BARRIER = 1.0  # log-density below the lower of two peaks that parts them: less is a shoulder or a ripple
-SEGMENT = 24  # points of a segment at which the density is looked at
 NEIGHBOURS = 6
 ROUNDS = 6
 MOST_PEAKS = 2000
@@ -23,15 +23,12 @@ Barrier = Callable[[Float[np.ndarray, "n dim"], Float[np.ndarray, "n dim"]], Flo
 def barrier(target: Target, frame: Frame) -> Barrier:
     """A function of pairs of points: how far the log-density falls between them below the lower of the two.
 
-    It looks at `SEGMENT` points of the straight line and at both ends: `n (SEGMENT + 2)` evaluations.
+    See `fall_between`: `n COST` evaluations.
     """
 
     @jax.jit
     def fall(a, b):
-        share = jnp.linspace(0.0, 1.0, SEGMENT + 2)[:, None, None]
-        z = a + share * (b - a)
-        value = frame.values(target, z.reshape(-1, z.shape[-1])).reshape(z.shape[:2])
-        return jnp.minimum(value[0], value[-1]) - jnp.min(value, axis=0)
+        return fall_between(lambda z: frame.values(target, z), a, b)
 
     def run(a: Float[np.ndarray, "n dim"], b: Float[np.ndarray, "n dim"]) -> Float[np.ndarray, " n"]:
         n = len(a)
@@ -72,19 +69,6 @@ def distinct(
     return jax.lax.while_loop(unfinished, body, start)
 
 
-@partial(jax.jit, static_argnames="k")
-def nearest(
-    points: Float[Array, "n d"], places: Float[Array, "m d"], k: int
-) -> tuple[Float[Array, "n k"], Int[Array, "n k"]]:
-    """Distances and indices of the k nearest places. By differences: float32 products lose small distances."""
-
-    def one(point):
-        negative, index = jax.lax.top_k(-jnp.sum((places - point) ** 2, axis=-1), k)
-        return jnp.sqrt(-negative), index
-
-    return jax.lax.map(one, points, batch_size=64)
-
-
 def merged(z: Float[np.ndarray, "m dim"], fall: Barrier) -> tuple[Int[np.ndarray, " m"], int]:
     """A label for each peak, the same for peaks joined by a chain of neighbours without barriers; and the evaluations.
 
@@ -104,7 +88,7 @@ def merged(z: Float[np.ndarray, "m dim"], fall: Barrier) -> tuple[Int[np.ndarray
             break
         tried[pairs[:, 0], pairs[:, 1]] = tried[pairs[:, 1], pairs[:, 0]] = True
         low = fall(z[pairs[:, 0]], z[pairs[:, 1]]) < BARRIER
-        spent += len(pairs) * (SEGMENT + 2)
+        spent += len(pairs) * COST
         if not low.any():
             break
         edges = np.concatenate([edges, pairs[low]])

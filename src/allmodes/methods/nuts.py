@@ -17,15 +17,20 @@ from allmodes.methods.base import Untrained
 from allmodes.methods.settings import check
 from allmodes.sampler import PlainSampler, alike
 from allmodes.search import nowhere, search
+from allmodes.second_look import cost, explore, explored, looking, thinned
 from allmodes.target import Target
 
 PILOT = 512  # points of the search
 
 
 class NUTSState(eqx.Module):
-    """Each chain's place, step size and inverse mass matrix after the warm-up, and what a draw took at its end."""
+    """Each chain's place, step size and inverse mass matrix after the warm-up, and what a draw took at its end.
+
+    And points from elsewhere, in the same frame.
+    """
 
     frame: Frame
+    elsewhere: Float[Array, "explored free"]
     z: Float[Array, "chains dim"]
     step_size: Float[Array, " chains"]
     inverse_mass: Float[Array, "chains dim"]
@@ -58,6 +63,8 @@ class NUTS(Untrained):
         """Search, then warm each chain up to a step size and a diagonal mass matrix of its own, as Stan does."""
         import blackjax
 
+        from allmodes.mcmc.smc import tempering
+
         if not target.differentiable:
             raise ConfigError(
                 f"nuts needs the gradient of the density, and {target.name} has none: smc and tempering do not"
@@ -79,10 +86,12 @@ class NUTS(Untrained):
             return jax.vmap(one)(z, keys)
 
         z, step_size, inverse_mass, steps = warm(z, jax.random.split(k_warm, self.chains))
-        evaluations = found.evaluations.add_points(jnp.sum(steps) + self.chains, 0, 0)
+        temper = tempering(target, found)
+        elsewhere, evaluations = explore(target, found, found.frame, temper, jax.random.fold_in(key, 3))
+        evaluations = evaluations.add_points(jnp.sum(steps) + self.chains, 0, 0)
         late = jnp.mean(steps[:, -(self.warmup // 2 + 1) :])
         step = jnp.zeros((), jnp.int32)
-        return NUTSState(found.frame, z, step_size, inverse_mass, late, step, evaluations)
+        return NUTSState(found.frame, elsewhere, z, step_size, inverse_mass, late, step, evaluations)
 
     def template(self, target: Target) -> NUTSState:
         """The shapes of a state."""
@@ -90,7 +99,8 @@ class NUTS(Untrained):
         def build():
             z = jnp.zeros((self.chains, target.free_dim))
             nothing, step = jnp.zeros(()), jnp.zeros((), jnp.int32)
-            return NUTSState(nowhere(target, 1).frame, z, z[:, 0], z, nothing, step, Evaluations.none())
+            frame, elsewhere = nowhere(target, 1).frame, jnp.zeros((explored(target), target.free_dim))
+            return NUTSState(frame, elsewhere, z, z[:, 0], z, nothing, step, Evaluations.none())
 
         return jax.eval_shape(build)
 
@@ -99,7 +109,7 @@ class NUTS(Untrained):
         return state.frame.to_x(state.z)
 
     def evaluations(self, state: NUTSState) -> Evaluations:
-        """What the search and the warm-up took."""
+        """What the search, the wide populations and the warm-up took."""
         return state.evaluations
 
     def sampler(self, target: Target, state: NUTSState, seconds: dict[str, float]) -> "NUTSSampler":
@@ -113,7 +123,8 @@ class NUTSSampler(PlainSampler):
     def sample(self, n: int, *, key: Array, evaluations: int | None = None) -> Draws:
         """N draws, from all chains in turn, `thin` steps apart (more of them where `evaluations` pay for it).
 
-        Chains do not know log Z: it is NaN.
+        Chains do not know log Z: it is NaN. What `second_look` finds of the draws is in the verdict, and its
+        evaluations among theirs.
 
         **Raises** `ConfigError` when n is below 1.
         """
@@ -123,12 +134,19 @@ class NUTSSampler(PlainSampler):
         method, state, each = self.method, self.state, -(-n // self.method.chains)
         thin = method.thin
         if evaluations is not None:
-            thin = max(1, int(evaluations / (method.chains * each * float(state.cost))))
+            thin = max(1, int((evaluations - cost(self.target)) / (method.chains * each * float(state.cost))))
         z, log_prob, steps = self._program(state, key, each, thin)
         x = alike(self.target, jax.random.fold_in(key, 1), state.frame.to_x(z))
         flat, unknown = jnp.zeros((method.chains, each)), Estimate(float("nan"), float("inf"))
-        log_prob, spent = log_prob - state.frame.log_det, int(jnp.sum(steps)) + len(z)
-        return Draws.of_chains(n, x, log_prob, flat, spent, unknown, parameters=self.target.parameters)
+        look = self._look(jax.random.fold_in(key, 2), thinned(jnp.swapaxes(z, 0, 1)), state.elsewhere)
+        log_prob, spent = log_prob - state.frame.log_det, int(jnp.sum(steps)) + len(z) + look.evaluations
+        return Draws.of_chains(
+            n, x, log_prob, flat, spent, unknown, parameters=self.target.parameters, findings=look.findings
+        )
+
+    @functools.cached_property
+    def _look(self) -> Any:
+        return looking(self.target, self.state.frame)
 
     @functools.cached_property
     def _program(self) -> Any:

@@ -16,15 +16,17 @@ from allmodes.methods.base import Untrained
 from allmodes.methods.settings import check
 from allmodes.sampler import PlainSampler, alike
 from allmodes.search import Found, normalise, nowhere
+from allmodes.second_look import DRAWS, Look, cost, explore, explored, looking
 from allmodes.target import Target
 
 PILOT = 512  # particles of the run that finds the frame and the cost of a particle
 
 
 class SMCState(eqx.Module):
-    """What the pilot found, and the evaluations that each of its particles took."""
+    """What the pilot found, points from elsewhere in its frame, and the evaluations that each of its particles took."""
 
     found: Found
+    elsewhere: Float[Array, "explored free"]
     cost: Scalar
     step: Int[Array, ""]
 
@@ -59,20 +61,30 @@ class SMC(Untrained):
         k_search, k_settle, k_pilot = jax.random.split(key, 3)
         found = locate(target, PILOT, k_search, k_settle)
         spent = int(found.evaluations.log_prob)
-        pilot = self.tempering(target, found)(k_pilot).found
+        temper = self.tempering(target, found)
+        pilot = temper(k_pilot).found
         cost = (int(pilot.evaluations.log_prob) - spent) / PILOT
-        return SMCState(normalise(pilot, target.differentiable), jnp.asarray(cost), jnp.zeros((), jnp.int32))
+        pilot = normalise(pilot, target.differentiable)
+        searched, k_explore = found._replace(evaluations=pilot.evaluations), jax.random.fold_in(key, 3)
+        elsewhere, evaluations = explore(target, searched, pilot.frame, temper, k_explore)
+        pilot = pilot._replace(evaluations=evaluations)
+        return SMCState(pilot, elsewhere, jnp.asarray(cost), jnp.zeros((), jnp.int32))
 
     def template(self, target: Target) -> SMCState:
         """The shapes of a state."""
-        return jax.eval_shape(lambda: SMCState(nowhere(target, PILOT), jnp.zeros(()), jnp.zeros((), jnp.int32)))
+
+        def build():
+            elsewhere = jnp.zeros((explored(target), target.free_dim))
+            return SMCState(nowhere(target, PILOT), elsewhere, jnp.zeros(()), jnp.zeros((), jnp.int32))
+
+        return jax.eval_shape(build)
 
     def points(self, state: SMCState) -> Float[Array, "size dim"]:
         """The pilot's particles, in the user's coordinates."""
         return state.found.frame.to_x(state.found.points.z)
 
     def evaluations(self, state: SMCState) -> Evaluations:
-        """What the search and the pilot took."""
+        """What the search, the pilot and the wide populations took."""
         return state.found.evaluations
 
     def sampler(self, target: Target, state: SMCState, seconds: dict[str, float]) -> "SMCSampler":
@@ -93,7 +105,8 @@ class SMCSampler(PlainSampler):
         """N draws from `populations` independent populations, weighted by their estimates of Z.
 
         Within a population draws have equal weight and some a common origin; `evaluations`, where given, are spent on
-        larger populations, of which n are drawn. Log Z and its error come from the populations.
+        larger populations, of which n are drawn. Log Z and its error come from the populations. What `second_look`
+        finds of their particles is in the verdict, and its evaluations among those of the draws.
 
         **Raises** `ConfigError` when n is below 1, `TargetError` where tempering does not reach the target.
         """
@@ -104,15 +117,17 @@ class SMCSampler(PlainSampler):
         each = -(-n // method.populations)
         size = max(each, method.particles)
         if evaluations is not None:
-            size = max(each, int(evaluations / (method.populations * float(self.state.cost))))
+            left = evaluations - cost(self.target)
+            size = max(each, int(left / (method.populations * float(self.state.cost))))
         temper = self._tempering(size)
-        parts, log_zs, shares, spent = [], [], [], 0
+        parts, looked, log_zs, shares, spent = [], [], [], [], 0
         for i in range(method.populations):
             k_temper, k_keep = jax.random.split(jax.random.fold_in(key, i))
             population, log_z, independent = temper(k_temper)
             points = population.points.take(jax.random.permutation(k_keep, size)[:each])
             x = found.frame.to_x(points.z)
             parts.append((x, points.log_prob - found.frame.log_det, jnp.full(each, log_z)))
+            looked.append(population.points.z[: DRAWS // method.populations])
             log_zs.append(log_z)
             # Of a random part of a population fewer are related: families shrink with it, singles stay single.
             shares.append(1.0 / (1.0 + (1.0 / independent - 1.0) * each / size))
@@ -120,7 +135,16 @@ class SMCSampler(PlainSampler):
         x, log_prob, log_weight = (jnp.stack(part) for part in zip(*parts, strict=True))
         x = alike(self.target, jax.random.fold_in(key, method.populations), x)
         evidence, independent = batch_log_z(np.asarray(log_zs)), float(np.mean(shares))
-        return Draws.of_chains(n, x, log_prob, log_weight, spent, evidence, independent, self.target.parameters)
+        k_look = jax.random.fold_in(key, method.populations + 1)
+        look: Look = self._look(k_look, jnp.concatenate(looked), self.state.elsewhere)
+        return Draws.of_chains(
+            n, x, log_prob, log_weight, spent + look.evaluations, evidence, independent, self.target.parameters,
+            look.findings,
+        )  # fmt: skip
+
+    @functools.cached_property
+    def _look(self) -> Any:
+        return looking(self.target, self.state.found.frame)
 
     @functools.cached_property
     def _compiled(self) -> dict[int, Any]:

@@ -21,15 +21,18 @@ from allmodes.methods.base import Info
 from allmodes.methods.settings import check
 from allmodes.sampler import PlainSampler, alike
 from allmodes.search import nowhere
+from allmodes.second_look import cost as cost_of_look
+from allmodes.second_look import explore, explored, looking, thinned
 from allmodes.target import Target
 
 PILOT = 512  # points of the search
 
 
 class TemperingState(eqx.Module):
-    """The replicas, their ladder, and the rejection rate across each gap."""
+    """The replicas, their ladder, the rejection rate across each gap, and points from elsewhere."""
 
     frame: Frame
+    elsewhere: Float[Array, "explored free"]
     replicas: Replicas
     ladder: Ladder
     rejection: Float[Array, " gaps"]
@@ -65,15 +68,17 @@ class Tempering:
 
     def init(self, target: Target, key: Array) -> TemperingState:
         """Search for the place and scale of the density, and put its points at all temperatures."""
-        from allmodes.mcmc.smc import locate, width_for
+        from allmodes.mcmc.smc import locate, tempering, width_for
 
         k_search, k_settle, k_choose = jax.random.split(key, 3)
         found = locate(target, PILOT, k_search, k_settle)
         index = jax.random.randint(k_choose, (self.systems, self.temperatures), 0, PILOT)
         ladder = parallel.first_ladder(self.temperatures, width_for(target), target.free_dim)
-        evaluations = found.evaluations.add_points(index.size, 0, 0)
         replicas = parallel.start(target, found.frame, found.points.z[index])
-        return self._state(found.frame, replicas, ladder, evaluations)
+        temper = tempering(target, found)
+        elsewhere, evaluations = explore(target, found, found.frame, temper, jax.random.fold_in(key, 3))
+        evaluations = evaluations.add_points(index.size, 0, 0)
+        return self._state(found.frame, elsewhere, replicas, ladder, evaluations)
 
     def template(self, target: Target) -> TemperingState:
         """The shapes of a state."""
@@ -81,15 +86,17 @@ class Tempering:
         def build():
             z = jnp.zeros((self.systems, self.temperatures, target.free_dim))
             ladder = parallel.first_ladder(self.temperatures, 1.0, target.free_dim)
-            return self._state(
-                nowhere(target, 1).frame, Replicas(z, z[..., 0], z), ladder, Evaluations.none(target.differentiable)
-            )
+            frame, elsewhere = nowhere(target, 1).frame, jnp.zeros((explored(target), target.free_dim))
+            none = Evaluations.none(target.differentiable)
+            return self._state(frame, elsewhere, Replicas(z, z[..., 0], z), ladder, none)
 
         return jax.eval_shape(build)
 
-    def _state(self, frame: Frame, replicas: Replicas, ladder: Ladder, evaluations: Evaluations) -> TemperingState:
+    def _state(
+        self, frame: Frame, elsewhere: Array, replicas: Replicas, ladder: Ladder, evaluations: Evaluations
+    ) -> TemperingState:
         nothing = jnp.zeros(self.temperatures - 1)
-        return TemperingState(frame, replicas, ladder, nothing, jnp.zeros((), jnp.int32), evaluations)
+        return TemperingState(frame, elsewhere, replicas, ladder, nothing, jnp.zeros((), jnp.int32), evaluations)
 
     def step(self, target: Target, state: TemperingState, key: Array) -> tuple[TemperingState, Info]:
         """A round of sweeps; then the ladder is adapted, the less the later it is."""
@@ -101,7 +108,7 @@ class Tempering:
         )
         cost = self.sweeps * parallel.evaluations_of(self.systems, self.temperatures)
         evaluations = state.evaluations.add_points(cost, 0, 0)
-        state = TemperingState(state.frame, replicas, ladder, rejection, state.step + 1, evaluations)
+        state = TemperingState(state.frame, state.elsewhere, replicas, ladder, rejection, state.step + 1, evaluations)
         return state, Info.none()
 
     def _sweeps(self, target: Target, state: TemperingState, key: Array, sweeps: int) -> tuple[Replicas, Any]:
@@ -127,7 +134,7 @@ class Tempering:
         return state.frame.to_x(state.replicas.z[:, -1])
 
     def evaluations(self, state: TemperingState) -> Evaluations:
-        """What the search and the rounds took."""
+        """What the search, the wide populations and the rounds took."""
         return state.evaluations
 
     def sampler(self, target: Target, state: TemperingState, seconds: dict[str, float]) -> "TemperingSampler":
@@ -146,7 +153,8 @@ class TemperingSampler(PlainSampler):
     def sample(self, n: int, *, key: Array, evaluations: int | None = None) -> Draws:
         """N draws, from all systems in turn, `thin` sweeps apart (more of them where `evaluations` pay for it).
 
-        Log Z and its error come from the systems, by stepping stones.
+        Log Z and its error come from the systems, by stepping stones. What `second_look` finds of the draws is in the
+        verdict, and its evaluations among theirs.
 
         **Raises** `ConfigError` when n is below 1.
         """
@@ -155,15 +163,25 @@ class TemperingSampler(PlainSampler):
         self.check(n)
         method, each = self.method, -(-n // self.method.systems)
         cost = parallel.evaluations_of(method.systems, method.temperatures)
-        thin = method.thin if evaluations is None else max(1, int(evaluations / (cost * each)))
+        thin = method.thin
+        if evaluations is not None:
+            thin = max(1, int((evaluations - cost_of_look(self.target)) / (cost * each)))
         z, log_prob, log_zs = self._program(self.state, key, each, thin)
         frame = self.state.frame
         x = alike(self.target, jax.random.fold_in(key, 1), frame.to_x(jnp.swapaxes(z, 0, 1)))
         log_prob = jnp.where(log_prob > parallel.NO_MASS, log_prob - frame.log_det, -jnp.inf)
         flat = jnp.zeros((method.systems, each))
         evidence = batch_log_z(np.asarray(log_zs))
-        spent, named = cost * each * thin, self.target.parameters
-        return Draws.of_chains(n, x, log_prob.T, flat, spent, evidence, parameters=named)
+        # Of each system the same number of draws, evenly over its time.
+        look = self._look(jax.random.fold_in(key, 2), thinned(z), self.state.elsewhere)
+        spent = cost * each * thin + look.evaluations
+        return Draws.of_chains(
+            n, x, log_prob.T, flat, spent, evidence, parameters=self.target.parameters, findings=look.findings
+        )
+
+    @functools.cached_property
+    def _look(self) -> Any:
+        return looking(self.target, self.state.frame)
 
     @functools.cached_property
     def _program(self) -> Any:
