@@ -71,7 +71,7 @@ def carry_out(run: Run, *, seconds: float | None = None, quiet: bool = False, bu
             f"{run / 'config.json'} is damaged: no {', '.join(missing)}. Restore it, or start again in a new folder"
         )
     root = jax.random.key(config["seed"])
-    k_fit, k_draw, k_exact, k_forward, k_points, k_metrics = jax.random.split(root, 6)
+    k_fit, k_draw, k_exact, k_forward, _, k_metrics = jax.random.split(root, 6)
     k_correct = jax.random.fold_in(root, 6)
 
     with Bar(quiet=quiet or not leads()) as bar:
@@ -114,7 +114,7 @@ def carry_out(run: Run, *, seconds: float | None = None, quiet: bool = False, bu
         give_back()
         bar.message("evaluating")
         begin = time.monotonic()
-        keys = (k_exact, k_forward, k_points, k_metrics)
+        keys = (k_exact, k_forward, k_metrics)
         with on_devices(None):  # the other processes are done
             result = _evaluated(sampler, draws, corrected, run, keys, config, budget)
         result["seconds"] = {
@@ -133,7 +133,7 @@ def carry_out(run: Run, *, seconds: float | None = None, quiet: bool = False, bu
 def _evaluated(
     sampler: Sampler, draws: Draws, corrected: Draws | None, run: Run, keys: tuple, config: dict, budget: float
 ) -> dict[str, Any]:
-    k_exact, k_forward, k_points, k_metrics = keys
+    k_exact, k_forward, k_metrics = keys
     target, n = sampler.target, len(draws)
     spent = sampler.evaluations
     exact = min(EXACT, max(1, n // 2))
@@ -157,13 +157,12 @@ def _evaluated(
         modes = {"mode_weights": modes}
 
     known_exact = target.sample is not None
-    points = target.sample(k_exact, exact) if known_exact else sampler.method.points(sampler.state)[:exact]
-    forward, seen = sampler.log_weights(points, key=k_forward if known_exact else k_points), None
-    if forward is not None:
-        seen = forward_ess(forward)
+    forward = sampler.log_weights(target.sample(k_exact, exact), key=k_forward) if known_exact else None
+    seen = draws.forward_ess if forward is None else forward_ess(forward)
+    if seen is not None:
         raw["elbo"] = elbo(draws.log_weight)._asdict()
-        if known_exact:
-            raw["eubo"], raw["forward_ess"] = eubo(forward)._asdict(), {"value": seen}
+    if forward is not None:
+        raw["eubo"], raw["forward_ess"] = eubo(forward)._asdict(), {"value": seen}
     raw["reverse_ess"] = {"value": draws.ess / n}
     if draws.chains:
         raw["rhat"] = {"value": draws.rhat}
@@ -192,7 +191,8 @@ def _evaluated(
 
     found = raw.get("modes_found")
     verdict = trust.judge(
-        n=n, ess=draws.ess, khat=None if draws.chains else draws.khat, log_z_error=log_z.std_error if told else None,
+        n=n, ess=draws.ess, equal=draws.even, khat=None if draws.chains else draws.khat,
+        log_z_error=log_z.std_error if told else None, findings=draws.findings,
         forward_ess=seen, exact=known_exact, known=known, rhat=draws.rhat, identities=checks,
         modes=None if found is None else (found["value"], found["of"]),
         broken=int(np.sum(np.asarray(draws.log_prob) == -np.inf)),

@@ -16,7 +16,7 @@ import numpy as np
 from allmodes.batched import log_prob_of
 from allmodes.errors import AllmodesError, ConfigError, RunError, TargetError
 from allmodes.fingerprint import differing, fingerprint
-from allmodes.methods import METHODS, Method
+from allmodes.methods import METHODS, Method, name_of
 from allmodes.runs import Run, write_atomically
 from allmodes.sampler import Sampler
 from allmodes.symmetry import ParticleSymmetry
@@ -103,7 +103,7 @@ def describe(target: Target, method: Method, seed: int | None = None) -> dict:
         hints["fingerprint"] = fingerprint(target)
     return {
         "target": {"origin": target.origin, "name": target.name, "dim": int(target.dim), **hints},
-        "method": {"name": method.name, "settings": dataclasses.asdict(method)},
+        "method": {"name": name_of(method), "settings": dataclasses.asdict(method)},
         "seed": seed,
     }
 

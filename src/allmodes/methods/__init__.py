@@ -1,5 +1,7 @@
 """The methods, by the name that the command line knows them by. A new one is one file and one line here."""
 
+import dataclasses
+
 from allmodes.methods.base import Info, Method
 from allmodes.methods.idem import IDEM
 from allmodes.methods.iwsm import IWSM
@@ -33,4 +35,17 @@ def default_for(target: Target) -> str:
     return "iwsm-few-particles" if n <= 6 else "iwsm-particles" if n <= 30 else "iwsm-many-particles"
 
 
-__all__ = ["IDEM", "IWSM", "METHODS", "NUTS", "SMC", "Info", "Method", "Tempering", "default_for"]
+def name_of(method: Method) -> str:
+    """The registered name of a configuration: of those of its class the one that it differs least from.
+
+    So a preset keeps its name, with some of its settings changed too.
+    """
+    of_class = [name for name, known in METHODS.items() if type(known) is type(method)]
+    changes = {
+        name: sum(getattr(method, f.name) != getattr(METHODS[name], f.name) for f in dataclasses.fields(method))
+        for name in of_class
+    }
+    return min(changes, key=changes.__getitem__, default=method.name)
+
+
+__all__ = ["IDEM", "IWSM", "METHODS", "NUTS", "SMC", "Info", "Method", "Tempering", "default_for", "name_of"]

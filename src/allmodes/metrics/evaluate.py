@@ -14,6 +14,7 @@ from allmodes.metrics.quantities import quantities
 from allmodes.metrics.transport import w2
 from allmodes.target import Target
 
+ROUNDING = 1e-9  # a floor below it is none
 MODE_SETS, MODE_POINTS = 50, 2_000_000  # exact sets for the floors of mode weights, and points in all of them
 MODES_LISTED = 1000  # more are not listed one by one in a result
 
@@ -70,7 +71,7 @@ def _against(value: float, floors: list[float]) -> dict[str, float | int]:
     Its own sampling spread is taken to be that between the exact sets, and is in the ratio's standard error.
     """
     floor, spread, sets = np.mean(floors), np.std(floors, ddof=1), len(floors)
-    if not floor > 0:
+    if not floor > ROUNDING:  # of one mode, whose weight is 1 whatever is drawn
         over, error = float("nan"), float("nan")
     else:
         over = value / floor

@@ -73,6 +73,9 @@ def evidence_rows(metrics: Mapping[str, Any], corrected: Mapping[str, Any]) -> l
             continue
         value = entry.get("value")
         text = percent(value) if key.endswith("_ess") else with_error(value, entry.get("std_error"))
+        expected = finite(entry.get("expected"))
+        if text and expected is not None:
+            text += f" (exact draws: {number(expected)})"
         if text:
             rows.append({"key": key, "label": _label(key), "value": text})
     return rows
