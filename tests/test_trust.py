@@ -1,9 +1,14 @@
 """The verdict: each figure alone can lower it, and each reason carries its figure."""
 
+import jax
+import jax.numpy as jnp
+import numpy as np
 import pytest
 
 from allmodes import trust
-from allmodes.trust import CORRECT, DO_NOT_USE, TRUSTED, as_dict, judge
+from allmodes.draws import Draws
+from allmodes.metrics.weights import Estimate
+from allmodes.trust import CORRECT, DO_NOT_USE, TRUSTED, Finding, Pool, as_dict, judge
 
 GOOD = {
     "n": 10_000, "ess": 9300.0, "khat": 0.21, "log_z_error": 0.004, "forward_ess": 0.91, "exact": True,
@@ -32,7 +37,9 @@ def test_draws_that_stand_in_for_exact_ones_are_called_so():
 THRESHOLDS = [
     ({"ess": 8001.0}, {"ess": 7990.0}, CORRECT, "80%"),
     ({"n": 120, "ess": 100.5}, {"n": 120, "ess": 99.4}, DO_NOT_USE, "only 99.4 of 120 "),
-    ({"khat": 0.7}, {"khat": 0.705}, DO_NOT_USE, "k^ 0.7"),
+    ({"khat": 0.7}, {"khat": 0.705}, CORRECT, "k^ 0.7"),  # nearly all draws count all the same
+    ({"khat": 0.7}, {"khat": 0.705, "ess": 7900.0}, DO_NOT_USE, "k^ 0.7"),
+    ({"khat": 0.7}, {"khat": 1.0}, DO_NOT_USE, "k^ 1.0"),
     ({"khat": 0.7}, {"khat": float("inf")}, DO_NOT_USE, "k^ inf"),
     ({"khat": 0.7}, {"khat": float("nan")}, DO_NOT_USE, "k^ nan"),
     ({"log_z_error": 0.1}, {"log_z_error": 0.13}, CORRECT, "0.13"),
@@ -103,3 +110,71 @@ def test_few_but_perfect_draws_do_not_blame_the_sampler():
 
 def test_as_dict_is_what_a_result_holds():
     assert as_dict(judge(**GOOD)) == {"word": "trusted", "reasons": said()[1]}
+
+
+# One sampler, one word: what is made of weighted draws is never better than they allow.
+
+SOUND = Pool(40_000, 18_000.0, 0.3, 0.004, 0.6)
+CORRECTED = {"khat": None, "equal": True, "exact": False, "modes": None, "forward_ess": None, "ess": 8200.0}
+
+
+def of_pool(**changes):
+    return said(**CORRECTED, pool=Pool(**{**SOUND.__dict__, **changes}))
+
+
+def test_a_correction_mends_uneven_weights():
+    word, reasons = of_pool()
+    assert word == TRUSTED
+    assert any("45% of the 40,000 weighted draws" in reason for reason in reasons)
+
+
+@pytest.mark.parametrize(
+    ("changes", "word", "figure"),
+    [
+        ({"ess": 7.0}, DO_NOT_USE, "only 7 of the 40,000 weighted draws"),
+        ({"khat": 0.78}, DO_NOT_USE, "k^ 0.78"),
+        ({"khat": 0.79, "ess": 37_200.0}, CORRECT, "k^ 0.79"),
+        ({"forward_ess": 5e-55}, DO_NOT_USE, "forward ESS 5e-55"),
+        ({"n": 60, "ess": 50.0}, CORRECT, "60 weighted draws"),
+    ],
+)
+def test_it_does_not_mend_what_the_weighted_draws_showed(changes, word, figure):
+    got, reasons = of_pool(**changes)
+    assert got == word
+    assert any(figure in reason for reason in reasons)
+
+
+def weighted(log_weight, **more):
+    n = len(log_weight)
+    x = jax.random.normal(jax.random.key(0), (n, 2))
+    return Draws(x, jnp.zeros(n), jnp.asarray(log_weight), n, **more)
+
+
+def test_resampled_draws_are_no_better_than_the_weighted_ones():
+    heavy = 1.5 * np.random.default_rng(0).exponential(size=4000)  # a Pareto tail of k = 1.5
+    raw = weighted(heavy)
+    fair = raw.resample(jax.random.key(1))
+    assert raw.verdict().word == fair.verdict().word == DO_NOT_USE
+    assert fair.pool.khat == raw.khat
+    assert fair.resample(jax.random.key(2)).pool == fair.pool  # and so on
+
+
+def test_resampled_populations_keep_that_they_disagree():
+    apart = jnp.where(jnp.arange(4000)[:, None] % 2 == 0, -50.0, 50.0) + jax.random.normal(jax.random.key(3), (4000, 2))
+    raw = Draws(apart, jnp.zeros(4000), jnp.zeros(4000), 4000, Estimate(0.0, 0.01), chains=4)
+    assert raw.verdict().word == raw.resample(jax.random.key(1)).verdict().word == DO_NOT_USE
+
+
+def test_findings_lower_the_word_and_go_along():
+    found = (Finding(DO_NOT_USE, "a region is missing"),)
+    raw = weighted(np.zeros(500), findings=found)
+    assert "a region is missing" in raw.verdict().reasons
+    assert raw.verdict().word == raw.resample(jax.random.key(1)).verdict().word == DO_NOT_USE
+
+
+def test_what_must_not_be_used_comes_with_no_advice_to_use_its_weights():
+    for worse in ({"modes": (39, 40)}, {"khat": 2.0}, {"forward_ess": 0.01}):
+        word, reasons = said(ess=5000.0, **worse)
+        assert word == DO_NOT_USE
+        assert not any("use their weights" in reason for reason in reasons)
+    assert any("use their weights" in reason for reason in said(ess=5000.0)[1])

@@ -31,7 +31,7 @@ from allmodes.trust import DO_NOT_USE, TRUSTED, Finding
 
 WIDER = (10.0, 10.0)  # frames of the wide populations, over the method's own
 EXPLORERS = 256  # points from elsewhere: half of the search, half of the wide populations
-DRAWS = 2048  # that are moved, at most
+DRAWS = 4096  # that are moved, at most
 LEAST = 100  # draws, below which none is told anything
 MOVES = 40
 NEIGHBOURS = 2  # nearest draws that a point from elsewhere is tried with
