@@ -130,7 +130,7 @@ def test_the_main_job_leaves_all_its_files(finished):
     assert any((finished / "checkpoint").iterdir())
     with np.load(finished / "draws.npz", allow_pickle=False) as draws:
         assert {name: draws[name].shape for name in draws} == {
-            "x": (300, 2), "log_prob": (300,), "log_weight": (300,),
+            "x": (300, 2), "log_prob": (300,), "log_weight": (300,), "about": (),
         }  # fmt: skip
         assert np.isfinite(draws["x"]).all()
     assert "<html" in (finished / "report.html").read_text()
