@@ -331,7 +331,7 @@ def test_a_finished_run_has_its_last_state_or_none(run):
     with pytest.raises(RunError, match="is of step 10: a later one is gone"):
         run.load_state(state(), insist=True)
     run.save_state(20, state(21), {})
-    with pytest.raises(RunError, match="is not the state that result.json and its verdict tell of"):
+    with pytest.raises(RunError, match=r"is not the state that result\.json and its verdict tell of"):
         run.load_state(state(), insist=True)
 
 
