@@ -54,7 +54,7 @@ cli.main()
 """
 SETTINGS = (
     "--batch 64 --buffer 512 --own-draws 100 --width 16 --depth 1 --refresh-every 20 --refresh-steps 8 "
-    "--local-every 30 --cooldown 10 --enough None --steps 1500 -n 2000 --judge-seconds 0.1"
+    "--local-every 30 --cooldown 10 --enough None --steps 1000 -n 500 --judge-seconds 0.1"
 ).split()
 JUDGE = ["--judge-seconds", "0.1"]
 SIGNALS = ("SIGINT", "SIGTERM", "SIGKILL")
@@ -218,22 +218,23 @@ def main() -> None:
         print(f"undisturbed: {took:.1f} s, {'the same twice' if repeats else 'NOT the same twice'}", flush=True)
         for i in range(args.count):
             rows += one(i, begin, Path(folder) / "whole", cache, spans, rng)
-            for row in rows[-4:]:
-                if row["run"] == i:
-                    print(json.dumps(row), flush=True)
+            result = {"command": f"python benchmarks/interruptions.py --count {args.count} --seed {args.seed}",
+                      "machine": machine(), "seconds_undisturbed": round(took, 1), **summary(rows)}  # fmt: skip
+            args.out.write_text(json.dumps(result, indent=1) + "\n")
+            print({name: value for name, value in result.items() if name != "rows"}, flush=True)
+    sys.exit(1 if result["wrong_status_or_message"] or result["different_at_the_end"] else 0)
+
+
+def summary(rows: list[dict]) -> dict:
+    """Counts, and the rows themselves."""
     counts = collections.Counter(f"{row['signal']}, {row['phase']}" for row in rows)
-    wrong = [row for row in rows if row["wrong"]]
-    differ = [row for row in rows if row.get("differs")]
-    result = {
-        "command": f"python benchmarks/interruptions.py --count {args.count} --seed {args.seed}", "machine": machine(),
-        "seconds_undisturbed": round(took, 1), "runs": args.count, "interruptions": len(rows),
-        "wrong_status_or_message": len(wrong), "different_at_the_end": len(differ),
+    return {
+        "runs": rows[-1]["run"] + 1, "interruptions": len(rows),
+        "wrong_status_or_message": sum(bool(row["wrong"]) for row in rows),
+        "different_at_the_end": sum(bool(row.get("differs")) for row in rows),
         "longest_seconds_to_end": max(row.get("seconds_to_end", 0.0) for row in rows),
         "counts": dict(sorted(counts.items())), "rows": rows,
     }  # fmt: skip
-    args.out.write_text(json.dumps(result, indent=1) + "\n")
-    print({name: value for name, value in result.items() if name != "rows"})
-    sys.exit(1 if wrong or differ else 0)
 
 
 if __name__ == "__main__":
