@@ -10,7 +10,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from scipy import optimize, stats
-
 from test_targets import listed
 
 from allmodes import targets
