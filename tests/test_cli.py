@@ -2,6 +2,7 @@
 
 import importlib
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -12,8 +13,9 @@ import numpy as np
 import pytest
 from test_fit import SMALL, compiled_once
 
-from allmodes import IWSM, __version__, agreement, job, load
+from allmodes import IWSM, __version__, agreement, job, load, lock
 from allmodes.cli import main
+from allmodes.diffusion import DiffusionSampler
 
 OPTIONS = [text for name, value in SMALL.items() for text in (f"--{name.replace('_', '-')}", str(value))]
 QUICK = ["--quiet", "--judge-seconds", "0.1"]
@@ -130,7 +132,7 @@ def test_the_main_job_leaves_all_its_files(finished):
     assert any((finished / "checkpoint").iterdir())
     with np.load(finished / "draws.npz", allow_pickle=False) as draws:
         assert {name: draws[name].shape for name in draws} == {
-            "x": (300, 2), "log_prob": (300,), "log_weight": (300,),
+            "x": (300, 2), "log_prob": (300,), "log_weight": (300,), "about": (),
         }  # fmt: skip
         assert np.isfinite(draws["x"]).all()
     assert "<html" in (finished / "report.html").read_text()
@@ -277,6 +279,28 @@ def test_a_hole_in_the_density_is_counted_and_reported(models, tmp_path):
         np.testing.assert_array_equal(draws["log_weight"] == -np.inf, draws["x"][:, 0] <= 0.0)
 
 
+def test_two_commands_at_once_get_folders_of_their_own(models, tmp_path, monkeypatch):
+    from allmodes.lock import InUseError
+
+    done = []
+    monkeypatch.chdir(tmp_path)
+
+    def meanwhile(folder, **_):
+        done.append(str(folder.path))
+        with pytest.raises(InUseError, match=f"process {os.getpid()} on .* is at work in"):
+            lock._acquire(folder.path / lock.NAME)  # as another process would
+        return {"verdict": {"word": ""}}
+
+    monkeypatch.setattr(job, "carry_out", meanwhile)
+    words = ["run", f"{models / 'pair.py'}:target", "--method", "idem", "--quiet"]
+    (tmp_path / "runs" / "pair-idem-0").mkdir(parents=True)
+    other = lock._acquire(tmp_path / "runs" / "pair-idem-0" / lock.NAME)  # which has not written config.json yet
+    assert call(*words) == 0
+    os.close(other)
+    assert call(*words) == 0
+    assert done == ["runs/pair-idem-0-2", "runs/pair-idem-0"]
+
+
 def test_a_folder_is_chosen_that_is_free(models, tmp_path, monkeypatch):
     done = []
     monkeypatch.chdir(tmp_path)
@@ -376,6 +400,9 @@ WRONG = {
     "sample without moves": ("sample RUN --correct mcmc --moves 0", "moves must be at least 1, got 0"),
     "sample to nowhere": ("sample RUN -n 9 --steps 3 --out FILE/d.npz", "cannot write FILE/d.npz: Not a directory"),
     "sample to another kind": ("sample RUN --out d.txt", r"saved as .npz or .nc, got d.txt"),
+    "sample to a folder that is not there": ("sample RUN --out none/d.npy", "cannot write none/d.npy: No such file"),
+    "an option of targets": ("targets --foo", "--foo"),
+    "an option of methods": ("methods --foo", "--foo"),
     "report of nothing": ("report NEW", "NEW/result.json is missing"),
     "report of a file": ("report FILE", "FILE/result.json"),
     "unknown suite": ("benchmark all", "unknown suite 'all': there are mixtures"),
@@ -383,8 +410,9 @@ WRONG = {
     "no evaluations": ("run gmm40 --evaluations 0 --out NEW", "evaluations must be at least 1, got 0"),
     "no seeds": ("benchmark mixtures --seeds 0 --out NEW", "seeds must be at least 1"),
     "unknown study": ("study all", "unknown study 'all'"),
-    "unknown case": ("study dimension --cases none --out NEW", "unknown case 'none'"),
-    "unknown target of a study": ("study free-energy --cases none --out NEW", "the cases are gmm40"),
+    "unknown case": ("study dimension --cases none", "unknown case 'none'"),
+    "unknown target of a study": ("study free-energy --cases none", "the cases are gmm40"),
+    "no seeds of a study": ("study ablation --seeds 0", "seeds must be at least 1"),
     "a study without seeds": ("study bias-variance --seeds 2 --out NEW", "bias-variance takes no seeds"),
 }
 
@@ -398,7 +426,8 @@ def test_wrong_use_is_one_line_and_status_2(finished, models, tmp_path, monkeypa
     line = refused(capsys, *words.split())
     assert re.search(message, line), line
     assert contents(finished) == before
-    assert contents(tmp_path) == {(tmp_path / "FILE").relative_to(tmp_path): b"kept"}  # and no folder was begun
+    assert [path.name for path in tmp_path.iterdir()] == ["FILE"]  # and no folder was begun
+    assert (tmp_path / "FILE").read_text() == "kept"
 
 
 def test_a_density_of_nan_is_refused(models, tmp_path, capsys):
@@ -481,6 +510,7 @@ def test_a_checkpoint_that_cannot_be_read_is_one_line_in_a_shell(copy, tmp_path)
             path.write_bytes(b"")
     code = f"""
 from allmodes.cli import main
+from allmodes.diffusion import DiffusionSampler
 for run in {[str(copy), str(other)]!r}:
     try:
         main(["run", "--resume", run, "--quiet"])
@@ -489,6 +519,72 @@ for run in {[str(copy), str(other)]!r}:
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert [line[:24] for line in done.stderr.splitlines()] == ["allmodes: no checkpoint "] * 2
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_a_finished_run_insists_on_its_last_state_and_trains_to_it_again(finished, copy, tmp_path, capsys):
+    shutil.copy(finished / "report.html", copy)
+    data = max((copy / "checkpoint" / "60" / "state").rglob("d/*"), key=lambda path: path.stat().st_size)
+    content = bytearray(data.read_bytes())
+    content[len(content) // 2] ^= 1
+    data.write_bytes(content)
+    before = contents(copy)
+    for words in (["sample", copy, "--out", tmp_path / "d.npz"], ["report", copy], ["audit", copy],
+                  ["agree", finished, copy]):  # fmt: skip
+        line = refused(capsys, *words)
+        assert "finished run of 60 steps, and the newest readable checkpoint is of step 0" in line
+        assert f"allmodes run --resume {copy}" in line
+    assert contents(copy) == before
+    assert call("run", "--resume", copy, "--judge-seconds", 0.1) == 0
+    said = capsys.readouterr().err
+    assert re.search(r"allmodes: .*checkpoint 60 cannot be read \(.*\); taken instead: step 0", said)
+    again, whole = contents(copy), contents(finished)
+    assert again.keys() == whole.keys() - {path for path in whole if "checkpoint" in path.parts} | {
+        path for path in again if "checkpoint" in path.parts
+    }
+    for name in ("draws.npz", "corrected.npz"):
+        assert (copy / name).read_bytes() == (finished / name).read_bytes()
+    assert call("sample", copy, "-n", 9, "--steps", 3, "--out", tmp_path / "d.npz") == 0
+
+
+def test_an_unfinished_run_without_its_newest_checkpoint_says_which_it_took(copy, tmp_path, capsys):
+    (copy / "result.json").unlink()
+    for path in (copy / "checkpoint" / "60" / "about").rglob("*"):
+        path.write_bytes(b"")
+    assert call("sample", copy, "-n", 9, "--steps", 3, "--out", tmp_path / "d.npz") == 0
+    first = capsys.readouterr().err.splitlines()[0]
+    assert re.match(r"allmodes: .*checkpoint 60 cannot be read \(.*\); taken instead: step 0$", first)
+    assert (copy / "checkpoint" / "60").exists()
+
+
+def test_what_was_drawn_is_not_drawn_again(finished, copy, monkeypatch, capsys):
+    """As after `kill -9` in evaluating."""
+    (copy / "result.json").unlink()
+
+    def never(*_, **__):
+        raise AssertionError("drawn again")
+
+    with monkeypatch.context() as patch:
+        for name in ("sample", "corrected"):
+            patch.setattr(DiffusionSampler, name, never)
+        assert call("run", "--resume", copy, "--judge-seconds", 0.1) == 0
+    said = capsys.readouterr().err.splitlines()
+    assert said == ["pair: going on from step 60 of at most 60", "going on: trained, drawn, corrected; evaluating"]
+    results = [json.loads((run / "result.json").read_text()) for run in (copy, finished)]
+    for key in ("log_z", "verdict", "evaluations", "state"):
+        assert results[0][key] == results[1][key]
+
+
+def test_draws_of_another_state_or_not_whole_are_made_again(copy, capsys):
+    (copy / "corrected.npz").write_bytes((copy / "corrected.npz").read_bytes()[:-100])
+    with np.load(copy / "draws.npz") as draws:
+        arrays = dict(draws)
+    other = arrays | {"about": np.asarray(str(arrays["about"]).replace('"state": "', '"state": "0'))}
+    np.savez(copy / "draws.npz", **other)
+    assert call("run", "--resume", copy, "--judge-seconds", 0.1) == 0
+    assert "going on: trained; drawing 300" in capsys.readouterr().err
+    with np.load(copy / "draws.npz") as draws:
+        assert {name: draws[name].tobytes() for name in draws} == {k: v.tobytes() for k, v in arrays.items()}
 
 
 @pytest.mark.parametrize("name", ["result.json", "draws.npz"])
@@ -535,11 +631,16 @@ def test_the_settings_of_a_method_are_options(capsys):
     assert "(default: 500)" in capsys.readouterr().out  # its own defaults
 
 
-def test_lists_of_targets_and_methods(capsys):
+def test_lists_of_targets_and_methods(capsys, monkeypatch):
     from allmodes import targets
     from allmodes.methods import METHODS
 
-    assert call("targets") == 0
+    for command in ("targets", "methods"):
+        assert call(command, "--help") == 0
+        assert f"usage: allmodes {command}" in capsys.readouterr().out
+    with monkeypatch.context() as patch:
+        patch.setattr(targets, "get", None)  # nothing is built for the list
+        assert call("targets") == 0
     out = capsys.readouterr().out
     for name in targets.names():
         assert name in out

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from scipy import optimize, stats
+from test_targets import listed
 
 from allmodes import targets
 from allmodes.errors import ConfigError, TargetError
@@ -46,6 +47,11 @@ def normal(x, mean, sd):
 
 
 every_posterior = pytest.mark.parametrize("name", POSTERIORS)
+
+
+@every_posterior
+def test_what_is_listed_is_known(name):
+    listed(name, posterior(name))
 
 
 @every_posterior

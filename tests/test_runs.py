@@ -10,8 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from allmodes.errors import RunError
-from allmodes.runs import KEEP, Run, write_atomically
+from allmodes.errors import RunError, RunWarning
+from allmodes.runs import KEEP, Run, digest_of, write_atomically
 
 # A failed read leaves Orbax's own tasks behind, which complain when they are collected.
 orbax_complains = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
@@ -267,29 +267,72 @@ DAMAGES = {
 
 @orbax_complains
 @pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES.keys())
-def test_a_damaged_newest_checkpoint_falls_back_to_the_older(run, damage):
+def test_a_damaged_newest_checkpoint_falls_back_to_the_older_and_says_so(run, damage):
     for step in (10, 20):
         run.save_state(step, state(step), {"step": step})
     damage(run / "checkpoint" / "20")
-    loaded, extra = run.load_state(state())
+    before = contents(run)
+    with pytest.warns(RunWarning, match=r"checkpoint 20 cannot be read \(.+\); taken instead: step 10"):
+        loaded, extra = run.load_state(state())
     assert extra == {"step": 10}
     assert bits(loaded) == bits(state(10))
-    assert steps_kept(run) == [10]
+    assert contents(run) == before  # reading deletes nothing
     # The way is free to write it again.
     run.save_state(20, state(20), {"step": 20})
     assert bits(run.load_state(state())[0]) == bits(state(20))
+
+
+def flip_a_bit(run, step):
+    data = max((run / "checkpoint" / str(step) / "state").rglob("d/*"), key=lambda path: path.stat().st_size)
+    content = bytearray(data.read_bytes())
+    content[len(content) // 2] ^= 0x10
+    data.write_bytes(content)
+
+
+def contents(run):
+    return {path: path.read_bytes() for path in run.path.rglob("*") if path.is_file()}
 
 
 @orbax_complains
 def test_a_flipped_bit_counts_as_damage(run):
     for step in (10, 20):
         run.save_state(step, state(step), {"step": step})
-    data = max((run / "checkpoint" / "20" / "state").rglob("d/*"), key=lambda path: path.stat().st_size)
-    content = bytearray(data.read_bytes())
-    content[len(content) // 2] ^= 0x10
-    data.write_bytes(content)
-    loaded, extra = run.load_state(state())
+    flip_a_bit(run, 20)
+    with pytest.warns(RunWarning, match="taken instead: step 10"):
+        loaded, extra = run.load_state(state())
     assert bits(loaded) == bits(state(extra["step"]))
+
+
+@orbax_complains
+def test_unreadable_checkpoints_go_when_training_writes_past_an_older_one(run):
+    for step in (10, 20):
+        run.save_state(step, state(step), {})
+    flip_a_bit(run, 20)
+    run.save_state(10, state(10), {})  # what was read is there already: nothing is written, nothing goes
+    assert steps_kept(run) == [10, 20]
+    run.save_state(15, state(15), {})
+    assert steps_kept(run) == [10, 15]
+    assert bits(run.load_state(state())[0]) == bits(state(15))
+
+
+@orbax_complains
+def test_a_finished_run_has_its_last_state_or_none(run):
+    for step in (10, 20):
+        run.save_state(step, state(step), {})
+    run.write_json("result.json", {"steps": 20, "state": digest_of(state(20))})
+    assert bits(run.load_state(state(), insist=True)[0]) == bits(state(20))
+    flip_a_bit(run, 20)
+    before = contents(run)
+    message = r"finished run of 20 steps.* is of step 10: checkpoint 20 cannot be read \(.*\)\. .*allmodes run --resume"
+    with pytest.raises(RunError, match=message):
+        run.load_state(state(), insist=True)
+    assert contents(run) == before
+    shutil.rmtree(run / "checkpoint" / "20")
+    with pytest.raises(RunError, match="is of step 10: a later one is gone"):
+        run.load_state(state(), insist=True)
+    run.save_state(20, state(21), {})
+    with pytest.raises(RunError, match=r"is not the state that result\.json and its verdict tell of"):
+        run.load_state(state(), insist=True)
 
 
 @orbax_complains

@@ -171,6 +171,20 @@ def test_log_z_of_the_funnel():
     assert np.isfinite(value_and_grad(funnel, -100.0 * np.eye(10)[:1])[0])  # exp(100) is beyond float32
 
 
+@every_target
+def test_what_is_listed_is_known(name):
+    listed(name, target_and_draws(name)[0])
+
+
+def listed(name, target):
+    """`allmodes targets` says without building a target what building it shows."""
+    entry = targets.entries()[name]
+    draws = "exact draws" if entry.reference is None else "reference draws"
+    known = {draws: target.sample, "log Z": target.log_z, "modes": target.modes}
+    assert entry.known == ", ".join(what for what, value in known.items() if value is not None)
+    assert entry.dim == target.dim
+
+
 def test_names():
     assert len(set(targets.names())) == len(targets.entries()) >= 14
     with pytest.raises(TargetError, match=r"'gmm4O'.*did you mean 'gmm40'.*allmodes targets") as error:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from allmodes import interrupt
 from allmodes.errors import ConfigError
 from allmodes.methods import default_for
 from allmodes.report.tables import print_table
@@ -107,7 +108,7 @@ def run_once(
             where = [target, "--method", method, "--seed", str(seed), "-n", str(n), "--out", str(run.path), *options]
         more = ["--judge-seconds", str(judge_seconds), *(["--quiet"] if quiet else [])]
         command = [sys.executable, "-m", "allmodes", "run", *where, *more]
-        status = subprocess.run(command, check=False, stdout=subprocess.DEVNULL).returncode  # its table
+        status = interrupt.call(command, stdout=subprocess.DEVNULL).returncode  # its table
         if status == 130:
             raise KeyboardInterrupt
         if status:

@@ -1,12 +1,15 @@
 """The command line: which commands there are, and how each ends."""
 
+import importlib
 import os
 import sys
 import traceback
+import warnings
 from collections.abc import Callable
+from typing import Any
 
-from allmodes.command import others, run
-from allmodes.errors import AllmodesError, ConfigError
+from allmodes import interrupt
+from allmodes.errors import AllmodesError, ConfigError, RunWarning
 
 USAGE = """allmodes: draw from a density you can only evaluate, without missing a mode
 
@@ -25,55 +28,91 @@ USAGE = """allmodes: draw from a density you can only evaluate, without missing 
 
 TARGET is a registered name (gmm40) or a function of your own (model.py:log_prob --dim 5).
 `allmodes COMMAND --help` lists the options. Exit status: 0 done, 1 a check asked for failed,
-2 wrong use or bad input, 130 interrupted and saved.
+2 wrong use or bad input, 130 interrupted (Ctrl-C, SIGTERM, SIGHUP), with the line that goes on, if there is something
+to go on with.
 """
 
-COMMANDS: dict[str, Callable[[list[str]], int]] = {
-    "run": run.run,
-    "sample": others.sample,
-    "audit": others.audit,
-    "report": others.report,
-    "benchmark": others.benchmark,
-    "compare": others.compare,
-    "agree": others.agree,
-    "study": others.study,
-    "reference": others.reference,
-    "targets": others.targets,
-    "methods": others.methods,
+# Command -> module and function, which is imported when it is asked for.
+COMMANDS: dict[str, str] = {
+    "run": "run:run",
+    "sample": "others:sample",
+    "audit": "others:audit",
+    "report": "others:report",
+    "benchmark": "others:benchmark",
+    "compare": "others:compare",
+    "agree": "others:agree",
+    "study": "others:study",
+    "reference": "others:reference",
+    "targets": "others:targets",
+    "methods": "others:methods",
 }
 
 
 def main(argv: list[str] | None = None) -> None:
     """Entry point: exits with the status that `USAGE` states."""
-    argv = sys.argv[1:] if argv is None else argv
+    undo = interrupt.install()
+    try:
+        status = _main(sys.argv[1:] if argv is None else argv)
+        interrupt.say(interrupt.WRITTEN)
+        if status and _joined():
+            # At once: the usual way out would wait for the other processes, which wait for this one.
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(status)
+    finally:
+        if argv is not None:  # called from Python: the process goes on, else it is guarded up to its end
+            undo()
+    sys.exit(status)
+
+
+def _main(argv: list[str]) -> int:
     if not argv or argv[0] in ("-h", "--help", "help"):
         print(USAGE, end="")
-        sys.exit(0 if argv else 2)
+        return 0 if argv else 2
     if argv[0] == "--version":
         from allmodes import __version__
 
         print(__version__)
-        sys.exit(0)
+        return 0
+    if argv[0] not in COMMANDS:
+        return _refused(ConfigError(f"unknown command {argv[0]!r}: there are {', '.join(COMMANDS)}"))
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", RunWarning)
+        warnings.showwarning = _one_line(warnings.showwarning)
+        return _command(argv[0], argv[1:])
+
+
+def _command(name: str, argv: list[str]) -> int:
+    module, _, function = COMMANDS[name].partition(":")
     try:
-        if argv[0] not in COMMANDS:
-            raise ConfigError(f"unknown command {argv[0]!r}: there are {', '.join(COMMANDS)}")
-        status = COMMANDS[argv[0]](argv[1:])
+        return getattr(importlib.import_module(f"allmodes.command.{module}"), function)(argv)
     except AllmodesError as error:
-        print(f"allmodes: {' '.join(str(error).split())}", file=sys.stderr)
-        status = 2
+        return _refused(error)
     except KeyboardInterrupt:
-        status = 130
+        interrupt.speak()
+        return interrupt.STATUS
     except Exception:
         if not _joined():
             raise
         traceback.print_exc()
-        status = 1
-    if status and _joined():
-        # At once: the usual way out would wait for the other processes, which wait for this one.
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(status)
-    sys.exit(status)
+        return 1
+
+
+def _refused(error: AllmodesError) -> int:
+    print(f"allmodes: {' '.join(str(error).split())}", file=sys.stderr)
+    return 2
+
+
+def _one_line(show: Callable[..., None]) -> Callable[..., None]:
+    """Show what is to be said of a run folder as errors are, and other warnings as before."""
+
+    def shown(message: Warning | str, category: type[Warning], *more: Any) -> None:
+        if issubclass(category, RunWarning):
+            print(f"allmodes: {' '.join(str(message).split())}", file=sys.stderr, flush=True)
+        else:
+            show(message, category, *more)
+
+    return shown
 
 
 def _joined() -> bool:

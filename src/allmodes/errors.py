@@ -23,3 +23,7 @@ class JobError(AllmodesError, RuntimeError):
 
 class SolverError(AllmodesError, RuntimeError):
     """A differential equation could not be solved to the tolerances that were asked for."""
+
+
+class RunWarning(UserWarning):
+    """A run folder is not as it was left, and what was done about it."""

@@ -1,6 +1,8 @@
 """The training loop: compiled chunks of steps, budgets, progress and checkpoints. It knows no method by name."""
 
+import contextlib
 import dataclasses
+import functools
 import time
 from collections.abc import Callable
 from typing import Any
@@ -25,6 +27,17 @@ CHECKPOINT_SECONDS = 15.0
 WIND_DOWN = 1 / 3  # of a budget of seconds, over which the method comes to an end
 
 
+def _alone(fit: Callable[..., Sampler]) -> Callable[..., Sampler]:
+    """Hold the lock of the run folder while fitting; of several processes the leading one does."""
+
+    @functools.wraps(fit)
+    def locked(*args: Any, run: Run | None = None, **options: Any) -> Sampler:
+        with run.locked() if run is not None and leads() else contextlib.nullcontext():
+            return fit(*args, run=run, **options)
+
+    return locked
+
+
 @dataclasses.dataclass(frozen=True)
 class Progress:
     """What a caller of `fit` is told after each chunk of steps."""
@@ -35,6 +48,7 @@ class Progress:
     line: dict  # what `metrics.jsonl` gets
 
 
+@_alone
 def fit(
     target: Target,
     method: Method | None = None,
@@ -64,7 +78,7 @@ def fit(
     Interrupted (Ctrl-C), it saves a checkpoint if there is a run folder, and raises `KeyboardInterrupt`.
 
     **Raises** `TargetError` when the density cannot be used, `ConfigError` for a budget below 1, `RunError` when the
-    run folder is damaged or cannot be written.
+    run folder is damaged, cannot be written, or another process is at work in it.
     """
     if not isinstance(target, Target):
         raise TargetError(
@@ -99,6 +113,7 @@ def fit(
         begin = time.monotonic()
         state = jax.block_until_ready(method.init(target, k_init))
         clock["start"] += time.monotonic() - begin
+        _save(run, int(state.step), state, clock)  # a search may have taken longer than all that follows
         give_back()
     elif state is None:  # the leading process has read it
         state = jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), method.template(target))

@@ -1,21 +1,24 @@
 """The main job: train, draw, correct, evaluate, report, all into one run folder."""
 
+import contextlib
 import importlib.metadata
 import os
 import platform
 import resource
 import sys
 import time
+import warnings
+from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from allmodes import trust
-from allmodes.devices import leads, on_devices
+from allmodes import interrupt, kept, trust
+from allmodes.devices import agreed, leads, on_devices
 from allmodes.draws import Draws
-from allmodes.errors import RunError
+from allmodes.errors import RunError, RunWarning
 from allmodes.fit import Progress, fit
 from allmodes.memory import give_back
 from allmodes.methods import Method
@@ -24,11 +27,12 @@ from allmodes.metrics.identities import identities
 from allmodes.metrics.weights import elbo, ess, eubo
 from allmodes.report.page import write_report
 from allmodes.report.progress import Progress as Bar
-from allmodes.runs import Run
+from allmodes.runs import Run, digest_of
 from allmodes.sampler import Sampler
 from allmodes.store import describe, export, parse
 from allmodes.target import Target
 
+SECONDS = "seconds.json"  # what drawing and correcting took, while there is no result yet
 EXACT = 5000  # exact draws noised for the EUBO and the forward ESS; at most half as many as draws
 
 
@@ -52,12 +56,37 @@ def start(
     return config
 
 
+def finished(run: Run) -> dict | None:
+    """What `result.json` holds, where the run is finished and its last state is there; None where work is left.
+
+    Work is left, too, where that state is damaged and an older one is not: training from there ends in the same.
+
+    **Raises** `RunError` when the folder is damaged otherwise.
+    """
+    if not (run / "report.html").exists():  # it is written last
+        return None
+    result = run.read_json("result.json")
+    target, method, _ = parse(run)
+    template = method.template(target)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RunWarning)  # training will say it
+        try:
+            return result if run.load_state(template, insist=True) is not None else None
+        except RunError:
+            older = run.load_state(template)
+            if older is None or int(older[0].step) == result.get("steps"):  # then it is another training's
+                raise
+            return None
+
+
 def carry_out(run: Run, *, seconds: float | None = None, quiet: bool = False, budget: float = 20.0) -> dict:
     """Do the job that `config.json` describes, from wherever it stands: returns what `result.json` holds.
 
     `seconds` bounds the training; `budget` the time that each of the two sets of metrics may take. Of several
     processes that work together, all call it; the leading one alone writes, evaluates and returns the result, the
     others nothing.
+
+    **Raises** `RunError` when the folder is damaged, or another job is at work in it.
     """
     target, method, config = parse(run)
     missing = [name for name in ("seed", "draws", "command", "versions", "machine") if name not in config]
@@ -70,64 +99,124 @@ def carry_out(run: Run, *, seconds: float | None = None, quiet: bool = False, bu
         raise RunError(
             f"{run / 'config.json'} is damaged: no {', '.join(missing)}. Restore it, or start again in a new folder"
         )
+    with run.locked() if leads() else contextlib.nullcontext(), Bar(quiet=quiet or not leads()) as bar:
+        result = _phases(run, target, method, config, seconds, budget, bar)
+        if leads():
+            write_report(run.path, target=target)
+            (run / SECONDS).unlink(missing_ok=True)
+    return result
+
+
+def _phases(
+    run: Run, target: Target, method: Method, config: dict, seconds: float | None, budget: float, bar: Bar
+) -> dict:
+    """Train, draw, correct, evaluate, as far as each is not done already; writes and returns the result."""
     root = jax.random.key(config["seed"])
     k_fit, k_draw, k_exact, k_forward, _, k_metrics = jax.random.split(root, 6)
     k_correct = jax.random.fold_in(root, 6)
+    n, limit = config["draws"], config.get("evaluations")
+    done: list[str] = []
 
-    with Bar(quiet=quiet or not leads()) as bar:
+    def say(work: str) -> None:
+        bar.message(f"going on: {', '.join(done)}; {work}" if done else work)
 
-        def show(p: Progress) -> None:
-            renewal = p.line["refresh_ess"]
-            bar.update(
-                step=p.step, total_steps=p.steps, loss=p.line["loss"], ess=renewal,
-                evaluations=p.line["log_prob_evaluations"], seconds=p.seconds,
-            )  # fmt: skip
+    sampler, trained_before = _trained(run, target, method, k_fit, seconds, limit and max(1, limit - n), bar)
+    done += [("trained" if method.steps else "prepared")] if trained_before else []
+    phase = _Phase(run, target, digest_of(sampler.state), n)
 
-        then = f", then training for at most {method.steps:,} steps" if method.steps else ""
-        bar.message(f"{target.name}: searching for its mass{then}")
-        n, limit = config["draws"], config.get("evaluations")
-        budget_of_fit = None if limit is None else max(1, limit - n)
-        options = {"seconds": seconds, "evaluations": budget_of_fit, "on_progress": show}
-        sampler = fit(target, method, key=k_fit, run=run, resume=True, **options)
-        bar.message(f"drawing {n:,}")
-        begin = time.monotonic()
+    def draw() -> Draws:
         if limit is None:
-            draws = sampler.sample(n, key=k_draw)
-        else:
-            draws = sampler.sample_within(n, max(0, limit - sampler.evaluations["log_prob"]), key=k_draw)
-        jax.block_until_ready(draws.x)
-        sample_seconds = time.monotonic() - begin
-        if leads():
-            run.write_draws(
-                x=np.asarray(draws.x), log_prob=np.asarray(draws.log_prob), log_weight=np.asarray(draws.log_weight)
-            )
-        bar.message("correcting")
-        begin = time.monotonic()
-        corrected = sampler.corrected(n, key=k_correct)
-        if corrected is not None:
-            jax.block_until_ready(corrected.x)
-            if leads():
-                run.write_draws("corrected.npz", x=np.asarray(corrected.x), log_prob=np.asarray(corrected.log_prob))
-        correct_seconds = time.monotonic() - begin
-        if not leads():
-            return {}
-        give_back()
-        bar.message("evaluating")
-        begin = time.monotonic()
-        keys = (k_exact, k_forward, k_metrics)
-        with on_devices(None):  # the other processes are done
-            result = _evaluated(sampler, draws, corrected, run, keys, config, budget)
-        result["seconds"] = {
-            "compile": round(sampler.seconds["compile"], 2),
-            "train": round(sampler.seconds["start"] + sampler.seconds["train"], 2),
-            "sample": round(sample_seconds, 2),
-            "correct": round(correct_seconds, 2),
-            "evaluate": round(time.monotonic() - begin, 2),
-        }
-        result["peak_memory_mb"] = round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
-        run.write_json("result.json", result)
-        write_report(run.path, target=target)
+            return sampler.sample(n, key=k_draw)
+        return sampler.sample_within(n, max(0, limit - sampler.evaluations["log_prob"]), key=k_draw)
+
+    draws, before = phase.draws("draws.npz", "sample", draw, lambda: say(f"drawing {n:,}"))
+    done += ["drawn"] if before else []
+    corrected, before = phase.draws(
+        "corrected.npz", "correct", lambda: sampler.corrected(n, key=k_correct), lambda: say("correcting")
+    )
+    done += ["corrected"] if before else []
+    if not leads():
+        return {}
+    give_back()
+    say("evaluating")
+    begin = time.monotonic()
+    keys = (k_exact, k_forward, k_metrics)
+    with on_devices(None):  # the other processes are done
+        result = _evaluated(sampler, draws, corrected, run, keys, config, budget)
+    result["state"] = phase.state
+    result["seconds"] = {
+        "compile": round(sampler.seconds["compile"], 2),
+        "train": round(sampler.seconds["start"] + sampler.seconds["train"], 2),
+        **{name: round(phase.seconds.get(name, 0.0), 2) for name in ("sample", "correct")},
+        "evaluate": round(time.monotonic() - begin, 2),
+    }
+    result["peak_memory_mb"] = round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+    run.write_json("result.json", result)
     return result
+
+
+def _trained(
+    run: Run, target: Target, method: Method, key: Any, seconds: float | None, evaluations: int | None, bar: Bar
+) -> tuple[Sampler, bool]:
+    """The sampler, trained from wherever the run stands, and whether it was so before."""
+    began, steps = False, int(agreed(max(run.steps(), default=-1) if leads() else -1))
+
+    def show(p: Progress) -> None:
+        nonlocal began
+        if not began and leads():  # of what training now goes beyond: no verdict of another state is left
+            for name in ("report.html", "result.json"):
+                (run / name).unlink(missing_ok=True)
+        began, renewal = True, p.line["refresh_ess"]
+        bar.update(
+            step=p.step, total_steps=p.steps, loss=p.line["loss"], ess=renewal,
+            evaluations=p.line["log_prob_evaluations"], seconds=p.seconds,
+        )  # fmt: skip
+        if jax.process_count() == 1:  # one of several cannot save by itself
+            interrupt.wait()
+
+    then = f"training for at most {method.steps:,} steps"
+    if steps < 0:
+        bar.message(f"{target.name}: searching for its mass{', then ' + then if method.steps else ''}")
+    elif steps == 0 and method.steps:
+        bar.message(f"{target.name}: its mass is found; {then}")
+    elif method.steps:
+        bar.message(f"{target.name}: going on from step {steps:,} of at most {method.steps:,}")
+    options = {"seconds": seconds, "evaluations": evaluations, "on_progress": show}
+    sampler = fit(target, method, key=key, run=run, resume=True, **options)
+    interrupt.at_once()  # all of it is in its last checkpoint
+    return sampler, steps >= 0 and not began
+
+
+class _Phase:
+    """Draws of one state in a run folder: those that are there already, or made and kept."""
+
+    def __init__(self, run: Run, target: Target, state: str, n: int):
+        self.run, self.target, self.state, self.n = run, target, state, n
+        self.seconds: dict[str, float] = {}
+        if (run / SECONDS).exists() and leads():
+            with contextlib.suppress(RunError):  # of times alone
+                self.seconds = run.read_json(SECONDS)
+
+    def draws(
+        self, file: str, what: str, make: Callable[[], Draws | None], say: Callable[[], None]
+    ) -> tuple[Draws | None, bool]:
+        """The draws of a file, and whether they were there before; None where there are none of their kind."""
+        before = kept.read(self.run, file, self.target, self.state, self.n) if leads() else None
+        if agreed(before is not None):
+            return before, True
+        say()
+        begin = time.monotonic()
+        made = make()
+        if made is None:
+            return None, False
+        jax.block_until_ready(made.x)
+        self.seconds[what] = time.monotonic() - begin
+        if not leads():
+            return made, False
+        kept.write(self.run, file, made, self.state)
+        self.run.write_json(SECONDS, self.seconds)
+        # As they are read, so that what follows is the same where it is done by another process, later.
+        return kept.read(self.run, file, self.target, self.state, self.n) or made, False
 
 
 def _evaluated(

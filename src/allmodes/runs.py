@@ -1,25 +1,34 @@
 """The run folder: what was asked for, what happened, and a state from which to go on.
 
 `config.json` (enough to repeat the run), `metrics.jsonl` (a line a chunk of steps), `checkpoint/` (Orbax), `draws.npz`,
-`result.json`, `report.html`. Every file but the growing `metrics.jsonl` is written whole or not at all.
+`corrected.npz`, `result.json`, `report.html`, and `lock` while a process works in it. Every file but the growing
+`metrics.jsonl` is written whole or not at all. Reading changes nothing.
 """
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
+import re
+import shlex
 import shutil
 import tempfile
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
-from allmodes.errors import RunError
+from allmodes import interrupt
+from allmodes.errors import RunError, RunWarning
+from allmodes.lock import locked
 
 KEEP = 2  # checkpoints, so that a damaged newest one leaves another
+# What is written to before it is whole, or to see whether one can write.
+_TEMPORARY = re.compile(r"\.([\w-]+\.(jsonl?|npz|html|png|stablehlo)|writable)\.[a-z0-9_]{8}")
 
 
 def write_atomically(path: Path, write: Callable[[Any], None], mode: str = "w") -> None:
@@ -31,19 +40,39 @@ def write_atomically(path: Path, write: Callable[[Any], None], mode: str = "w") 
     try:
         with tempfile.NamedTemporaryFile(mode, dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
             temporary = file.name
+            interrupt.temporary(temporary)
             write(file)
             file.flush()
             os.fsync(file.fileno())
         os.chmod(temporary, 0o644)
         os.replace(temporary, path)
+        interrupt.forget(temporary)
     except BaseException as error:
         if temporary is not None:
             with contextlib.suppress(OSError):
                 os.unlink(temporary)
+            interrupt.forget(temporary)
         if not isinstance(error, OSError):
             raise
         raise RunError(
             f"cannot write {path}: {error.strerror or error}. What was there before is unchanged."
+        ) from error
+
+
+def check_writable(path: Path) -> None:
+    """Say before the work, not after it, that its result could not be written to `path`.
+
+    **Raises** `RunError` when the folder is not there, or cannot be written, or `path` is a folder.
+    """
+    try:
+        if path.is_dir():
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}."):
+            pass
+    except OSError as error:
+        raise RunError(
+            f"cannot write {path}: {error.strerror or error}. Make the folder {path.parent} first, or choose another "
+            "file with --out"
         ) from error
 
 
@@ -68,7 +97,7 @@ class Run:
         """Make the folder if it is not there, and check that it can be written."""
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            with tempfile.NamedTemporaryFile(dir=self.path):
+            with tempfile.NamedTemporaryFile(dir=self.path, prefix=".writable."):
                 pass
         except OSError as error:
             reason = error.strerror or error
@@ -77,6 +106,26 @@ class Run:
 
     def __truediv__(self, name: str) -> Path:
         return self.path / name
+
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
+        """Within it no other process works in this folder; one process may enter it more than once.
+
+        What processes that were killed have left half-written is removed.
+
+        **Raises** `RunError`, which names the process, when one does; or when the folder cannot be written.
+        """
+        self.create()
+        with locked(self.path):
+            self._tidy()
+            yield
+
+    def _tidy(self) -> None:
+        for path in self.path.iterdir():
+            if path.is_file() and _TEMPORARY.fullmatch(path.name):
+                path.unlink(missing_ok=True)
+        for path in (self / "checkpoint").glob("*.orbax-checkpoint-tmp*"):
+            shutil.rmtree(path, ignore_errors=True)
 
     # Files.
 
@@ -167,17 +216,32 @@ class Run:
             finally:
                 manager.close()
 
+    def steps(self) -> list[int]:
+        """The steps of which there are checkpoints, readable or not, in order."""
+        if not (self / "checkpoint").is_dir():
+            return []
+        return sorted(int(path.name) for path in (self / "checkpoint").iterdir() if path.name.isdigit())
+
     def save_state(self, step: int, state: Any, extra: dict) -> None:
-        """Write a checkpoint: every array of the state by the name of its place, and a small JSON object."""
+        """Write a checkpoint: every array of the state by the name of its place, and a small JSON object.
+
+        One that is there already, whole and with the same arrays, is left alone. Checkpoints of later steps are those
+        that training could not read, since it came from an earlier one: with a new one written, they go.
+        """
         import orbax.checkpoint as ocp
 
         try:
             with self._manager() as manager:
-                if step in manager.all_steps():
-                    return
                 named = _on_host(_named(state))
-                about = {"extra": extra, "arrays": _kinds(named), "sha256": _digest(named)}
+                digest = _digest(named)
+                if step in manager.all_steps():
+                    if _holds(manager, step, named, digest):
+                        return
+                    manager.delete(step)
+                about = {"extra": extra, "arrays": _kinds(named), "sha256": digest}
                 parts = ocp.args.Composite(state=ocp.args.StandardSave(named), about=ocp.args.JsonSave(about))
+                for newer in [other for other in manager.all_steps() if other > step]:
+                    manager.delete(newer)
                 manager.save(step, args=parts, force=True)
         except OSError as error:
             reason = error.strerror or error
@@ -189,44 +253,109 @@ class Run:
         """Remove the checkpoints of an earlier training."""
         shutil.rmtree(self / "checkpoint", ignore_errors=True)
 
-    def load_state(self, template: Any) -> tuple[Any, dict] | None:
+    def load_state(self, template: Any, *, insist: bool = False) -> tuple[Any, dict] | None:
         """The newest readable checkpoint, as a state like `template`, with its JSON object; None where there is none.
 
-        **Raises** `RunError` when there are checkpoints and none can be read, or they are of another configuration.
-        """
-        import orbax.checkpoint as ocp
+        Where that is not the newest one, a `RunWarning` says which it is and why. A finished run, with `insist`, has
+        no other state than the one that its result tells of. Nothing is changed.
 
+        **Raises** `RunError` when there are checkpoints and none can be read, or they are of another configuration;
+        with `insist`, when the run is finished and its last state cannot be read.
+        """
         if not (self / "checkpoint").is_dir():
             return None
-        wanted = _on_host(_named(template))
-        problem, unreadable = None, []
+        found, wrong = self._newest(_on_host(_named(template)))
+        steps = ", ".join(str(step) for step in wrong)
+        reason = next(iter(wrong.values()), "")
+        if found is None and not wrong:
+            return None
+        if found is None:
+            raise RunError(
+                f"no checkpoint in {self / 'checkpoint'} can be read ({reason}): damaged, or config.json was changed. "
+                "Delete the folder `checkpoint` to train again from the start."
+            )
+        result = self._result() if insist else {}
+        self._same(result, found, f"checkpoint {steps} cannot be read ({reason})" if wrong else "a later one is gone")
+        if wrong:
+            warnings.warn(
+                f"{self.path}: checkpoint {steps} cannot be read ({reason}); taken instead: step {found.step}",
+                RunWarning,
+                stacklevel=2,
+            )
+        leaves = [jax.numpy.asarray(found.arrays[name]) for name in _named(template)]
+        return jax.tree.unflatten(jax.tree.structure(template), leaves), found.extra
+
+    def _newest(self, wanted: dict[str, Any]) -> tuple["_Stored | None", dict[int, str]]:
+        """The newest checkpoint that can be read, and what is wrong with each newer one."""
+        wrong: dict[int, str] = {}
         with self._manager() as manager:
             for step in sorted(manager.all_steps(), reverse=True):
                 try:
-                    about = dict(manager.restore(step, args=ocp.args.Composite(about=ocp.args.JsonRestore())).about)
-                    # First, since Orbax casts what it reads to the type asked for, and is loud where shapes differ.
-                    if about["arrays"] != _kinds(wanted):
-                        raise ValueError("its arrays have other shapes or types")
-                    stored = manager.restore(
-                        step, args=ocp.args.Composite(state=ocp.args.StandardRestore(wanted))
-                    ).state
-                    if about["sha256"] != _digest(stored):  # Orbax keeps no checksum
-                        raise ValueError("its arrays are not those that were written")
-                    leaves = [jax.numpy.asarray(stored[name]) for name in wanted]
+                    return _read(manager, step, wanted), wrong
                 except Exception as error:  # Orbax raises many kinds for a damaged folder
-                    problem = problem or error
-                    unreadable.append(step)
-                    continue
-                for newer in unreadable:  # training from here will write them again
-                    manager.delete(newer)
-                return jax.tree.unflatten(jax.tree.structure(template), leaves), about["extra"]
-        if problem is None:
-            return None
-        reason = str(problem).strip().split("\n")[0][:200]
-        raise RunError(
-            f"no checkpoint in {self / 'checkpoint'} can be read ({type(problem).__name__}: {reason}): damaged, or "
-            "config.json was changed. Delete the folder `checkpoint` to train again from the start."
-        ) from problem
+                    text = str(error).strip().split("\n")[0][:200]
+                    wrong[step] = f"{type(error).__name__}: {text}"
+        return None, wrong
+
+    def _result(self) -> dict:
+        """`result.json` of a finished run; empty where it is not there or says nothing."""
+        try:
+            return self.read_json("result.json")
+        except RunError:
+            return {}
+
+    def _same(self, result: dict, found: "_Stored", why: str) -> None:
+        """**Raises** `RunError` where a result tells of another state than the one found."""
+        again = f"Train again from there, to the same end, by: allmodes run --resume {shlex.quote(str(self.path))}"
+        step = result.get("steps")
+        if step is not None and step != found.step:
+            raise RunError(
+                f"{self.path} is a finished run of {step} steps, and the newest readable checkpoint is of step "
+                f"{found.step}: {why}. {again}"
+            )
+        if result.get("state") not in (None, found.digest):
+            raise RunError(
+                f"{self.path} is a finished run, and its checkpoint {step} is not the state that result.json and its "
+                "verdict tell of. Bring back the one that was there, or make the result again: delete result.json and "
+                f"report.html, and then: allmodes run --resume {shlex.quote(str(self.path))}"
+            )
+
+
+class _Stored(NamedTuple):
+    """A checkpoint as it was read."""
+
+    step: int
+    arrays: dict[str, Any]
+    extra: dict
+    digest: str
+
+
+def _read(manager: Any, step: int, wanted: dict[str, Any]) -> _Stored:
+    """A checkpoint, checked against its digest; raises whatever is wrong with it."""
+    import orbax.checkpoint as ocp
+
+    about = dict(manager.restore(step, args=ocp.args.Composite(about=ocp.args.JsonRestore())).about)
+    # First, since Orbax casts what it reads to the type asked for, and is loud where shapes differ.
+    if about["arrays"] != _kinds(wanted):
+        raise ValueError("its arrays have other shapes or types")
+    stored = manager.restore(step, args=ocp.args.Composite(state=ocp.args.StandardRestore(wanted))).state
+    digest = _digest(stored)
+    if about["sha256"] != digest:  # Orbax keeps no checksum
+        raise ValueError("its arrays are not those that were written")
+    return _Stored(step, stored, about["extra"], digest)
+
+
+def _holds(manager: Any, step: int, named: dict[str, Any], digest: str) -> bool:
+    """Whether a checkpoint can be read and holds these arrays."""
+    try:
+        return _read(manager, step, named).digest == digest
+    except Exception:  # as above
+        return False
+
+
+def digest_of(state: Any) -> str:
+    """SHA-256 of a state: names it in what was made from it."""
+    return _digest(_on_host(_named(state)))
 
 
 def _named(tree: Any) -> dict[str, Any]:

@@ -65,7 +65,7 @@ def explore(
     if count == 0:
         return jnp.zeros((0, target.free_dim)), spent
     half = count // 2
-    places = [frame.from_frame(searched.frame, searched.points.z[:half])]
+    places = [frame.from_frame(searched.frame, spread_out(searched.points.z, half))]
     for i, wider in enumerate(WIDER):
         wide = Frame(frame.location, frame.scale * wider, frame.symmetry)
         try:
@@ -73,7 +73,7 @@ def explore(
         except TargetError:
             continue
         spent = points.evaluations
-        places.append(wider * points.points.z[: half // len(WIDER)])
+        places.append(wider * spread_out(points.points.z, half // len(WIDER)))
     z = jnp.concatenate(places)
     return z[jnp.arange(count) % len(z)], spent
 
@@ -122,11 +122,15 @@ def looking(target: Target, frame: Frame) -> Callable[..., Look]:
     return run
 
 
+def spread_out(z: Float[Array, "n ..."], most: int) -> Float[Array, "kept ..."]:
+    """At most so many, evenly over their order: relatives of a population stand side by side, as do times of a chain."""
+    kept = max(1, min(len(z), most))
+    return z[jnp.arange(kept) * len(z) // kept]
+
+
 def thinned(z: Float[Array, "each chains free"]) -> Float[Array, "n free"]:
     """At most `DRAWS` draws of chains, evenly over their time."""
-    each, chains, free = z.shape
-    kept = max(1, min(each, DRAWS // chains))
-    return z[jnp.arange(kept) * each // kept].reshape(kept * chains, free)
+    return spread_out(z, DRAWS // z.shape[1]).reshape(-1, z.shape[2])
 
 
 def _connected(values: Callable, z: Float[Array, "m free"], draws: Float[Array, "n free"]) -> Bool[Array, " m"]:

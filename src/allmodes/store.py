@@ -177,13 +177,16 @@ def save(sampler: Sampler, path: str | os.PathLike) -> None:
 
 
 def load(path: str | os.PathLike) -> Sampler:
-    """The sampler of a run folder, as its newest checkpoint holds it.
+    """The sampler of a run folder: that of a finished run as it ended, of another as its newest checkpoint holds it.
 
-    **Raises** `RunError` when the folder is missing or damaged, `TargetError` when the target's file is gone.
+    Where the newest one cannot be read, a `RunWarning` says which was taken instead. Nothing in the folder is changed.
+
+    **Raises** `RunError` when the folder is missing or damaged, a finished run's last checkpoint among it, with what to
+    do; `TargetError` when the target's file is gone.
     """
     run = Run(path)
     target, method, _ = parse(run)
-    restored = run.load_state(method.template(target))
+    restored = run.load_state(method.template(target), insist=True)
     if restored is None:
         raise RunError(f"{run / 'checkpoint'} holds no checkpoint: the run stopped before its first; start it again")
     return method.sampler(target, *restored)

@@ -29,7 +29,8 @@ class Run:
     out: Path | None = None
     """The run folder; runs/TARGET-METHOD-SEED when not given, with a number if that holds a run already."""
     resume: Path | None = None
-    """Go on with this run folder."""
+    """Go on with this run folder. Of a finished run whose last checkpoint is damaged, training goes on from the one
+    before."""
     judge_seconds: float = 20.0
     """Time that each of the two sets of metrics may take: more of it narrows their standard errors."""
     devices: str | None = None
@@ -188,3 +189,13 @@ class Reference:
     """Dimension of a function of your own."""
     out: Path | None = None
     """Also write the draws here, as the array x (n, dim) of an .npz file."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Targets:
+    """List the registered densities: dimension, what is known of each, where it comes from."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Methods:
+    """List the methods with their settings, which are options of `allmodes run --method NAME`, and their defaults."""

@@ -7,9 +7,26 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from allmodes.command.options import Agree, Audit, Benchmark, Compare, Reference, Report, Sample, Study
+from allmodes import interrupt
+from allmodes.command.options import (
+    Agree,
+    Audit,
+    Benchmark,
+    Compare,
+    Methods,
+    Reference,
+    Report,
+    Sample,
+    Study,
+    Targets,
+)
 from allmodes.command.parse import parse
 from allmodes.errors import ConfigError
+
+
+def _again(command: str, argv: list[str]) -> None:
+    """From now on an interruption says that the same command goes on."""
+    interrupt.say(f"interrupted; go on with: allmodes {shlex.join([command, *argv])}")
 
 
 def sample(argv: list[str]) -> int:
@@ -17,11 +34,13 @@ def sample(argv: list[str]) -> int:
     import jax
 
     from allmodes.named import check_file
+    from allmodes.runs import check_writable
     from allmodes.store import load
 
     args = parse(Sample, argv, "sample")
     if args.out.suffix != ".npy":
         check_file(args.out)
+    check_writable(args.out)
     sampler = load(args.run)
     options = {name: getattr(args, name) for name in ("steps", "correct", "rounds", "moves")}
     options = {name: value for name, value in options.items() if value is not None}
@@ -30,6 +49,7 @@ def sample(argv: list[str]) -> int:
         listed = ", ".join("--" + name for name in sorted(unknown))
         raise ConfigError(f"method {sampler.method.name} draws without {listed}: leave it out")
     if args.out.suffix == ".npy":
+        _again("sample", argv)
         return _stream(args, sampler, options)
     draws = sampler.sample(args.n, key=jax.random.key(args.seed), **options)
     z = draws.log_z
@@ -37,6 +57,7 @@ def sample(argv: list[str]) -> int:
     told = "corrected" if args.correct else f"{draws.ess:.0f} of {len(draws)} effective, {tail}"
     print(f"log Z {z.value:.4f} +- {z.std_error:.4f}, {told}, {draws.evaluations:,} evaluations")
     draws.save(args.out, jax.random.fold_in(jax.random.key(args.seed), 1) if args.fair else None)
+    interrupt.say(interrupt.WRITTEN)
     print(args.out)
     return 0
 
@@ -51,6 +72,7 @@ def _stream(args: Any, sampler: Any, options: dict[str, Any]) -> int:
         task = bar.add_task(f"drawing {args.n:,}", total=args.n)
         progress = lambda done, n: bar.update(task, completed=done)  # noqa: E731
         sampler.stream(args.n, key=jax.random.key(args.seed), out=args.out, progress=progress, **options)
+    interrupt.say(interrupt.WRITTEN)
     print(args.out)
     return 0
 
@@ -76,6 +98,7 @@ def audit(argv: list[str]) -> int:
     found = audit(sampler, key=jax.random.key(args.seed), against=against, n=args.n, progress=say)
     line = "allmodes " + shlex.join(["audit", *argv])
     write(found, folder, against or sampler.target, {"run": str(args.run), "seed": args.seed, "command": line})
+    interrupt.say(interrupt.WRITTEN)
     show(found)
     print(folder / "audit.png")
     return int(found.failed)
@@ -91,7 +114,8 @@ def report(argv: list[str]) -> int:
     args = parse(Report, argv, "report")
     folder = Folder(args.run)
     result = folder.read_json("result.json")
-    path = write_report(folder.path, target=store.parse(folder)[0])
+    target = store.load(folder.path).target  # raises where the verdict is that of another state than the one there
+    path = write_report(folder.path, target=target)
     print_result(result)
     print(path)
     return 0
@@ -102,6 +126,7 @@ def benchmark(argv: list[str]) -> int:
     from allmodes.benchmark import benchmark
 
     args = parse(Benchmark, argv, "benchmark")
+    _again("benchmark", argv)
     options = {"n": args.n, "judge_seconds": args.judge_seconds, "quiet": args.quiet}
     benchmark(args.suite, args.method, args.seeds, args.out, **options)
     return 0
@@ -113,6 +138,7 @@ def compare(argv: list[str]) -> int:
     from allmodes.store import find_method
 
     args = parse(Compare, argv, "compare")
+    _again("compare", argv)
     methods = [name.strip() for name in args.methods.split(",") if name.strip()]
     for name in methods:
         find_method(name, {})
@@ -148,6 +174,7 @@ def study(argv: list[str]) -> int:
     from allmodes.studies import run_study
 
     args = parse(Study, argv, "study")
+    _again("study", argv)
     out = args.out or Path("runs") / f"study-{args.name}"
     cases = None if args.cases is None else tuple(case.strip() for case in args.cases.split(";"))
     progress = lambda text: print(text, file=sys.stderr, flush=True)  # noqa: E731
@@ -162,10 +189,12 @@ def reference(argv: list[str]) -> int:
 
     from allmodes import reference, targets
     from allmodes.report.tables import print_table
-    from allmodes.runs import write_atomically
+    from allmodes.runs import check_writable, write_atomically
     from allmodes.store import find_target
 
     args = parse(Reference, argv, "reference")
+    if args.out is not None:
+        check_writable(args.out)
     target = find_target(args.target, args.dim)
     target.check()
     entry = targets.entries().get(args.target)
@@ -177,6 +206,7 @@ def reference(argv: list[str]) -> int:
     print(f"log Z {made.log_z:.4f} +- {made.log_z_error:.4f}, {made.evaluations:,} evaluations")
     if args.out is not None:
         write_atomically(args.out, lambda file: np.savez(file, x=made.x), mode="wb")
+        interrupt.say(interrupt.WRITTEN)
         print(args.out)
     if not made.passed:
         print(f"a check is off by more than {reference.SIGMAS:g} standard errors", file=sys.stderr)
@@ -188,16 +218,10 @@ def targets(argv: list[str]) -> int:
     from allmodes import targets
     from allmodes.report.tables import print_table
 
-    rows = []
-    for name, entry in targets.entries().items():
-        draws = "exact draws" if entry.reference is None else "reference draws"
-        try:
-            target = targets.get(name)
-            known = {draws: target.sample, "log Z": target.log_z, "modes": target.modes}
-            listed = ", ".join(what for what, value in known.items() if value is not None)
-        except ConfigError as error:  # its model or data come from a package that is not here
-            listed = str(error)
-        rows.append([name, str(entry.dim), listed, entry.summary, entry.source])
+    parse(Targets, argv, "targets")
+    rows = [
+        [name, str(entry.dim), entry.known, entry.summary, entry.source] for name, entry in targets.entries().items()
+    ]
     print_table(["name", "dim", "known", "what", "source"], rows, title="targets")
     return 0
 
@@ -207,6 +231,7 @@ def methods(argv: list[str]) -> int:
     from allmodes.methods import METHODS
     from allmodes.report.tables import print_table
 
+    parse(Methods, argv, "methods")
     for name, method in METHODS.items():
         rows = [[f.name, str(getattr(method, f.name))] for f in dataclasses.fields(method)]
         print_table(["setting", "default"], rows, title=f"{name}: {type(method).__doc__.splitlines()[0]}")

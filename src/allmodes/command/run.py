@@ -1,16 +1,18 @@
 """`allmodes run`: the main job begun or gone on with, on one device or several, by one process or several."""
 
+import contextlib
 import dataclasses
 import shlex
-import sys
 from pathlib import Path
 from typing import Annotated, Any
 
 from tyro.conf import arg
 
+from allmodes import interrupt
 from allmodes.command.options import Run
 from allmodes.command.parse import option_of, parse
 from allmodes.errors import ConfigError, JobError
+from allmodes.lock import InUseError
 from allmodes.runs import Run as Folder
 
 # What may differ between a run and its going on.
@@ -34,13 +36,27 @@ def run(argv: list[str]) -> int:
         )
     if args.distributed:
         devices.join(args.coordinator, args.processes, args.process_id)
-    with devices.on_devices("all" if args.distributed and args.devices is None else args.devices):
-        folder = _begun(args, name, argv) if args.resume is None else _resumed(args, name)
+    with (
+        devices.on_devices("all" if args.distributed and args.devices is None else args.devices),
+        contextlib.ExitStack() as held,  # the lock of the folder, up to the end
+    ):
+        folder = _begun(args, name, argv, held) if args.resume is None else _resumed(args, name, held)
+        interrupt.say(lambda: _last_words(folder) if devices.leads() else "")
         return _carried_out(folder, args)
 
 
-def _resumed(args: Any, name: str) -> Folder:
+def _going_on(folder: Folder) -> str:
+    return f"allmodes run --resume {shlex.quote(str(folder.path))}"
+
+
+def _last_words(folder: Folder) -> str:
+    begun = (folder / "config.json").exists()
+    return f"interrupted; go on with: {_going_on(folder)}" if begun else interrupt.NOTHING
+
+
+def _resumed(args: Any, name: str, held: contextlib.ExitStack) -> Folder:
     """The folder to go on with, by the options that it was begun with."""
+    from allmodes import devices
     from allmodes.methods import METHODS
 
     if args.target is not None:
@@ -53,10 +69,12 @@ def _resumed(args: Any, name: str) -> Folder:
         raise ConfigError(f"--resume {args.resume} goes on as the run was begun: leave {options} out")
     folder = Folder(args.resume)
     folder.read_json("config.json")
-    return folder.create()
+    if devices.leads():
+        held.enter_context(folder.locked())
+    return folder
 
 
-def _begun(args: Any, name: str, argv: list[str]) -> Folder:
+def _begun(args: Any, name: str, argv: list[str], held: contextlib.ExitStack) -> Folder:
     """A new folder, with what is asked for in it."""
     from allmodes import devices, job
     from allmodes.methods import METHODS, default_for
@@ -80,14 +98,14 @@ def _begun(args: Any, name: str, argv: list[str]) -> Folder:
         raise ConfigError(f"method {name} runs on one device: leave --devices and --distributed out")
     target.check()
     # One of several processes makes the folder, and the others find it there.
-    path = args.out or _free(Path("runs") / f"{target.name}-{name}-{args.seed}")
-    folder = Folder(devices.agreed_text(str(path)))
-    line = "allmodes " + shlex.join(["run", *argv])
+    folder = Folder(args.out) if args.out else Folder(Path("runs") / f"{target.name}-{name}-{args.seed}")
     if devices.leads():
+        folder = _entered(folder, held) if args.out else _free(folder.path, held)
+        interrupt.say(lambda: _last_words(folder))
+        line = "allmodes " + shlex.join(["run", *argv])
         limit = None if args.evaluations is None else int(args.evaluations)
         job.start(folder, target, args.settings, args.seed, args.n, line, limit)
-    devices.agreed(True)
-    return folder
+    return Folder(devices.agreed_text(str(folder.path)))
 
 
 def _carried_out(folder: Folder, args: Any) -> int:
@@ -96,20 +114,16 @@ def _carried_out(folder: Folder, args: Any) -> int:
     from allmodes.report.tables import print_result
 
     try:
-        if devices.agreed((folder / "report.html").exists()):  # it is written last
-            result = folder.read_json("result.json")
-        else:
+        result = job.finished(folder) if devices.leads() else None
+        if not devices.agreed(result is not None):
             result = job.carry_out(folder, seconds=args.seconds, quiet=args.quiet, budget=args.judge_seconds)
-    except KeyboardInterrupt:
-        print(f"interrupted; go on with: allmodes run --resume {shlex.quote(str(folder.path))}", file=sys.stderr)
-        return 130
     except (RuntimeError, ValueError) as error:
         if not devices.lost(error):
             raise
         raise JobError(
             "another process of this job has ended, and this one ends with it "
             f"({str(error).strip().splitlines()[0]}). The last checkpoint is kept; go on, with any number of "
-            f"processes and devices, by: allmodes run --resume {shlex.quote(str(folder.path))}"
+            f"processes and devices, by: {_going_on(folder)}"
         ) from error
     if not devices.leads():
         return 0
@@ -127,10 +141,26 @@ def _with_settings(method: Any) -> type:
     return made
 
 
-def _free(path: Path) -> Path:
-    """The path itself, or with the first number that makes it new."""
-    number, free = 1, path
-    while (free / "config.json").exists():
+def _entered(folder: Folder, held: contextlib.ExitStack) -> Folder:
+    """The same folder, in which no other process can be at work."""
+    held.enter_context(folder.locked())
+    return folder
+
+
+def _free(path: Path, held: contextlib.ExitStack) -> Folder:
+    """The folder itself, or with the first number of one that holds no run and in which no process is at work.
+
+    Of two commands at the same moment the lock gives each one of its own.
+    """
+    number, folder = 1, Folder(path)
+    while True:
+        if not (folder / "config.json").exists():
+            attempt = contextlib.ExitStack()
+            with contextlib.suppress(InUseError):
+                attempt.enter_context(folder.locked())
+                if not (folder / "config.json").exists():  # the one that was at work there has ended in the meantime
+                    held.push(attempt.pop_all())
+                    return folder
+            attempt.close()
         number += 1
-        free = path.with_name(f"{path.name}-{number}")
-    return free
+        folder = Folder(path.with_name(f"{path.name}-{number}"))

@@ -16,7 +16,7 @@ from allmodes.methods.base import Untrained
 from allmodes.methods.settings import check
 from allmodes.sampler import PlainSampler, alike
 from allmodes.search import Found, normalise, nowhere
-from allmodes.second_look import DRAWS, Look, cost, explore, explored, looking
+from allmodes.second_look import DRAWS, Look, cost, explore, explored, looking, spread_out
 from allmodes.target import Target
 
 PILOT = 512  # particles of the run that finds the frame and the cost of a particle
@@ -127,7 +127,7 @@ class SMCSampler(PlainSampler):
             points = population.points.take(jax.random.permutation(k_keep, size)[:each])
             x = found.frame.to_x(points.z)
             parts.append((x, points.log_prob - found.frame.log_det, jnp.full(each, log_z)))
-            looked.append(population.points.z[: DRAWS // method.populations])
+            looked.append(spread_out(population.points.z, DRAWS // method.populations))
             log_zs.append(log_z)
             # Of a random part of a population fewer are related: families shrink with it, singles stay single.
             shares.append(1.0 / (1.0 + (1.0 / independent - 1.0) * each / size))

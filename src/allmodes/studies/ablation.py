@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from allmodes.errors import ConfigError
 from allmodes.job import machine
 from allmodes.runs import Run
 from allmodes.studies.jobs import measured, medians
@@ -46,6 +47,8 @@ def run(
     process of its own. Writes `ablation.json`, `ablation.md` and `ablation.png`.
     """
     say = progress or (lambda text: None)
+    if seeds < 1:
+        raise ConfigError(f"seeds must be at least 1, got {seeds}")
     folder = Run(out).create()
     seeds, targets = (1, {"gmm40": 5.0}) if quick else (seeds, TARGETS)
     table: dict[str, Any] = {}

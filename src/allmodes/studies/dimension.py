@@ -27,12 +27,17 @@ CASES: dict[str, tuple[str, int, Any]] = {
 QUICK = ("two modes, 2-D, a = 1",)
 
 
+def known(case: str) -> None:
+    """**Raises** `ConfigError` for an unknown case."""
+    if case not in CASES:
+        raise ConfigError(f"unknown case {case!r}: there are {'; '.join(CASES)}")
+
+
 def target_of(case: str) -> Any:
     """The density of a case. **Raises** `ConfigError` for an unknown one."""
     from allmodes.targets import many_well, random_mixture, two_modes
 
-    if case not in CASES:
-        raise ConfigError(f"unknown case {case!r}: there are {'; '.join(CASES)}")
+    known(case)
     family, dim, more = CASES[case]
     if family == "two":
         return two_modes(dim, more)
@@ -49,12 +54,12 @@ def run(
 ) -> dict[str, Any]:
     """Measure what is not there yet, each job in a process of its own; write `dimension.json` and a table."""
     say = progress or (lambda text: None)
-    folder = Run(out).create()
-    seeds, cases = (1, QUICK) if quick else (seeds, cases or tuple(CASES))
     if seeds < 1:
         raise ConfigError(f"seeds must be at least 1, got {seeds}")
-    for case in cases:
-        target_of(case)
+    for case in cases or ():
+        known(case)
+    seeds, cases = (1, QUICK) if quick else (seeds, cases or tuple(CASES))
+    folder = Run(out).create()
     table: dict[str, Any] = {}
     for case in cases:
         table[case] = {}

@@ -35,10 +35,10 @@ def run(
     `seeds` trainings of each of `cases`, which are among `TARGETS`. **Raises** `ConfigError` for others.
     """
     say = progress or (lambda text: None)
-    folder = Run(out).create()
+    if set(cases or ()) - set(TARGETS) or seeds < 1:
+        raise ConfigError(f"the cases are {', '.join(TARGETS)}, with at least 1 seed; got {cases} and {seeds}")
     targets, trainings = (TARGETS[2:3], 1) if quick else (cases or TARGETS, seeds)
-    if set(targets) - set(TARGETS) or trainings < 1:
-        raise ConfigError(f"the cases are {', '.join(TARGETS)}, with at least 1 seed; got {targets} and {trainings}")
+    folder = Run(out).create()
     table: dict[str, Any] = {}
     for target in targets:
         rows: list[dict] = []

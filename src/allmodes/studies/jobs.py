@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from allmodes import interrupt
 from allmodes.runs import Run
 
 
@@ -21,7 +22,8 @@ def measured(path: Path, script: list[str], arguments: list[Any], *, cache: bool
         shared = {"JAX_COMPILATION_CACHE_DIR": str(path.parent.absolute() / "cache")} if cache else {}
         environment = {**os.environ, **shared}
         command = [sys.executable, *script, json.dumps(arguments)]
-        done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, env=environment)
+        done = interrupt.call(command, stdout=subprocess.PIPE, text=True, env=environment)
+        done.check_returncode()
         Run(path.parent).write_json(path.name, json.loads(done.stdout.splitlines()[-1]))
     return Run(path.parent).read_json(path.name)
 

@@ -61,8 +61,14 @@ class Entry:
     summary: str
     source: str
     reference: int | None = None  # draws of `allmodes reference` that stand in for exact ones
+    known: str = ""  # what `build` gives, so that a list need not build it; all there is when not given
+
+    def __post_init__(self) -> None:
+        known = self.known or ("exact draws, log Z, modes" if self.reference is None else "reference draws")
+        object.__setattr__(self, "known", known)
 
 
+_NO_MODES, _SYMMETRIC = "exact draws, log Z", "reference draws, modes"
 _TORCH = "FAB's and iDEM's GMM (torch family): means (u - 0.5) * 80, standard deviation softplus(1); arXiv 2208.01893"
 _JAX = "Beyond ELBOs' and SCLD's GMM (JAX family): means uniform in [-40, 40]^d, standard deviation 1; arXiv 2406.07423"
 _OWN = "allmodes"
@@ -96,17 +102,23 @@ REGISTRY: dict[str, Entry] = {
     "ring": Entry(ring, 2, "one ring of radius 3, unnormalised", _OWN),
     "rings": Entry(rings, 2, "two concentric rings, radii 1 and 3", _OWN),
     "two-moons": Entry(two_moons, 2, "two interleaved half circles", "geometry of scikit-learn's make_moons"),
-    "funnel": Entry(funnel, 10, "widths over five orders of magnitude", "Neal 2003, Slice sampling, section 8"),
+    "funnel": Entry(
+        funnel, 10, "widths over five orders of magnitude", "Neal 2003, Slice sampling, section 8", known=_NO_MODES
+    ),
     "manywell-8": Entry(partial(many_well, 8), 8, "16 modes of unequal weight, unnormalised", _FAB),
-    "manywell-32": Entry(partial(many_well, 32), 32, "65,536 modes of unequal weight, unnormalised", _FAB),
+    "manywell-32": Entry(
+        partial(many_well, 32), 32, "65,536 modes of unequal weight, unnormalised", _FAB, known=_NO_MODES
+    ),
     "dw4": Entry(double_well, 8, "4 particles in 2-D, double wells between pairs", _IDEM, 20_000),
     "lj13": Entry(partial(lennard_jones, 13), 39, "13 Lennard-Jones particles in 3-D", _IDEM, 20_000),
     "lj55": Entry(partial(lennard_jones, 55), 165, "55 Lennard-Jones particles in 3-D", _IDEM, 2000),
-    "mixture-labels": Entry(mixture_labels, 11, "posterior of a mixture: 24 labellings, equal masses", _LABELS, 4000),
+    "mixture-labels": Entry(
+        mixture_labels, 11, "posterior of a mixture: 24 labellings, equal masses", _LABELS, 4000, known=_SYMMETRIC
+    ),
     "sensors": Entry(sensors, 16, "posterior of 8 places from few distances", _SENSORS, 8000),
     "radial-velocity": Entry(radial_velocity, 7, "posterior of an orbit: aliases of its period", _ORBITS, 4000),
     "breast-cancer": Entry(breast_cancer, 31, "posterior of a logistic regression, one mode", _LOGISTIC, 4000),
-    "phi4": Entry(phi4, 64, "field on an 8 x 8 lattice, two signs of equal mass", _PHI4, 8000),
+    "phi4": Entry(phi4, 64, "field on an 8 x 8 lattice, two signs of equal mass", _PHI4, 8000, known=_SYMMETRIC),
     "cox": Entry(log_gaussian_cox, 256, "posterior of a Cox process on 16 x 16 cells, one mode", _COX, 2000),
 }
 
