@@ -16,7 +16,7 @@ from allmodes import IWSM, __version__, agreement, job, load
 from allmodes.cli import main
 
 OPTIONS = [text for name, value in SMALL.items() for text in (f"--{name.replace('_', '-')}", str(value))]
-QUICK = ["--quiet", "--judge-seconds", "0.1"]
+QUICK = ["--quiet", "--judge-repeats", "2"]
 TINY = [*OPTIONS, "-n", "300", *QUICK]
 
 # The density is that of test_fit, so that what was compiled for one serves the other.
@@ -134,6 +134,26 @@ def test_the_main_job_leaves_all_its_files(finished):
         }  # fmt: skip
         assert np.isfinite(draws["x"]).all()
     assert "<html" in (finished / "report.html").read_text()
+
+
+def test_a_second_run_of_one_seed_gives_the_same_result_but_for_times_and_memory(models, finished, tmp_path):
+    assert call("run", f"{models / 'pair.py'}:target", "--out", tmp_path / "run", "--steps", 60, *TINY) == 0
+    results = [json.loads((run / "result.json").read_text()) for run in (finished, tmp_path / "run")]
+    for result in results:
+        assert result.pop("seconds")
+        assert result.pop("peak_memory_mb")
+        assert result.pop("command")  # names the folder
+    assert results[0] == results[1]
+    for name in ("draws.npz", "corrected.npz"):
+        with np.load(finished / name) as first, np.load(tmp_path / "run" / name) as second:
+            assert all(first[k].tobytes() == second[k].tobytes() for k in first)
+
+
+def test_too_few_repeats_are_refused_before_any_work(models, tmp_path, capsys):
+    run = tmp_path / "run"
+    assert call("run", f"{models / 'pair.py'}:target", "--out", run, "--judge-repeats", 1) == 2
+    assert "--judge-repeats must be at least 2, got 1" in capsys.readouterr().err
+    assert not run.exists()
 
 
 def test_particles_get_their_own_method_metrics_and_pictures(models, tmp_path):

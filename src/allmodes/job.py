@@ -20,6 +20,7 @@ from allmodes.fit import Progress, fit
 from allmodes.memory import give_back
 from allmodes.methods import Method
 from allmodes.metrics import evaluate, forward_ess
+from allmodes.metrics.floor import REPEATS
 from allmodes.metrics.identities import identities
 from allmodes.metrics.weights import elbo, ess, eubo
 from allmodes.report.page import write_report
@@ -52,10 +53,10 @@ def start(
     return config
 
 
-def carry_out(run: Run, *, seconds: float | None = None, quiet: bool = False, budget: float = 20.0) -> dict:
+def carry_out(run: Run, *, seconds: float | None = None, quiet: bool = False, repeats: int = REPEATS) -> dict:
     """Do the job that `config.json` describes, from wherever it stands: returns what `result.json` holds.
 
-    `seconds` bounds the training; `budget` the time that each of the two sets of metrics may take. Of several
+    `seconds` bounds the training; `repeats` how often each metric between sets is taken. Of several
     processes that work together, all call it; the leading one alone writes, evaluates and returns the result, the
     others nothing.
     """
@@ -116,7 +117,7 @@ def carry_out(run: Run, *, seconds: float | None = None, quiet: bool = False, bu
         begin = time.monotonic()
         keys = (k_exact, k_forward, k_points, k_metrics)
         with on_devices(None):  # the other processes are done
-            result = _evaluated(sampler, draws, corrected, run, keys, config, budget)
+            result = _evaluated(sampler, draws, corrected, run, keys, config, repeats)
         result["seconds"] = {
             "compile": round(sampler.seconds["compile"], 2),
             "train": round(sampler.seconds["start"] + sampler.seconds["train"], 2),
@@ -131,20 +132,20 @@ def carry_out(run: Run, *, seconds: float | None = None, quiet: bool = False, bu
 
 
 def _evaluated(
-    sampler: Sampler, draws: Draws, corrected: Draws | None, run: Run, keys: tuple, config: dict, budget: float
+    sampler: Sampler, draws: Draws, corrected: Draws | None, run: Run, keys: tuple, config: dict, repeats: int
 ) -> dict[str, Any]:
     k_exact, k_forward, k_points, k_metrics = keys
     target, n = sampler.target, len(draws)
     spent = sampler.evaluations
     exact = min(EXACT, max(1, n // 2))
     related = max(draws.ess / max(ess(draws.log_weight), 1e-9), 1e-9)  # a share, beside what weights cost
-    first = evaluate(target, draws.x, k_metrics, budget_seconds=budget, independent=related)
+    first = evaluate(target, draws.x, k_metrics, repeats=repeats, independent=related)
     if corrected is not None:
         correction = "mcmc"
-        second = evaluate(target, corrected.x, k_metrics, budget_seconds=budget)
+        second = evaluate(target, corrected.x, k_metrics, repeats=repeats)
     elif float(jnp.max(draws.log_weight)) > float(jnp.min(draws.log_weight)):
         correction = "weights"
-        options = {"budget_seconds": budget, "log_weight": draws.log_weight, "independent": related}
+        options = {"repeats": repeats, "log_weight": draws.log_weight, "independent": related}
         second = evaluate(target, draws.x, k_metrics, **options)
     else:
         correction, second = "none", {"metrics": {}}

@@ -6,6 +6,8 @@ from typing import Annotated, Literal
 
 from tyro.conf import Positional, arg
 
+from allmodes.metrics.floor import REPEATS
+
 
 @dataclasses.dataclass(frozen=True)
 class Run:
@@ -30,8 +32,8 @@ class Run:
     """The run folder; runs/TARGET-METHOD-SEED when not given, with a number if that holds a run already."""
     resume: Path | None = None
     """Go on with this run folder."""
-    judge_seconds: float = 20.0
-    """Time that each of the two sets of metrics may take: more of it narrows their standard errors."""
+    judge_repeats: int = REPEATS
+    """Repeats of each metric between sets of draws, at least 2: four times as many halve its standard error."""
     devices: str | None = None
     """Devices over which batch, buffer and draws are spread: a number, or all; one when not given."""
     distributed: bool = False
@@ -116,7 +118,7 @@ class Benchmark:
     """Seeds 0, 1, .."""
     out: Path = Path("runs/benchmark")
     """Run folders and the table go here; runs that are there already are kept."""
-    judge_seconds: float = 20.0
+    judge_repeats: int = REPEATS
     """As of `allmodes run`."""
     quiet: bool = False
     """Show no progress."""
@@ -140,7 +142,7 @@ class Compare:
     """Draws of each run."""
     out: Path = Path("runs/compare")
     """Run folders, table and plot go here; runs that are there already are kept."""
-    judge_seconds: float = 10.0
+    judge_repeats: int = REPEATS
     """As of `allmodes run`."""
     quiet: bool = False
     """Show no progress."""

@@ -15,7 +15,7 @@ from allmodes.runs import Run as Folder
 
 # What may differ between a run and its going on.
 _MAY_CHANGE = set(
-    "resume seconds judge_seconds strict quiet devices distributed coordinator processes process_id".split()
+    "resume seconds judge_repeats strict quiet devices distributed coordinator processes process_id".split()
 )
 
 
@@ -32,6 +32,8 @@ def run(argv: list[str]) -> int:
         raise ConfigError(
             "--coordinator, --processes and --process-id are for --distributed: add it, or leave them out"
         )
+    if args.judge_repeats < 2:
+        raise ConfigError(f"--judge-repeats must be at least 2, for a standard error, got {args.judge_repeats}")
     if args.distributed:
         devices.join(args.coordinator, args.processes, args.process_id)
     with devices.on_devices("all" if args.distributed and args.devices is None else args.devices):
@@ -99,7 +101,7 @@ def _carried_out(folder: Folder, args: Any) -> int:
         if devices.agreed((folder / "report.html").exists()):  # it is written last
             result = folder.read_json("result.json")
         else:
-            result = job.carry_out(folder, seconds=args.seconds, quiet=args.quiet, budget=args.judge_seconds)
+            result = job.carry_out(folder, seconds=args.seconds, quiet=args.quiet, repeats=args.judge_repeats)
     except KeyboardInterrupt:
         print(f"interrupted; go on with: allmodes run --resume {shlex.quote(str(folder.path))}", file=sys.stderr)
         return 130

@@ -6,7 +6,7 @@ import jax
 import numpy as np
 from jaxtyping import Array, Float
 
-from allmodes.metrics.floor import ratio
+from allmodes.metrics.floor import REPEATS, ratio
 from allmodes.metrics.mmd import mmd
 from allmodes.metrics.modes import ModeReport, from_weights, mode_report, normalised
 from allmodes.metrics.particles import particle_metrics
@@ -84,7 +84,7 @@ def evaluate(
     key: Array,
     *,
     size: int = 2000,
-    budget_seconds: float = 30.0,
+    repeats: int = REPEATS,
     log_weight: Float[Array | np.ndarray, " n"] | None = None,
     independent: float = 1.0,
 ) -> dict[str, Any]:
@@ -106,10 +106,10 @@ def evaluate(
     without modes or with more than 1,000.
 
     `log_weight`: the modes are weighed with it; `w2` and `mmd` judge as many draws resampled to equal weights
-    (systematic), which is what a user of corrected draws gets. `budget_seconds`: for `w2` and `mmd` together, but their
-    first five repeats are always made. `independent`: the share of draws that count as independent, beside what their
-    weights cost, for the errors of `quantities`; draws that short chains corrected count in full. Draws that are not
-    finite make `w2` None, and count as off every mode.
+    (systematic), which is what a user of corrected draws gets. `repeats`: of each figure that compares sets, at least
+    2; no clock is looked at, so that the same key gives the same figures. `independent`: the share of draws that count
+    as independent, beside what their weights cost, for the errors of `quantities`; draws that short chains corrected
+    count in full. Draws that are not finite make `w2` None, and count as off every mode.
     """
     x = np.asarray(x)
     log_weight = None if log_weight is None else np.asarray(log_weight)
@@ -119,18 +119,17 @@ def evaluate(
     if target.sample is not None and target.symmetry is not None:
         fair = _equal(x, log_weight, np.random.default_rng(np.asarray(jax.random.bits(key_resample, (4,)))))
         if len(fair):
-            metrics |= particle_metrics(target, fair, key_w2, size=size, budget_seconds=budget_seconds)
+            metrics |= particle_metrics(target, fair, key_w2, size=size, repeats=repeats)
     elif target.sample is not None:
         if target.reference is not None:  # two sets of it must not share draws, or they are no floor
             size = max(1, min(size, target.reference // 2))
         seed = np.asarray(jax.random.bits(key_resample, (4,)))
         fair = _equal(x, log_weight, np.random.default_rng(seed))
-        for name, metric, subkey, share in (("w2", w2, key_w2, 0.8), ("mmd", mmd, key_mmd, 0.2)):
+        for name, metric, subkey in (("w2", w2, key_w2), ("mmd", mmd, key_mmd)):
             if len(fair) == 0:
                 metrics[name] = dict.fromkeys(("value", "floor", "ratio", "ratio_std_error"))
                 continue
-            found = ratio(metric, fair, target.sample, subkey, size=size, budget_seconds=share * budget_seconds)
-            metrics[name] = found.to_dict()
+            metrics[name] = ratio(metric, fair, target.sample, subkey, size=size, repeats=repeats).to_dict()
         if target.reference is not None and len(x) > 0:
             metrics["quantities"] = quantities(x, target.sample(key_w2, target.reference), log_weight, independent)
     if target.modes is not None and len(x) > 0:
