@@ -152,7 +152,7 @@ def test_a_second_run_of_one_seed_gives_the_same_result_but_for_times_and_memory
 def test_too_few_repeats_are_refused_before_any_work(models, tmp_path, capsys):
     run = tmp_path / "run"
     assert call("run", f"{models / 'pair.py'}:target", "--out", run, "--judge-repeats", 1) == 2
-    assert "--judge-repeats must be at least 2, got 1" in capsys.readouterr().err
+    assert "--judge-repeats must be at least 2, for a standard error, got 1" in capsys.readouterr().err
     assert not run.exists()
 
 
