@@ -13,10 +13,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from allmodes import trust
-from allmodes.devices import leads, on_devices
+from allmodes.afterwards import measured
+from allmodes.devices import agreed, leads, on_devices
 from allmodes.draws import Draws
 from allmodes.errors import RunError
-from allmodes.fit import Progress, fit
+from allmodes.fit import fit
 from allmodes.memory import give_back
 from allmodes.methods import Method
 from allmodes.metrics import evaluate, forward_ess
@@ -27,6 +28,7 @@ from allmodes.report.page import write_report
 from allmodes.report.progress import Progress as Bar
 from allmodes.runs import Run
 from allmodes.sampler import Sampler
+from allmodes.stages import stage
 from allmodes.store import describe, export, parse
 from allmodes.target import Target
 
@@ -56,7 +58,7 @@ def start(
 def carry_out(run: Run, *, seconds: float | None = None, quiet: bool = False, repeats: int = REPEATS) -> dict:
     """Do the job that `config.json` describes, from wherever it stands: returns what `result.json` holds.
 
-    `seconds` bounds the training; `repeats` how often each metric between sets is taken. Of several
+    `seconds` is about what all of it may take, since it began; `repeats` how often each metric between sets is taken. Of several
     processes that work together, all call it; the leading one alone writes, evaluates and returns the result, the
     others nothing.
     """
@@ -76,21 +78,23 @@ def carry_out(run: Run, *, seconds: float | None = None, quiet: bool = False, re
     k_correct = jax.random.fold_in(root, 6)
 
     with Bar(quiet=quiet or not leads()) as bar:
-
-        def show(p: Progress) -> None:
-            renewal = p.line["refresh_ess"]
-            bar.update(
-                step=p.step, total_steps=p.steps, loss=p.line["loss"], ess=renewal,
-                evaluations=p.line["log_prob_evaluations"], seconds=p.seconds,
-            )  # fmt: skip
-
-        then = f", then training for at most {method.steps:,} steps" if method.steps else ""
-        bar.message(f"{target.name}: searching for its mass{then}")
+        training = f": training for at most {method.steps:,} steps" if method.steps else ""
+        bar.message(f"{target.name}{training}")
         n, limit = config["draws"], config.get("evaluations")
         budget_of_fit = None if limit is None else max(1, limit - n)
-        options = {"seconds": seconds, "evaluations": budget_of_fit, "on_progress": show}
+        began, after = time.monotonic(), None
+        if seconds is not None and method.steps:
+            stage("measuring what comes after training")
+            after = measured(target, method, n, repeats)
+            seconds = max(seconds - float(agreed(time.monotonic() - began)), 1e-3)
+        options = {
+            "seconds": seconds,
+            "reserve": after and after.seconds,
+            "evaluations": budget_of_fit,
+            "on_progress": bar.trained,
+        }
         sampler = fit(target, method, key=k_fit, run=run, resume=True, **options)
-        bar.message(f"drawing {n:,}")
+        stage(f"drawing {n:,}")
         begin = time.monotonic()
         if limit is None:
             draws = sampler.sample(n, key=k_draw)
@@ -102,9 +106,14 @@ def carry_out(run: Run, *, seconds: float | None = None, quiet: bool = False, re
             run.write_draws(
                 x=np.asarray(draws.x), log_prob=np.asarray(draws.log_prob), log_weight=np.asarray(draws.log_weight)
             )
-        bar.message("correcting")
+        stage("correcting")
         begin = time.monotonic()
-        corrected = sampler.corrected(n, key=k_correct)
+        options = {}
+        if after is not None:
+            drawing = float(agreed(sample_seconds))
+            left = seconds - sum(sampler.seconds.values()) - drawing
+            options = {"pool": after.pool(left, drawing, sampler.seconds)}
+        corrected = sampler.corrected(n, key=k_correct, **options)
         if corrected is not None:
             jax.block_until_ready(corrected.x)
             if leads():
@@ -113,7 +122,7 @@ def carry_out(run: Run, *, seconds: float | None = None, quiet: bool = False, re
         if not leads():
             return {}
         give_back()
-        bar.message("evaluating")
+        stage("evaluating")
         begin = time.monotonic()
         keys = (k_exact, k_forward, k_points, k_metrics)
         with on_devices(None):  # the other processes are done
@@ -127,6 +136,7 @@ def carry_out(run: Run, *, seconds: float | None = None, quiet: bool = False, re
         }
         result["peak_memory_mb"] = round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
         run.write_json("result.json", result)
+        stage("writing the report")
         write_report(run.path, target=target)
     return result
 

@@ -25,7 +25,8 @@ class Run:
     n: Annotated[int, arg(aliases=["-n"])] = 10_000
     """Draws to make."""
     seconds: float | None = None
-    """Train for about this many seconds at most; training winds down over the last third of them."""
+    """Spend about this many seconds at most on all of it, from the search to the report: training gets what the rest
+    leaves, and winds down over the last third of that. For methods that train."""
     evaluations: float | None = None
     """Spend about this many evaluations of the density on training and raw draws; corrections are counted apart."""
     out: Path | None = None

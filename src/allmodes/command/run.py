@@ -75,6 +75,8 @@ def _begun(args: Any, name: str, argv: list[str]) -> Folder:
     if args.evaluations is not None and not args.evaluations >= 1:
         raise ConfigError(f"evaluations must be at least 1, got {args.evaluations:g}")
     target = find_target(args.target, args.dim)
+    if args.seconds is not None and METHODS[name].steps == 0:
+        raise ConfigError(f"method {name} trains nothing that could end sooner: leave --seconds out (--evaluations)")
     if args.method is None and default_for(target) != name:
         name = default_for(target)
         args = parse(_with_settings(METHODS[name]), argv, "run")

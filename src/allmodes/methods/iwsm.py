@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import math
 from typing import Any, ClassVar, Literal
 
 import jax
@@ -18,6 +19,7 @@ from allmodes.methods.training import LEVELS, State, build, process_of, train
 from allmodes.networks import anchors_of
 from allmodes.paths import Process
 from allmodes.search import broad, nowhere, search
+from allmodes.stages import stage
 from allmodes.target import Target
 
 _MAY_BE_ZERO = tuple(
@@ -224,6 +226,7 @@ class IWSM:
         if self.start == "smc":
             from allmodes.mcmc.smc import warm_start
 
+            stage("searching: tempered SMC")
             found = warm_start(target, found, jax.random.fold_in(k_start, 1))
         anchored = self.anchors and target.symmetry is None
         anchors = anchors_of(found.points.z, self.anchors, k_start) if anchored else None
@@ -248,6 +251,37 @@ class IWSM:
     def end(self, state: State) -> Int[Array, ""]:
         """The step after which training is over, as known so far."""
         return state.end
+
+    @property
+    def period(self) -> int:
+        """Steps after which a renewal of the buffer comes round, which takes as long as hundreds of steps."""
+        return self.refresh_every
+
+    def expected_end(self, state: State, seen: list[tuple[int, float]]) -> int | None:
+        """Where training is likely to end, or None where nothing tells.
+
+        `seen`: steps and effective shares of the renewals so far. Where the share that is `enough` is not reached yet,
+        it is expected at the renewal at which it is met by a line through the last share from 0, or from the one before
+        where that rises, but more slowly.
+        """
+        end = int(state.end)
+        if self.enough is None or end < self.steps:
+            return end
+        if not seen:
+            return None
+        every, (last, share) = self.refresh_every, seen[-1]
+        slope = share / last
+        if len(seen) > 1 and share > seen[-2][1]:
+            slope = min(slope, (share - seen[-2][1]) / (last - seen[-2][0]))
+        renewals = max(1.0, (self.enough - share) / max(slope, 1e-12) / every)
+        renewals = math.ceil(min(renewals, self.steps))  # a slope of nearly nothing
+        return min(end, (last - 1) // every * every + renewals * every + int(state.cooldown))
+
+    def renewals_of(self, n: int) -> float:
+        """How many renewals of the buffer, each of paths down and up again, draws of n points are the work of."""
+        own = self.weights in ("kde", "none")
+        paths = self.own_draws if own else (self.renew or self.buffer) * (2 if self.weights == "moves" else 1)
+        return n * self.sample_steps / (paths * self.refresh_steps)
 
     def wind_down(self, state: State, steps: int) -> State:
         """End after `steps` more steps at most, over which the learning rate falls."""

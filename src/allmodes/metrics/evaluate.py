@@ -12,6 +12,7 @@ from allmodes.metrics.modes import ModeReport, from_weights, mode_report, normal
 from allmodes.metrics.particles import particle_metrics
 from allmodes.metrics.quantities import quantities
 from allmodes.metrics.transport import w2
+from allmodes.stages import stage
 from allmodes.target import Target
 
 MODE_SETS, MODE_POINTS = 50, 2_000_000  # exact sets for the floors of mode weights, and points in all of them
@@ -44,13 +45,18 @@ def _equal(x: np.ndarray, log_weight: np.ndarray | None, rng: np.random.Generato
     return x[np.minimum(np.searchsorted(cumulative, positions, side="right"), len(x) - 1)]
 
 
+def sets_for(n: int) -> int:
+    """How many exact sets of n draws the floors of mode weights are means over."""
+    return max(10, min(MODE_SETS, MODE_POINTS // n))
+
+
 def mode_floor(target: Target, n: int, key: Array) -> list[ModeReport]:
     """Mode reports of exact sets of n draws each: 50 of them, or 2e6 / n for large n, at least 10.
 
     Exact draws where the target has them; else multinomial counts at the true weights, none of them off the modes.
     """
     modes = target.modes
-    sets = max(10, min(MODE_SETS, MODE_POINTS // n))
+    sets = sets_for(n)
     if target.sample is None:
         true = np.asarray(modes.weights, np.float64)
         rng = np.random.default_rng(np.asarray(jax.random.bits(key, (4,))))
@@ -129,10 +135,12 @@ def evaluate(
             if len(fair) == 0:
                 metrics[name] = dict.fromkeys(("value", "floor", "ratio", "ratio_std_error"))
                 continue
-            metrics[name] = ratio(metric, fair, target.sample, subkey, size=size, repeats=repeats).to_dict()
+            found = ratio(metric, fair, target.sample, subkey, size=size, repeats=repeats, name=name)
+            metrics[name] = found.to_dict()
         if target.reference is not None and len(x) > 0:
             metrics["quantities"] = quantities(x, target.sample(key_w2, target.reference), log_weight, independent)
     if target.modes is not None and len(x) > 0:
+        stage("evaluating: mode weights")
         report = mode_report(target.modes, x, log_weight)
         floors = mode_floor(target, len(x), key_modes)
         metrics["mode_tv"] = _against(report.total_variation, [floor.total_variation for floor in floors])

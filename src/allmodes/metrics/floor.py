@@ -9,6 +9,8 @@ import jax
 import numpy as np
 from jaxtyping import Array, Float
 
+from allmodes.stages import stage
+
 REPEATS = 10  # when not said otherwise: on gmm40 all of them take 3 s on two cores
 ROUND = 5  # repeats whose exact sets are drawn in one call, and held at a time
 _WORKERS = 8  # W2 between 2,000 points holds about 200 MB
@@ -71,6 +73,7 @@ def ratio(
     *,
     size: int,
     repeats: int = REPEATS,
+    name: str = "a metric",
 ) -> Ratio:
     """Estimate the ratio of a metric to its floor, over so many repeats.
 
@@ -85,6 +88,7 @@ def ratio(
     - `exact`: exact draws, `(key, n) -> (n, dim)`, independent; called once a round of 5 repeats, for all of its sets.
     - `size`: of every set; at most n is used, and what was used is in the answer.
     - `repeats`: at least 2. Four times as many halve the standard error, and take four times as long.
+    - `name`: what progress calls it.
 
     **What the standard error leaves out.** It is over repeats with these draws. The draws are one finite set: once
     their n / size disjoint blocks are used, subsets overlap, and further repeats average over exact sets only. Where
@@ -104,6 +108,7 @@ def ratio(
     values, floors = [], []
     with ThreadPoolExecutor(min(os.cpu_count() or 1, _WORKERS, 2 * ROUND)) as pool:
         while len(values) < repeats:
+            stage(f"evaluating: {name}", len(values), repeats)
             pairs = min(ROUND, repeats - len(values))
             key, key_exact = jax.random.split(key)
             fresh = np.asarray(exact(key_exact, 2 * pairs * size)).reshape(2 * pairs, size, -1)

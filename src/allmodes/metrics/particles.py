@@ -155,7 +155,7 @@ def particle_metrics(
     }
     metrics: dict[str, Any] = {}
     for (name, (metric, count, times)), subkey in zip(measures.items(), keys, strict=False):
-        metrics[name] = ratio(metric, x, target.sample, subkey, size=count, repeats=times).to_dict()
+        metrics[name] = ratio(metric, x, target.sample, subkey, size=count, repeats=times, name=name).to_dict()
     metrics["broken"] = {"value": broken(ours, reference), "floor": 0.0}
     metrics["mean_energy"] = {"value": float(ours.mean()), "reference": float(reference.mean())}
     return metrics

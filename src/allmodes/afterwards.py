@@ -1,0 +1,82 @@
+"""How long a job takes after training, so that a budget of seconds can keep time for it; measured, not guessed."""
+
+import dataclasses
+import math
+import time
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+
+from allmodes import corrections
+from allmodes.devices import agreed
+from allmodes.mcmc.hmc import LEAPS
+from allmodes.metrics import evaluate
+from allmodes.metrics.evaluate import sets_for
+from allmodes.metrics.modes import mode_report
+from allmodes.pace import Pace
+from allmodes.target import Target
+
+RAW = 5  # raw draws for each corrected one that a trained sampler needs, of those that it may take
+COMPILE = 1.2  # what drawing and correcting take to compile, over what training does
+REPORT = 4.0  # seconds that the report and the end of the job take
+TRIED = 2000  # points whose density is timed
+
+
+@dataclasses.dataclass(frozen=True)
+class Afterwards:
+    """What comes after training: `n` draws, drawn, corrected, judged for `judging` seconds and reported.
+
+    `evaluation`: seconds that the density and its gradient take at one point, many at a time.
+    """
+
+    target: Target
+    method: Any
+    n: int
+    judging: float
+    evaluation: float
+
+    def seconds(self, pace: Pace, clock: dict[str, float]) -> float:
+        """All of it, by the pace of training and the seconds of its compilation so far."""
+        total = self.judging + REPORT + COMPILE * clock["compile"]
+        raw = min(RAW, corrections.pool_for(self.target))
+        if pace.known:
+            paths = 1.5 + raw + corrections.rounds_for(self.target)  # those that exact draws are noised along too
+            total += paths * getattr(self.method, "renewals_of", lambda n: 0.0)(self.n) * pace.renewal
+        return total + self.n * self.evaluation * (1 + raw) + self._moves()
+
+    def pool(self, left: float, drawing: float, clock: dict[str, float]) -> int:
+        """How many raw draws for each corrected one fit into the seconds `left`, where n draws took `drawing`."""
+        left -= self.judging + REPORT + 0.5 * drawing + 0.75 * COMPILE * clock["compile"] + self._moves()
+        fits = math.floor(left / max(drawing, 1e-9)) - corrections.rounds_for(self.target)
+        return min(max(fits, 1), corrections.pool_for(self.target))
+
+    def _moves(self) -> float:
+        """Seconds of the evaluations of the chains."""
+        moves = 1 + corrections.rounds_for(self.target) + LEAPS * corrections.moves_for(self.target)
+        return self.n * moves * self.evaluation
+
+
+def measured(target: Target, method: Any, n: int, repeats: int) -> Afterwards:
+    """Time a little of each kind of the work: two repeats of the metrics, a report of modes, and the density."""
+    judging = 0.0
+    if target.sample is not None:
+        x = np.asarray(target.sample(jax.random.key(0), n))
+        rehearse = lambda: evaluate(dataclasses.replace(target, modes=None), x, jax.random.key(1), repeats=2)  # noqa: E731
+        judging += 2 * (repeats / 2) * _seconds(rehearse)
+    if target.modes is not None and target.sample is not None:
+        report = lambda: mode_report(target.modes, np.asarray(target.sample(jax.random.key(2), n)))  # noqa: E731
+        judging += 2 * sets_for(n) * _seconds(report)
+    points = jax.random.normal(jax.random.key(3), (TRIED, target.dim))
+    evaluated = jax.jit(target.evaluate)
+    jax.block_until_ready(evaluated(points))
+    each = _seconds(lambda: jax.block_until_ready(evaluated(points))) / TRIED
+    judging, each = (float(seconds) for seconds in agreed((judging, each)))  # all processes plan alike
+    return Afterwards(target, method, n, judging, each)
+
+
+def _seconds(work: Callable[[], Any]) -> float:
+    begin = time.monotonic()
+    work()
+    return time.monotonic() - begin
