@@ -30,7 +30,7 @@ FIRST = 5  # steps of the first call where evaluations are limited: no more is k
 GROWTH = 4  # where time is, the first call is of one step, and the next of so many times those taken at most
 SHARE = 20  # and it is looked at after a 20th of what training has, or sooner
 CHECKPOINT_SECONDS = 15.0
-KEPT = 3 / 4  # most of what search and compilation leave that is kept for what comes after training
+KEPT = 0.85  # most of what search and compilation leave that is kept for what comes after training
 WIND_DOWN = 1 / 3  # of what training has, over which the method comes to an end
 
 
@@ -74,7 +74,7 @@ def fit(
     - `on_progress`: called after each chunk of steps.
     - `progress`: show a bar on stderr where that is a terminal, and nothing where it is not.
     - `reserve`: how many of the `seconds` to leave for what comes after, by the `Pace` of the steps so far and the
-      seconds of each part; training keeps a quarter of what the search and compilation leave.
+      seconds of each part; training keeps a seventh of what the search and compilation leave.
 
     Interrupted (Ctrl-C), it saves a checkpoint if there is a run folder, and raises `KeyboardInterrupt`.
 

@@ -58,9 +58,9 @@ def start(
 def carry_out(run: Run, *, seconds: float | None = None, quiet: bool = False, repeats: int = REPEATS) -> dict:
     """Do the job that `config.json` describes, from wherever it stands: returns what `result.json` holds.
 
-    `seconds` is about what all of it may take, since it began; `repeats` how often each metric between sets is taken. Of several
-    processes that work together, all call it; the leading one alone writes, evaluates and returns the result, the
-    others nothing.
+    `seconds` is about what all of it may take, since it began; `repeats` how often each metric between sets is taken.
+    Of several processes that work together, all call it; the leading one alone writes, evaluates and returns the
+    result, the others nothing.
     """
     target, method, config = parse(run)
     missing = [name for name in ("seed", "draws", "command", "versions", "machine") if name not in config]
@@ -87,12 +87,8 @@ def carry_out(run: Run, *, seconds: float | None = None, quiet: bool = False, re
             stage("measuring what comes after training")
             after = measured(target, method, n, repeats)
             seconds = max(seconds - float(agreed(time.monotonic() - began)), 1e-3)
-        options = {
-            "seconds": seconds,
-            "reserve": after and after.seconds,
-            "evaluations": budget_of_fit,
-            "on_progress": bar.trained,
-        }
+        options = {"evaluations": budget_of_fit, "on_progress": bar.trained}
+        options |= {} if after is None else {"seconds": seconds, "reserve": after.seconds}
         sampler = fit(target, method, key=k_fit, run=run, resume=True, **options)
         stage(f"drawing {n:,}")
         begin = time.monotonic()
@@ -106,7 +102,7 @@ def carry_out(run: Run, *, seconds: float | None = None, quiet: bool = False, re
             run.write_draws(
                 x=np.asarray(draws.x), log_prob=np.asarray(draws.log_prob), log_weight=np.asarray(draws.log_weight)
             )
-        stage("correcting")
+        stage(f"correcting {n:,}")
         begin = time.monotonic()
         options = {}
         if after is not None:

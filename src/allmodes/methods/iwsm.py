@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-import math
 from typing import Any, ClassVar, Literal
 
 import jax
@@ -17,6 +16,7 @@ from allmodes.methods.renewal import move, renew
 from allmodes.methods.settings import check
 from allmodes.methods.training import LEVELS, State, build, process_of, train
 from allmodes.networks import anchors_of
+from allmodes.pace import expected_end
 from allmodes.paths import Process
 from allmodes.search import broad, nowhere, search
 from allmodes.stages import stage
@@ -258,24 +258,11 @@ class IWSM:
         return self.refresh_every
 
     def expected_end(self, state: State, seen: list[tuple[int, float]]) -> int | None:
-        """Where training is likely to end, or None where nothing tells.
-
-        `seen`: steps and effective shares of the renewals so far. Where the share that is `enough` is not reached yet,
-        it is expected at the renewal at which it is met by a line through the last share from 0, or from the one before
-        where that rises, but more slowly.
-        """
+        """Where training is likely to end by the renewals `seen`, (step, effective share), or None: nothing tells."""
         end = int(state.end)
         if self.enough is None or end < self.steps:
             return end
-        if not seen:
-            return None
-        every, (last, share) = self.refresh_every, seen[-1]
-        slope = share / last
-        if len(seen) > 1 and share > seen[-2][1]:
-            slope = min(slope, (share - seen[-2][1]) / (last - seen[-2][0]))
-        renewals = max(1.0, (self.enough - share) / max(slope, 1e-12) / every)
-        renewals = math.ceil(min(renewals, self.steps))  # a slope of nearly nothing
-        return min(end, (last - 1) // every * every + renewals * every + int(state.cooldown))
+        return expected_end(seen, self.enough, self.refresh_every, int(state.cooldown), end)
 
     def renewals_of(self, n: int) -> float:
         """How many renewals of the buffer, each of paths down and up again, draws of n points are the work of."""
