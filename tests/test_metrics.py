@@ -1,6 +1,7 @@
 """Metrics against closed forms; bounds are standard errors derived from the distribution at hand."""
 
 import dataclasses
+import importlib
 import itertools
 import json
 import threading
@@ -399,6 +400,17 @@ def test_ratio_repeats_as_often_as_told_and_gives_the_same_again():
         ratio(mmd, draws[:0], normals, jax.random.key(4), size=50)
     with pytest.raises(ValueError, match="repeats at least 2, got 50 and 1"):
         ratio(mmd, draws, normals, jax.random.key(4), size=50, repeats=1)
+
+
+def test_two_sets_of_draws_share_what_is_of_exact_draws_alone(monkeypatch):
+    target = get("gmm40")
+    x, other = (np.asarray(target.sample(jax.random.key(i), 150)) for i in (66, 68))
+    alone = evaluate(target, other, jax.random.key(67), size=60, repeats=4)
+    shared = {}
+    evaluate(target, x, jax.random.key(67), size=60, repeats=4, shared=shared)
+    module = importlib.import_module("allmodes.metrics.evaluate")
+    monkeypatch.setattr(module, "mode_floor", None)  # not called again
+    assert evaluate(target, other, jax.random.key(67), size=60, repeats=4, shared=shared) == alone
 
 
 def test_judging_does_not_look_at_the_clock(monkeypatch):

@@ -145,13 +145,14 @@ def _evaluated(
     spent = sampler.evaluations
     exact = min(EXACT, max(1, n // 2))
     related = max(draws.ess / max(ess(draws.log_weight), 1e-9), 1e-9)  # a share, beside what weights cost
-    first = evaluate(target, draws.x, k_metrics, repeats=repeats, independent=related)
+    same: dict = {}  # of exact draws, for both
+    first = evaluate(target, draws.x, k_metrics, repeats=repeats, independent=related, shared=same)
     if corrected is not None:
         correction = "mcmc"
-        second = evaluate(target, corrected.x, k_metrics, repeats=repeats)
+        second = evaluate(target, corrected.x, k_metrics, repeats=repeats, shared=same)
     elif float(jnp.max(draws.log_weight)) > float(jnp.min(draws.log_weight)):
         correction = "weights"
-        options = {"repeats": repeats, "log_weight": draws.log_weight, "independent": related}
+        options = {"repeats": repeats, "shared": same, "log_weight": draws.log_weight, "independent": related}
         second = evaluate(target, draws.x, k_metrics, **options)
     else:
         correction, second = "none", {"metrics": {}}

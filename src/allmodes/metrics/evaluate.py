@@ -93,6 +93,7 @@ def evaluate(
     repeats: int = REPEATS,
     log_weight: Float[Array | np.ndarray, " n"] | None = None,
     independent: float = 1.0,
+    shared: dict | None = None,
 ) -> dict[str, Any]:
     """Judge draws against what is known of the target: `{"metrics": {...}, "mode_weights": {...}}`, ready for JSON.
 
@@ -115,7 +116,8 @@ def evaluate(
     (systematic), which is what a user of corrected draws gets. `repeats`: of each figure that compares sets, at least
     2; no clock is looked at, so that the same key gives the same figures. `independent`: the share of draws that count
     as independent, beside what their weights cost, for the errors of `quantities`; draws that short chains corrected
-    count in full. Draws that are not finite make `w2` None, and count as off every mode.
+    count in full. `shared`: keeps what is of exact draws alone, for the next call with the same key and as many draws.
+    Draws that are not finite make `w2` None, and count as off every mode.
     """
     x = np.asarray(x)
     log_weight = None if log_weight is None else np.asarray(log_weight)
@@ -125,7 +127,7 @@ def evaluate(
     if target.sample is not None and target.symmetry is not None:
         fair = _equal(x, log_weight, np.random.default_rng(np.asarray(jax.random.bits(key_resample, (4,)))))
         if len(fair):
-            metrics |= particle_metrics(target, fair, key_w2, size=size, repeats=repeats)
+            metrics |= particle_metrics(target, fair, key_w2, size=size, repeats=repeats, shared=shared)
     elif target.sample is not None:
         if target.reference is not None:  # two sets of it must not share draws, or they are no floor
             size = max(1, min(size, target.reference // 2))
@@ -135,14 +137,18 @@ def evaluate(
             if len(fair) == 0:
                 metrics[name] = dict.fromkeys(("value", "floor", "ratio", "ratio_std_error"))
                 continue
-            found = ratio(metric, fair, target.sample, subkey, size=size, repeats=repeats, name=name)
+            found = ratio(metric, fair, target.sample, subkey, size=size, repeats=repeats, name=name, shared=shared)
             metrics[name] = found.to_dict()
         if target.reference is not None and len(x) > 0:
             metrics["quantities"] = quantities(x, target.sample(key_w2, target.reference), log_weight, independent)
     if target.modes is not None and len(x) > 0:
         stage("evaluating: mode weights")
         report = mode_report(target.modes, x, log_weight)
-        floors = mode_floor(target, len(x), key_modes)
+        about = ("modes", np.asarray(jax.random.key_data(key_modes)).tobytes(), len(x))
+        shared = {} if shared is None else shared
+        if about not in shared:
+            shared[about] = mode_floor(target, len(x), key_modes)
+        floors = shared[about]
         metrics["mode_tv"] = _against(report.total_variation, [floor.total_variation for floor in floors])
         metrics["mode_worst"] = _against(report.worst, [floor.worst for floor in floors])
         metrics["mode_off"] = {"value": report.off, "floor": np.mean([floor.off for floor in floors])}

@@ -74,6 +74,7 @@ def ratio(
     size: int,
     repeats: int = REPEATS,
     name: str = "a metric",
+    shared: dict | None = None,
 ) -> Ratio:
     """Estimate the ratio of a metric to its floor, over so many repeats.
 
@@ -89,6 +90,8 @@ def ratio(
     - `size`: of every set; at most n is used, and what was used is in the answer.
     - `repeats`: at least 2. Four times as many halve the standard error, and take four times as long.
     - `name`: what progress calls it.
+    - `shared`: keeps the floors, and gives them to the next call of the same name, key and sizes: they are of exact
+      sets alone.
 
     **What the standard error leaves out.** It is over repeats with these draws. The draws are one finite set: once
     their n / size disjoint blocks are used, subsets overlap, and further repeats average over exact sets only. Where
@@ -105,6 +108,8 @@ def ratio(
     key, key_subsets = jax.random.split(key)
     seed = np.asarray(jax.random.bits(key_subsets, (4,)))
     subsets = _subsets(len(draws), size, np.random.default_rng(seed))
+    about = (name, np.asarray(jax.random.key_data(key)).tobytes(), size, repeats)
+    known = (shared or {}).get(about, [])
     values, floors = [], []
     with ThreadPoolExecutor(min(os.cpu_count() or 1, _WORKERS, 2 * ROUND)) as pool:
         while len(values) < repeats:
@@ -115,10 +120,14 @@ def ratio(
             tasks = []
             for i in range(pairs):
                 a, b = fresh[2 * i], fresh[2 * i + 1]
-                tasks.append((pool.submit(metric, draws[next(subsets)], a), pool.submit(metric, b, a)))
+                value = pool.submit(metric, draws[next(subsets)], a)
+                tasks.append((value, None if known else pool.submit(metric, b, a)))
+            begun = len(floors)
             values += [float(value.result()) for value, _ in tasks]
-            floors += [float(floor.result()) for _, floor in tasks]
+            floors += known[begun : begun + pairs] if known else [float(floor.result()) for _, floor in tasks]
             so_far = summary(np.asarray(values), np.asarray(floors), size)
             if not np.isfinite(so_far.ratio):
                 break
+    if shared is not None and len(floors) == repeats:
+        shared[about] = floors
     return so_far

@@ -130,7 +130,13 @@ def _matched(a: np.ndarray, b: np.ndarray, rounds: int) -> np.ndarray:
 
 
 def particle_metrics(
-    target: Target, x: Float[Array | np.ndarray, "n dim"], key: Array, *, size: int = 2000, repeats: int = REPEATS
+    target: Target,
+    x: Float[Array | np.ndarray, "n dim"],
+    key: Array,
+    *,
+    size: int = 2000,
+    repeats: int = REPEATS,
+    shared: dict | None = None,
 ) -> dict[str, Any]:
     """Every figure of this file, with its floor and ratio, against `target.sample`, for equally weighted draws.
 
@@ -155,7 +161,9 @@ def particle_metrics(
     }
     metrics: dict[str, Any] = {}
     for (name, (metric, count, times)), subkey in zip(measures.items(), keys, strict=False):
-        metrics[name] = ratio(metric, x, target.sample, subkey, size=count, repeats=times, name=name).to_dict()
+        metrics[name] = ratio(
+            metric, x, target.sample, subkey, size=count, repeats=times, name=name, shared=shared
+        ).to_dict()
     metrics["broken"] = {"value": broken(ours, reference), "floor": 0.0}
     metrics["mean_energy"] = {"value": float(ours.mean()), "reference": float(reference.mean())}
     return metrics
