@@ -23,6 +23,7 @@ RAW = 5  # raw draws for each corrected one that a trained sampler needs, of tho
 COMPILE = 1.2  # what drawing and correcting take to compile, over what training does
 REPORT = 6.0  # seconds that the imports, the report and the end of the job take
 SETS = 1.5  # of draws are judged, as one of the two needs no floors of its own
+FEW = 20  # draws that are judged first, for the imports that it takes
 TRIED = 2000  # points whose density is timed
 
 
@@ -70,21 +71,24 @@ def _measured(target: Target, method: Any, n: int, repeats: int) -> Afterwards:
     judging = 0.0
     if target.sample is not None:
         x = np.asarray(target.sample(jax.random.key(0), n))
-        rehearse = lambda: evaluate(dataclasses.replace(target, modes=None), x, jax.random.key(1), repeats=2)  # noqa: E731
-        judging += SETS * (repeats / 2) * _seconds(rehearse)
+        modeless = dataclasses.replace(target, modes=None)
+        few = lambda: evaluate(modeless, x[:FEW], jax.random.key(1), repeats=2)  # noqa: E731
+        some = lambda: evaluate(modeless, x, jax.random.key(1), repeats=2)  # noqa: E731
+        judging += SETS * (repeats / 2) * _seconds(some, first=few)
     if target.modes is not None and target.sample is not None:
         report = lambda: mode_report(target.modes, np.asarray(target.sample(jax.random.key(2), n)))  # noqa: E731
-        judging += sets_for(n) * _seconds(report)
+        judging += sets_for(n) * _seconds(report, first=report)
     points = jax.random.normal(jax.random.key(3), (TRIED, target.dim))
     evaluated = jax.jit(target.evaluate)
-    each = _seconds(lambda: jax.block_until_ready(evaluated(points))) / TRIED
+    density = lambda: jax.block_until_ready(evaluated(points))  # noqa: E731
+    each = _seconds(density, first=density) / TRIED
     judging, each = (float(seconds) for seconds in agreed((judging, each)))  # all processes plan alike
     return Afterwards(target, method, n, judging, each)
 
 
-def _seconds(work: Callable[[], Any]) -> float:
-    """Of the second time: imports and compilation are in the first."""
-    work()
+def _seconds(work: Callable[[], Any], first: Callable[[], Any]) -> float:
+    """Of `work`, after a `first` like it that has the imports and compilation."""
+    first()
     begin = time.monotonic()
     work()
     return time.monotonic() - begin
