@@ -149,6 +149,19 @@ def test_a_second_run_of_one_seed_gives_the_same_result_but_for_times_and_memory
             assert all(first[k].tobytes() == second[k].tobytes() for k in first)
 
 
+def test_seconds_are_those_of_the_whole_job(models, tmp_path, capsys):
+    """What comes after training is measured before it; a job that is done sooner ends where it would have ended."""
+    words = ["run", f"{models / 'pair.py'}:target", "--out", tmp_path / "run"]
+    assert call(*words, "--steps", 30, "--seconds", 1000, *TINY) == 0
+    result = json.loads((tmp_path / "run" / "result.json").read_text())
+    assert result["steps"] == 30
+    assert result["correction"] == "mcmc"
+    capsys.readouterr()
+    assert call(*words[:2], "--out", tmp_path / "other", "--method", "smc", "--seconds", 5, *QUICK) == 2
+    assert "method smc trains nothing" in capsys.readouterr().err
+    assert not (tmp_path / "other").exists()
+
+
 def test_too_few_repeats_are_refused_before_any_work(models, tmp_path, capsys):
     run = tmp_path / "run"
     assert call("run", f"{models / 'pair.py'}:target", "--out", run, "--judge-repeats", 1) == 2
