@@ -54,9 +54,9 @@ cli.main()
 """
 SETTINGS = (
     "--batch 64 --buffer 512 --own-draws 100 --width 16 --depth 1 --refresh-every 20 --refresh-steps 8 "
-    "--local-every 30 --cooldown 10 --enough None --steps 1000 -n 500 --judge-seconds 0.1"
+    "--local-every 30 --cooldown 10 --enough None --steps 1000 -n 500 --judge-repeats 2"
 ).split()
-JUDGE = ["--judge-seconds", "0.1"]
+JUDGE = ["--judge-repeats", "2"]
 SIGNALS = ("SIGINT", "SIGTERM", "SIGKILL")
 # What a line of progress says of the phase that follows it; the last one said counts.
 PHASES = {"searching": "searching", "found": "compiling", "going on from": "compiling", "drawing": "drawing",

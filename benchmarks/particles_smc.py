@@ -26,7 +26,7 @@ MORE = 100_000
 PILOT = 512
 
 
-def beside(folder, judge_seconds):
+def beside(folder, judge_repeats):
     """One row: the figures of SMC with the evaluations of the run in `folder`."""
     result = json.loads((folder / "result.json").read_text())
     target, budget = am.find_target(result["target"]), sum(result["evaluations"].values())
@@ -42,7 +42,7 @@ def beside(folder, judge_seconds):
     x = np.asarray(found.frame.to_x(found.points.z))
     seconds = time.monotonic() - begin
     chosen = np.random.default_rng(result["seed"]).permutation(size)[: result["draws"]]
-    metrics = particle_metrics(target, x[chosen], k_judge, budget_seconds=judge_seconds)
+    metrics = particle_metrics(target, x[chosen], k_judge, repeats=judge_repeats)
     smc_evaluations = int(found.evaluations.log_prob) + int(pilot.evaluations.log_prob) - spent
     return {
         "target": result["target"], "seed": result["seed"], "budget": budget, "particles": size,
@@ -59,12 +59,12 @@ def beside(folder, judge_seconds):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("runs", nargs="+", type=Path)
-    parser.add_argument("--judge-seconds", type=float, default=20.0)
+    parser.add_argument("--judge-repeats", type=int, default=10)
     parser.add_argument("--out", type=Path, default=Path("runs/particles-smc.json"))
     args = parser.parse_args()
     rows = []
     for folder in args.runs:
-        rows.append(beside(folder, args.judge_seconds))
+        rows.append(beside(folder, args.judge_repeats))
         print(json.dumps(rows[-1]), flush=True)
         table = {"command": "python benchmarks/particles_smc.py RUNS", "machine": machine(), "rows": rows}
         args.out.parent.mkdir(parents=True, exist_ok=True)

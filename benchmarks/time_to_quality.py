@@ -81,9 +81,9 @@ def one(method, name, rung, seed):
         begin = time.monotonic()
         jax.block_until_ready(more())
         row["more_seconds"] = time.monotonic() - begin
-    row |= figures(evaluate(target, x, k_judge, budget_seconds=5.0)["metrics"], "")
+    row |= figures(evaluate(target, x, k_judge, repeats=10)["metrics"], "")
     if log_weight is not None:
-        weighed = evaluate(target, x, k_corrected, budget_seconds=5.0, log_weight=log_weight)["metrics"]
+        weighed = evaluate(target, x, k_corrected, repeats=10, log_weight=log_weight)["metrics"]
         row |= figures(weighed, "corrected_")
     return row
 

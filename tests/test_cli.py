@@ -18,7 +18,7 @@ from allmodes.cli import main
 from allmodes.diffusion import DiffusionSampler
 
 OPTIONS = [text for name, value in SMALL.items() for text in (f"--{name.replace('_', '-')}", str(value))]
-QUICK = ["--quiet", "--judge-seconds", "0.1"]
+QUICK = ["--quiet", "--judge-repeats", "2"]
 TINY = [*OPTIONS, "-n", "300", *QUICK]
 
 # The density is that of test_fit, so that what was compiled for one serves the other.
@@ -136,6 +136,39 @@ def test_the_main_job_leaves_all_its_files(finished):
         }  # fmt: skip
         assert np.isfinite(draws["x"]).all()
     assert "<html" in (finished / "report.html").read_text()
+
+
+def test_a_second_run_of_one_seed_gives_the_same_result_but_for_times_and_memory(models, finished, tmp_path):
+    assert call("run", f"{models / 'pair.py'}:target", "--out", tmp_path / "run", "--steps", 60, *TINY) == 0
+    results = [json.loads((run / "result.json").read_text()) for run in (finished, tmp_path / "run")]
+    for result in results:
+        assert result.pop("seconds")
+        assert result.pop("peak_memory_mb")
+        assert result.pop("command")  # names the folder
+    assert results[0] == results[1]
+    for name in ("draws.npz", "corrected.npz"):
+        with np.load(finished / name) as first, np.load(tmp_path / "run" / name) as second:
+            assert all(first[k].tobytes() == second[k].tobytes() for k in first)
+
+
+def test_seconds_are_those_of_the_whole_job(models, tmp_path, capsys):
+    """What comes after training is measured before it; a job that is done sooner ends where it would have ended."""
+    words = ["run", f"{models / 'pair.py'}:target", "--out", tmp_path / "run"]
+    assert call(*words, "--steps", 30, "--seconds", 1000, *TINY) == 0
+    result = json.loads((tmp_path / "run" / "result.json").read_text())
+    assert result["steps"] == 30
+    assert result["correction"] == "mcmc"
+    capsys.readouterr()
+    assert call(*words[:2], "--out", tmp_path / "other", "--method", "smc", "--seconds", 5, *QUICK) == 2
+    assert "method smc trains nothing" in capsys.readouterr().err
+    assert not (tmp_path / "other").exists()
+
+
+def test_too_few_repeats_are_refused_before_any_work(models, tmp_path, capsys):
+    run = tmp_path / "run"
+    assert call("run", f"{models / 'pair.py'}:target", "--out", run, "--judge-repeats", 1) == 2
+    assert "--judge-repeats must be at least 2, for a standard error, got 1" in capsys.readouterr().err
+    assert not run.exists()
 
 
 def test_particles_get_their_own_method_metrics_and_pictures(models, tmp_path):
@@ -535,7 +568,7 @@ def test_a_finished_run_insists_on_its_last_state_and_trains_to_it_again(finishe
         assert "finished run of 60 steps, and the newest readable checkpoint is of step 0" in line
         assert f"allmodes run --resume {copy}" in line
     assert contents(copy) == before
-    assert call("run", "--resume", copy, "--judge-seconds", 0.1) == 0
+    assert call("run", "--resume", copy, "--judge-repeats", 2) == 0
     said = capsys.readouterr().err
     assert re.search(r"allmodes: .*checkpoint 60 cannot be read \(.*\); taken instead: step 0", said)
     again, whole = contents(copy), contents(finished)
@@ -567,7 +600,7 @@ def test_what_was_drawn_is_not_drawn_again(finished, copy, monkeypatch, capsys):
     with monkeypatch.context() as patch:
         for name in ("sample", "corrected"):
             patch.setattr(DiffusionSampler, name, never)
-        assert call("run", "--resume", copy, "--judge-seconds", 0.1) == 0
+        assert call("run", "--resume", copy, "--judge-repeats", 2) == 0
     said = capsys.readouterr().err.splitlines()
     assert said == ["pair: going on from step 60 of at most 60", "going on: trained, drawn, corrected; evaluating"]
     results = [json.loads((run / "result.json").read_text()) for run in (copy, finished)]
@@ -581,7 +614,7 @@ def test_draws_of_another_state_or_not_whole_are_made_again(copy, capsys):
         arrays = dict(draws)
     other = arrays | {"about": np.asarray(str(arrays["about"]).replace('"state": "', '"state": "0'))}
     np.savez(copy / "draws.npz", **other)
-    assert call("run", "--resume", copy, "--judge-seconds", 0.1) == 0
+    assert call("run", "--resume", copy, "--judge-repeats", 2) == 0
     assert "going on: trained; drawing 300" in capsys.readouterr().err
     with np.load(copy / "draws.npz") as draws:
         assert {name: draws[name].tobytes() for name in draws} == {k: v.tobytes() for k, v in arrays.items()}

@@ -106,7 +106,7 @@ def two_processes(folder, *more):
 
 
 def test_two_processes_do_one_job(tmp_path):
-    job = ["density.py:two", "--dim=2", "--steps=60", *SMALL.split(), "-n=500", "--judge-seconds=1", "--out=job"]
+    job = ["density.py:two", "--dim=2", "--steps=60", *SMALL.split(), "-n=500", "--judge-repeats=5", "--out=job"]
     leading, other = two_processes(tmp_path, *job)
     out, err = leading.communicate(timeout=300)
     assert leading.returncode == 0, err[-2000:]
@@ -123,7 +123,7 @@ def test_two_processes_do_one_job(tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize("killed", [0, 1])
 def test_a_killed_process_ends_the_others_and_one_goes_on_alone(tmp_path, killed):
-    job = ["density.py:two", "--dim=2", "--steps=20000", *SMALL.split(), "-n=500", "--judge-seconds=1", "--out=job"]
+    job = ["density.py:two", "--dim=2", "--steps=20000", *SMALL.split(), "-n=500", "--judge-repeats=5", "--out=job"]
     processes = two_processes(tmp_path, *job)
     begin = time.monotonic()
     checkpoint = tmp_path / "job" / "checkpoint"

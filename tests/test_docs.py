@@ -1,9 +1,14 @@
 """What the docs show runs, and the site builds without a warning."""
 
+import ast
+import importlib.metadata
 import os
 import re
+import shutil
 import subprocess
 import sys
+import tarfile
+import tomllib
 import warnings
 from pathlib import Path
 
@@ -11,6 +16,7 @@ import jax
 import pytest
 
 import allmodes as am
+from allmodes.methods import Method
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), *sorted((ROOT / "docs" / "tutorials").glob("*.md"))]
@@ -23,6 +29,72 @@ TINY = am.IWSM(
     steps=60, cooldown=20, batch=64, width=16, depth=1, buffer=256, neighbours=16, refresh_every=30, refresh_steps=8,
     local_every=30, sample_steps=20,
 )  # fmt: skip
+
+
+HOME = "https://github.com/allmodes/allmodes/blob/main/"
+RAW = "https://raw.githubusercontent.com/allmodes/allmodes/main/"
+
+
+def test_links_of_the_readme_are_absolute_and_lead_to_what_is_there():
+    """So that they hold on a package index too; those into the repository are held against its files."""
+    links = re.findall(r"\]\(([^)]*)\)", (ROOT / "README.md").read_text())
+    assert all(link.startswith("https://") for link in links)
+    ours = [link.removeprefix(prefix) for prefix in (HOME, RAW) for link in links if link.startswith(prefix)]
+    assert len(ours) > 10
+    assert not [link for link in links if "allmodes/allmodes" in link and not link.startswith((HOME, RAW))]
+    for path, _, anchor in (link.partition("#") for link in ours):
+        assert (ROOT / path).is_file(), path
+        headings = re.findall(r"^#+ (.*)$", (ROOT / path).read_text(), re.MULTILINE) if anchor else []
+        assert not anchor or anchor in [re.sub(r"[^\w\- ]", "", h).lower().replace(" ", "-") for h in headings]
+
+
+def test_the_method_of_contributing_is_a_method():
+    """The sketch runs as it stands, and has all that the protocol asks for."""
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "CONTRIBUTING.md").read_text(), re.DOTALL)
+    (sketch,) = (block for block in blocks if "class Mine" in block)
+    space = {"__name__": "block"}
+    exec(sketch, space)
+    assert isinstance(space["Mine"](), Method)
+
+
+def test_the_source_distribution_holds_all_that_its_tests_and_docs_need(tmp_path):
+    pytest.importorskip("setuptools", reason="setuptools is not installed: no source distribution is built")
+    ignored = shutil.ignore_patterns(".*", "runs", "site", "build", "dist", "*.egg-info", "__pycache__")
+    tree = tmp_path / "tree"
+    shutil.copytree(ROOT, tree, ignore=ignored)
+    build = "import sys; from setuptools import build_meta; print(build_meta.build_sdist(sys.argv[1]))"
+    done = subprocess.run([sys.executable, "-c", build, str(tmp_path)], cwd=tree, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    with tarfile.open(tmp_path / done.stdout.splitlines()[-1]) as archive:
+        held = {name.partition("/")[2] for name in archive.getnames()}
+    needed = {str(path.relative_to(tree)) for path in tree.rglob("*") if path.is_file()}
+    needed = {path for path in needed if ".egg-info" not in path}
+    assert {"tests/test_docs.py", "docs/index.md", "Makefile", "requirements.lock"} <= needed
+    assert needed <= held
+
+
+def test_what_is_imported_is_declared():
+    """Each package that the library imports is a dependency of it, or of an extra."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    groups = [project["dependencies"], *project["optional-dependencies"].values()]
+    declared = {re.match(r"[\w-]+", text).group().lower() for group in groups for text in group}
+    core = {re.match(r"[\w-]+", text).group().lower() for text in project["dependencies"]}
+    names = importlib.metadata.packages_distributions()
+    for path in (ROOT / "src").rglob("*.py"):
+        top = [node for node in ast.parse(path.read_text()).body if isinstance(node, ast.Import | ast.ImportFrom)]
+        for where, nodes in (("at once", top), ("ever", ast.walk(ast.parse(path.read_text())))):
+            for node in nodes:
+                if isinstance(node, ast.Import):
+                    modules = [alias.name for alias in node.names]
+                elif isinstance(node, ast.ImportFrom) and not node.level:
+                    modules = [node.module]
+                else:
+                    continue
+                for root in {module.partition(".")[0] for module in modules}:
+                    if root in sys.stdlib_module_names or root == "allmodes":
+                        continue
+                    found = {name.lower() for name in names.get(root, [root])}
+                    assert found & (core if where == "at once" else declared | {"torch", "pandas"}), (path, root)
 
 
 def test_there_are_blocks_to_run():

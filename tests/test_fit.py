@@ -218,7 +218,11 @@ def test_a_line_of_metrics_is_complete(whole):
 
 
 def test_seconds_wind_training_down():
-    """By a clock on which a step takes a second: 5 steps to see the pace, tens, and the last third a cooldown."""
+    """By a clock on which the search takes 15 s, compilation 5 and a step one: 60 of 80 s are left for training.
+
+    A step to see the pace, then a 20th of that time at once; before the first renewal, which may take as long as the
+    20 steps before it, single steps; the last third is a cooldown.
+    """
 
     class Clock:
         now = 0.0
@@ -227,10 +231,15 @@ def test_seconds_wind_training_down():
             return self.now
 
     clock, told, advanced = Clock(), [], []
-    compiled = fit_module._compile
+    compiled, searched = fit_module._compile, am.IWSM.init
+
+    def slow(*arguments):
+        clock.now += 15.0
+        return searched(*arguments)
 
     def timed(*arguments):
         advance = compiled(*arguments)
+        clock.now += 5.0
 
         def step(state, key, steps):
             clock.now += steps
@@ -242,14 +251,27 @@ def test_seconds_wind_training_down():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(fit_module, "time", clock)
         patch.setattr(fit_module, "_compile", timed)
+        patch.setattr(am.IWSM, "init", slow)
         method = small(1_000_000, cooldown=100_000)
-        sampler = am.fit(pair(), method, key=jax.random.key(3), seconds=60.0, on_progress=told.append)
-    assert [steps for steps, *_ in advanced] == [5, 10, 10, 10, 10, 10, 5]
-    assert advanced[4][1:] == (1_000_000, 100_000)
-    assert advanced[5][1:] == (60, 15)  # after 45 of 60 seconds
+        sampler = am.fit(pair(), method, key=jax.random.key(3), seconds=80.0, on_progress=told.append)
+    assert [steps for steps, *_ in advanced] == [1, *[3] * 6, 1, 1, *[3] * 13]
+    assert advanced[15][1:] == (1_000_000, 100_000)
+    assert advanced[16][1:] == (60, 18)  # after 42 of 60 seconds
     assert int(sampler.state.step) == told[-1].step == 60
     assert [p.steps for p in told[-3:]] == [60, 60, 60]
-    assert sampler.seconds["train"] == 60.0
+    assert [p.left for p in told[-3:]] == [6.0, 3.0, 0.0]
+    assert sampler.seconds == {"start": 15.0, "compile": 5.0, "train": 60.0}
+
+
+def test_seconds_that_the_search_takes_train_nothing_and_say_so():
+    with pytest.warns(UserWarning, match=r"nothing was trained: the search .* of the 0.001 s allowed"):
+        sampler = am.fit(pair(), small(60), key=jax.random.key(3), seconds=1e-3)
+    assert int(sampler.state.step) == 0
+
+
+def test_seconds_are_refused_where_nothing_is_trained():
+    with pytest.raises(am.ConfigError, match=r"method smc trains nothing .* leave seconds=5 out"):
+        am.fit(pair(), am.SMC(), key=jax.random.key(0), seconds=5.0)
 
 
 def test_evaluations_wind_training_down():

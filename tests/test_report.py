@@ -284,6 +284,7 @@ def test_progress_without_a_terminal():
                 ess=None,
                 evaluations=1000 * step,
                 seconds=step,
+                left=100 - step,
             )
     lines = out.getvalue().splitlines()
     assert lines == [

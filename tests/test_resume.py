@@ -43,7 +43,7 @@ CHUNKS = 40
 SETTINGS = (
     "--batch 64 --buffer 512 --own-draws 100 --width 16 --depth 1 --refresh-every 20 --refresh-steps 8 "
     "--local-every 30 "
-    f"--cooldown 10 --enough None --steps {10 * CHUNKS} -n 300 --quiet --judge-seconds 0.1"
+    f"--cooldown 10 --enough None --steps {10 * CHUNKS} -n 300 --quiet --judge-repeats 2"
 ).split()
 
 
@@ -110,7 +110,7 @@ def test_killed_and_resumed_is_as_if_never_killed(tmp_path):
         print("killed", run.path.name, "after", lines, "lines of", CHUNKS)
         assert lines < CHUNKS
         assert not (run / "draws.npz").exists()
-    for process in [start(cache, "--resume", run.path, "--quiet", "--judge-seconds", 0.1) for run in broken]:
+    for process in [start(cache, "--resume", run.path, "--quiet", "--judge-repeats", 2) for run in broken]:
         finish(process)
 
     described, method, _ = store.parse(whole)

@@ -10,6 +10,7 @@ from typing import Any
 from allmodes import interrupt
 from allmodes.errors import ConfigError
 from allmodes.methods import default_for
+from allmodes.metrics.floor import REPEATS
 from allmodes.report.tables import print_table
 from allmodes.runs import Run
 from allmodes.targets import get, names
@@ -60,7 +61,7 @@ def benchmark(
     out: Path,
     *,
     n: int = 10_000,
-    judge_seconds: float = 20.0,
+    judge_repeats: int = REPEATS,
     quiet: bool = False,
 ) -> dict[str, Any]:
     """Run what is not there yet, each job in a process of its own, and write `SUITE-METHOD.json` beside the runs.
@@ -78,7 +79,7 @@ def benchmark(
     for target in targets:
         chosen = method or default_for(get(target))
         runs = [Run(out / f"{target}-{chosen}-{seed}") for seed in range(seeds)]
-        results = [run_once(run, target, chosen, seed, n, judge_seconds, quiet) for seed, run in enumerate(runs)]
+        results = [run_once(run, target, chosen, seed, n, judge_repeats, quiet) for seed, run in enumerate(runs)]
         table[target] = {name: _summary([_dig(r, path) for r in results]) for name, path in FIGURES.items()}
         table[target]["verdicts"] = [r["verdict"]["word"] for r in results]
         table["machine"], table["versions"] = results[0]["machine"], results[0]["versions"]
@@ -97,7 +98,7 @@ def run_once(
     method: str,
     seed: int,
     n: int,
-    judge_seconds: float,
+    judge_repeats: int,
     quiet: bool,
     options: Sequence[str] = (),
 ) -> dict[str, Any]:
@@ -106,7 +107,7 @@ def run_once(
         where = ["--resume", str(run.path)]
         if not (run / "config.json").exists():
             where = [target, "--method", method, "--seed", str(seed), "-n", str(n), "--out", str(run.path), *options]
-        more = ["--judge-seconds", str(judge_seconds), *(["--quiet"] if quiet else [])]
+        more = ["--judge-repeats", str(judge_repeats), *(["--quiet"] if quiet else [])]
         command = [sys.executable, "-m", "allmodes", "run", *where, *more]
         status = interrupt.call(command, stdout=subprocess.DEVNULL).returncode  # its table
         if status == 130:

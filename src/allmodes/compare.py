@@ -7,6 +7,7 @@ from typing import Any
 from allmodes.benchmark import run_once
 from allmodes.errors import ConfigError
 from allmodes.methods import default_for
+from allmodes.metrics.floor import REPEATS
 from allmodes.report.tables import print_table
 from allmodes.report.words import count, duration
 from allmodes.runs import Run, write_atomically
@@ -33,7 +34,7 @@ def compare(
     *,
     budgets: int = 3,
     n: int = 10_000,
-    judge_seconds: float = 10.0,
+    judge_repeats: int = REPEATS,
     quiet: bool = False,
 ) -> dict[str, Any]:
     """Run every method with every budget and seed that is not there yet; write `TARGET.json`, `.md` and `.png`.
@@ -59,7 +60,7 @@ def compare(
             for seed in range(seeds):
                 run = Run(out / f"{target}-{method}-{limit}-{seed}")
                 options = ["--evaluations", str(limit)]
-                results.append(run_once(run, target, method, seed, n, judge_seconds, quiet, options))
+                results.append(run_once(run, target, method, seed, n, judge_repeats, quiet, options))
             rows.append(_row(method, limit, results))
     merit = next((name for name in MERITS if any(name in row["metrics"] for row in rows)), "w2")
     table = {

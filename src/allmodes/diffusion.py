@@ -17,6 +17,7 @@ from allmodes.errors import ConfigError, SolverError
 from allmodes.mcmc.hmc import LEAPS
 from allmodes.paths import Process, noising, reverse
 from allmodes.sampler import Sampler
+from allmodes.stages import parts_of
 from allmodes.trust import Pool
 
 BLOCK = 4096  # most draws in one compiled call
@@ -84,7 +85,8 @@ class DiffusionSampler(Sampler):
         keys = [jax.random.fold_in(key, i) for i in range(blocks)]
         if correct == "mcmc":
             return self._chains(n, keys, size, steps, rounds, moves, pool)
-        parts = [self._on_all("draw", k, size, steps) for k in keys]
+        each = parts_of(keys, f"drawing {n:,}")
+        parts = [jax.block_until_ready(self._on_all("draw", k, size, steps)) for k in each]
         x, log_prob, log_weight = (jnp.concatenate(part)[:n] for part in zip(*parts, strict=True))
         raw = Draws(x, log_prob, log_weight, n, parameters=self.target.parameters, forward_ess=self.forward_ess)
         if correct is None:
@@ -92,16 +94,16 @@ class DiffusionSampler(Sampler):
         smooth = jnp.asarray(psis(raw.log_weight), x.dtype)
         return dataclasses.replace(raw, log_weight=smooth, evidence=raw.log_z, pool=raw.as_pool())
 
-    def corrected(self, n: int, *, key: Array) -> Draws:
+    def corrected(self, n: int, *, key: Array, pool: int | None = None) -> Draws:
         """`sample` with `correct="mcmc"`."""
-        return self.sample(n, key=key, correct="mcmc")
+        return self.sample(n, key=key, correct="mcmc", pool=pool)
 
     def _chains(self, n: int, keys: list, size: int, steps: int, rounds: int, moves: int, pool: int) -> Draws:
         """A chain for each draw, `size` of them at a time."""
         from allmodes.metrics.weights import ess, khat, log_z
 
         ends, log_weights, effective = [], [], 0.0
-        for key in keys:
+        for key in parts_of(keys, f"correcting {n:,}"):
             k_pool, k_start, k_move = jax.random.split(key, 3)
             z, log_w = [], []
             while not z or not corrections.enough(jnp.stack(log_w), pool):
@@ -130,7 +132,7 @@ class DiffusionSampler(Sampler):
         populations = max(1, min(POPULATIONS, n // SMALLEST), -(-n // BLOCK))
         size = even(-(-n // populations))
         keys = [jax.random.fold_in(key, i) for i in range(populations)]
-        parts = [self._on_all("smc", k, size, steps) for k in keys]
+        parts = [self._on_all("smc", k, size, steps) for k in parts_of(keys, f"correcting {n:,}")]
         evidence = batch_log_z(jnp.stack([logsumexp(part[2]) - jnp.log(size) for part in parts]))
         x, log_prob, log_weight = (jnp.concatenate(part)[:n] for part in zip(*parts, strict=True))
         cost = size * populations * (1 + corrections.LEVELS * corrections.LOOKS)

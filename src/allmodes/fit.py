@@ -3,8 +3,11 @@
 import contextlib
 import dataclasses
 import functools
+import math
+import sys
 import time
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
@@ -16,15 +19,20 @@ from allmodes.devices import agreed, gather, leads
 from allmodes.errors import ConfigError, TargetError
 from allmodes.memory import give_back
 from allmodes.methods import METHODS, Info, Method, default_for
+from allmodes.pace import Pace
 from allmodes.placement import Placement
 from allmodes.runs import Run
 from allmodes.sampler import Sampler
+from allmodes.stages import heard, stage
 from allmodes.target import Target
 
 CHUNK = 100  # most steps in one compiled call
-FIRST = 5  # steps of the first call where time is limited: no more is known of their pace
+FIRST = 5  # steps of the first call where evaluations are limited: no more is known of their pace
+GROWTH = 4  # where time is, the first call is of one step, and the next of so many times those taken at most
+SHARE = 20  # and it is looked at after a 20th of what training has, or sooner
 CHECKPOINT_SECONDS = 15.0
-WIND_DOWN = 1 / 3  # of a budget of seconds, over which the method comes to an end
+KEPT = 0.85  # most of what search and compilation leave that is kept for what comes after training
+WIND_DOWN = 1 / 3  # of what training has, over which the method comes to an end
 
 
 def _alone(fit: Callable[..., Sampler]) -> Callable[..., Sampler]:
@@ -46,6 +54,7 @@ class Progress:
     steps: int
     seconds: float
     line: dict  # what `metrics.jsonl` gets
+    left: float | None = None  # seconds of training that are left, where that can be told
 
 
 @_alone
@@ -60,6 +69,8 @@ def fit(
     run: Run | None = None,
     resume: bool = False,
     on_progress: Callable[[Progress], None] | None = None,
+    progress: bool = True,
+    reserve: Callable[[Pace, dict[str, float]], float] | None = None,
 ) -> Sampler:
     """Train a sampler on a density, with no data; or prepare one of the plain methods, which train nothing.
 
@@ -68,17 +79,21 @@ def fit(
     - `target`: the density; `method`: its configuration, `IWSM()` when not given, `IWSM.particles()` for particles.
     - `key`: a JAX key; the same key gives the same sampler, bit for bit, on the same machine.
     - `steps`: at most so many, instead of the method's own number.
-    - `seconds`: train for about so long at most, compilation apart. The method winds down over the last third, so that
-      what it ends with is whole; where it ends depends on the speed of the machine.
-    - `evaluations`: the same by evaluations of the density, the warm start included (which is made whole, whatever it
-      takes).
+    - `seconds`: for all of it, about: the search, compilation and training. The method winds down over the last third
+      of what training gets, so that what it ends with is whole; where it ends depends on the speed of the machine. The
+      search is made whole whatever it takes: where it leaves nothing, nothing is trained, with a warning.
+    - `evaluations`: the same by evaluations of the density, those of the search included.
     - `run`: a folder to keep `metrics.jsonl` and checkpoints in; with `resume`, go on from its newest checkpoint.
     - `on_progress`: called after each chunk of steps.
+    - `progress`: show a bar on stderr where that is a terminal, and nothing where it is not.
+    - `reserve`: how many of the `seconds` to leave for what comes after, by the `Pace` of the steps so far and the
+      seconds of each part; training keeps a seventh of what the search and compilation leave.
 
     Interrupted (Ctrl-C), it saves a checkpoint if there is a run folder, and raises `KeyboardInterrupt`.
 
-    **Raises** `TargetError` when the density cannot be used, `ConfigError` for a budget below 1, `RunError` when the
-    run folder is damaged, cannot be written, or another process is at work in it.
+    **Raises** `TargetError` when the density cannot be used, `ConfigError` for a budget below 1, or one of seconds for
+    a method that trains nothing, `RunError` when the run folder is damaged, cannot be written, or another process is
+    at work in it.
     """
     if not isinstance(target, Target):
         raise TargetError(
@@ -91,10 +106,30 @@ def fit(
         if method.steps == 0:
             raise ConfigError(f"method {method.name} trains nothing: leave steps={steps} out")
         method = dataclasses.replace(method, steps=steps)
+    if seconds is not None and method.steps == 0:
+        raise ConfigError(
+            f"method {method.name} trains nothing that could end sooner: leave seconds={seconds:g} out, or bound its "
+            "work by evaluations"
+        )
     for name, limit in (("seconds", seconds), ("evaluations", evaluations)):
         if limit is not None and not limit > 0:
             raise ConfigError(f"{name} must be positive, got {limit}")
     target.check()
+    with _shown(progress, on_progress) as told:
+        state, clock = _trained(target, method, key, _Budget(method, seconds, evaluations, reserve), run, resume, told)
+    return method.sampler(target, state, clock)
+
+
+def _trained(
+    target: Target,
+    method: Method,
+    key: Array,
+    budget: "_Budget",
+    run: Run | None,
+    resume: bool,
+    told: Callable[[Progress], None],
+) -> tuple[Any, dict[str, float]]:
+    """The state that training ends with, and the seconds that each part has taken."""
     placement = Placement(method)
     keeps, run = run is not None, run if leads() else None  # of several processes one writes
     k_init, k_steps = jax.random.split(key)
@@ -111,6 +146,7 @@ def fit(
         run.cut_metrics(int(state.step) if state is not None else -1)
     if not agreed(state is not None):
         begin = time.monotonic()
+        stage("searching" if method.steps else method.name)
         state = jax.block_until_ready(method.init(target, k_init))
         clock["start"] += time.monotonic() - begin
         _save(run, int(state.step), state, clock)  # a search may have taken longer than all that follows
@@ -121,15 +157,21 @@ def fit(
 
     step, end = int(state.step), int(method.end(state))
     advance, winding, whole, last_save = None, False, False, time.monotonic()
-    budget = _Budget(method, seconds, evaluations, state, clock)
+    seen = _renewals(run)
+    budget.begin(state, clock)
     try:
         while step < end and budget.used < 1.0:
             if advance is None:
                 begin = time.monotonic()
+                stage("compiling")
                 advance = _compile(method, target, placement, state, k_steps)
                 clock["compile"] += time.monotonic() - begin
                 give_back()
-            size = min(CHUNK, end - step, budget.steps_left)
+                clock = _told(clock)
+                budget.begin(state, clock)
+                if budget.used >= 1.0:
+                    break
+            size = min(end - step, budget.chunk(state))
             begin = time.monotonic()
             state, mean, last = jax.block_until_ready(advance(state, k_steps, size))
             step, end = int(state.step), int(method.end(state))
@@ -145,8 +187,8 @@ def fit(
             if keeps and agreed(time.monotonic() - last_save > CHECKPOINT_SECONDS and step < end):
                 _save(run, step, gather(state), clock)
                 last_save = time.monotonic()
-            if on_progress is not None:
-                on_progress(Progress(step, end, sum(clock.values()), line))
+            _see(seen, line)
+            told(Progress(step, end, sum(clock.values()), line, _left(method, state, seen, budget)))
         whole = True
     finally:
         # An interruption too leaves a checkpoint of the last whole chunk. One of several processes cannot: to read a
@@ -154,7 +196,8 @@ def fit(
         if whole or jax.process_count() == 1:
             state = gather(state)
             _save(run, step, state, clock)
-    return method.sampler(target, state, clock)
+    budget.warn(step, clock)
+    return state, clock
 
 
 def _save(run: Run | None, step: int, state: Any, clock: dict) -> None:
@@ -167,35 +210,118 @@ def _told(clock: dict[str, float]) -> dict[str, float]:
     return {name: float(seconds) for name, seconds in agreed(clock).items()}
 
 
+@contextlib.contextmanager
+def _shown(progress: bool, on_progress: Callable[[Progress], None] | None) -> Iterator[Callable[[Progress], None]]:
+    """What to tell progress to: the caller, and a bar of our own on a terminal where nobody shows one yet."""
+    callers = [] if on_progress is None else [on_progress]
+    with contextlib.ExitStack() as stack:
+        if progress and leads() and not heard() and sys.stderr is not None and sys.stderr.isatty():
+            from allmodes.report.progress import Progress as Bar
+
+            callers.append(stack.enter_context(Bar(transient=True)).trained)
+        yield lambda state: [caller(state) for caller in callers] and None
+
+
+def _renewals(run: Run | None) -> list[tuple[int, float]]:
+    """Steps and effective shares of the renewals that a resumed run has seen."""
+    seen: list[tuple[int, float]] = []
+    for line in [] if run is None else run.read_metrics():
+        _see(seen, line)
+    return seen
+
+
+def _see(seen: list[tuple[int, float]], line: dict) -> None:
+    ess = line["refresh_ess"]
+    if ess is not None and math.isfinite(ess) and (not seen or seen[-1][1] != ess):
+        seen.append((line["step"], ess))
+
+
+def _left(method: Method, state: Any, seen: list[tuple[int, float]], budget: "_Budget") -> float | None:
+    """Seconds until training ends, by the pace so far and by where the method expects its end, if it does."""
+    expected = getattr(method, "expected_end", lambda state, seen: int(method.end(state)))(state, seen)
+    limits = [] if expected is None else [budget.pace.seconds(int(state.step), expected - int(state.step))]
+    limits += [] if budget.seconds_left is None else [max(0.0, budget.seconds_left)]
+    return min(limits, default=None)
+
+
 class _Budget:
-    """What is left of seconds of training and of evaluations, where they are limited, by the pace so far."""
+    """What is left of seconds and of evaluations, where they are limited, by the pace so far.
 
-    def __init__(self, method: Method, seconds: float | None, evaluations: int | None, state: Any, clock: dict):
-        self._method = method
-        self._limits = tuple(None if limit is None else float(limit) for limit in (seconds, evaluations))
-        self._first = self._now = self._spent(state, clock)
-        self.used = self._used()
-        self.steps_left = CHUNK if self._limits == (None, None) else FIRST
+    Of the seconds, training has what the search, compilation and the reserve for what comes after leave.
+    """
 
-    def _spent(self, state: Any, clock: dict) -> tuple[int, tuple[float, float]]:
-        return int(state.step), (clock["train"], float(int(self._method.evaluations(state).log_prob)))
+    def __init__(
+        self,
+        method: Method,
+        seconds: float | None,
+        evaluations: int | None,
+        reserve: Callable[[Pace, dict[str, float]], float] | None = None,
+    ):
+        self._method, self._reserve = method, reserve or (lambda pace, clock: 0.0)
+        self._seconds = None if seconds is None else float(seconds)
+        self._evaluations = None if evaluations is None else float(evaluations)
+        self.pace = Pace(getattr(method, "period", 1))
+        self.used, self.steps_left = 0.0, CHUNK
+        self.seconds_left: float | None = None
+        self._share = 0.0  # seconds between two looks at the clock
 
-    def _used(self) -> float:
-        """The largest used share of a limit."""
-        pairs = zip(self._now[1], self._limits, strict=True)
-        return max((spent / limit for spent, limit in pairs if limit is not None), default=0.0)
+    def begin(self, state: Any, clock: dict) -> None:
+        """Start from here: nothing of the pace is known."""
+        self._first, self._clock = self._spent(state), dict(clock)
+        self._taken = 0
+        self._judge(state, clock)
+        self.steps_left = CHUNK if self._evaluations is None else FIRST
+        if self._seconds is not None:
+            self.steps_left = 1
 
     def update(self, state: Any, clock: dict) -> None:
         """Take note of where training stands."""
-        self._now = self._spent(state, clock)
-        self.used = self._used()
-        steps = self._now[0] - self._first[0]
-        left = [self._left(i, limit, steps) for i, limit in enumerate(self._limits) if limit is not None]
-        self.steps_left = max(1, int(min(left, default=CHUNK)))
+        step = int(state.step)
+        self.pace.add(self._first[0] + self._taken, step - self._first[0] - self._taken, self._since(clock))
+        self._taken, self._clock = step - self._first[0], dict(clock)
+        self._judge(state, clock)
+        fits = []
+        if self._evaluations is not None:
+            _, spent = self._spent(state)
+            pace = (spent - self._first[1]) / max(self._taken, 1)
+            fits.append(int((self._evaluations - spent) / max(pace, 1e-9)))
+        if self._seconds is not None:
+            fits.append(self.pace.steps(step, self.seconds_left, 10**9))
+        self.steps_left = max(1, min(fits, default=CHUNK))
 
-    def _left(self, i: int, limit: float, steps: int) -> float:
-        spent = self._now[1][i]
-        return (limit - spent) * steps / max(spent - self._first[1][i], 1e-9)
+    def chunk(self, state: Any) -> int:
+        """How many steps to take before the clock is looked at again."""
+        if self._seconds is None or not self._taken:
+            return min(CHUNK, self.steps_left)
+        look = self.pace.steps(int(state.step), self._share, CHUNK)
+        return max(1, min(CHUNK, self.steps_left, GROWTH * self._taken, look))
+
+    def warn(self, step: int, clock: dict) -> None:
+        """Say in one line where the budget went, when it left no training."""
+        if self._seconds is not None and step == 0:
+            warnings.warn(
+                f"nothing was trained: the search and compilation took {sum(clock.values()):.3g} s of the "
+                f"{self._seconds:g} s allowed. Allow more seconds",
+                stacklevel=4,
+            )
+
+    def _since(self, clock: dict) -> float:
+        return clock["train"] - self._clock["train"]
+
+    def _spent(self, state: Any) -> tuple[int, float]:
+        return int(state.step), float(int(self._method.evaluations(state).log_prob))
+
+    def _judge(self, state: Any, clock: dict) -> None:
+        """How much of either is used up."""
+        self.used = 0.0
+        if self._evaluations is not None:
+            self.used = self._spent(state)[1] / self._evaluations
+        if self._seconds is not None:
+            training = self._seconds - clock["start"] - clock["compile"]
+            training -= min(self._reserve(self.pace, clock), KEPT * max(training, 0.0))
+            self.seconds_left = training - clock["train"]
+            self._share = max(training, 0.0) / SHARE
+            self.used = max(self.used, clock["train"] / training if training > 0 else math.inf)
 
 
 def _compile(method: Method, target: Target, placement: Placement, state: Any, key: Array) -> Callable:

@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from allmodes import interrupt, kept, trust
+from allmodes.afterwards import Afterwards, measured
 from allmodes.devices import agreed, leads, on_devices
 from allmodes.draws import Draws
 from allmodes.errors import RunError, RunWarning
@@ -23,12 +24,14 @@ from allmodes.fit import Progress, fit
 from allmodes.memory import give_back
 from allmodes.methods import Method
 from allmodes.metrics import evaluate, forward_ess
+from allmodes.metrics.floor import REPEATS
 from allmodes.metrics.identities import identities
 from allmodes.metrics.weights import elbo, ess, eubo
 from allmodes.report.page import write_report
 from allmodes.report.progress import Progress as Bar
 from allmodes.runs import Run, digest_of
 from allmodes.sampler import Sampler
+from allmodes.stages import stage
 from allmodes.store import describe, export, parse
 from allmodes.target import Target
 
@@ -79,12 +82,12 @@ def finished(run: Run) -> dict | None:
             return None
 
 
-def carry_out(run: Run, *, seconds: float | None = None, quiet: bool = False, budget: float = 20.0) -> dict:
+def carry_out(run: Run, *, seconds: float | None = None, quiet: bool = False, repeats: int = REPEATS) -> dict:
     """Do the job that `config.json` describes, from wherever it stands: returns what `result.json` holds.
 
-    `seconds` bounds the training; `budget` the time that each of the two sets of metrics may take. Of several
-    processes that work together, all call it; the leading one alone writes, evaluates and returns the result, the
-    others nothing.
+    `seconds` is about what all of it may take, since it began; `repeats` how often each metric between sets is taken.
+    Of several processes that work together, all call it; the leading one alone writes, evaluates and returns the
+    result, the others nothing.
 
     **Raises** `RunError` when the folder is damaged, or another job is at work in it.
     """
@@ -100,15 +103,16 @@ def carry_out(run: Run, *, seconds: float | None = None, quiet: bool = False, bu
             f"{run / 'config.json'} is damaged: no {', '.join(missing)}. Restore it, or start again in a new folder"
         )
     with run.locked() if leads() else contextlib.nullcontext(), Bar(quiet=quiet or not leads()) as bar:
-        result = _phases(run, target, method, config, seconds, budget, bar)
+        result = _phases(run, target, method, config, seconds, repeats, bar)
         if leads():
+            stage("writing the report")
             write_report(run.path, target=target)
             (run / SECONDS).unlink(missing_ok=True)
     return result
 
 
 def _phases(
-    run: Run, target: Target, method: Method, config: dict, seconds: float | None, budget: float, bar: Bar
+    run: Run, target: Target, method: Method, config: dict, seconds: float | None, repeats: int, bar: Bar
 ) -> dict:
     """Train, draw, correct, evaluate, as far as each is not done already; writes and returns the result."""
     root = jax.random.key(config["seed"])
@@ -118,9 +122,17 @@ def _phases(
     done: list[str] = []
 
     def say(work: str) -> None:
-        bar.message(f"going on: {', '.join(done)}; {work}" if done else work)
+        if done:
+            bar.message(f"going on: {', '.join(done)}; {work}")
+        stage(work)
 
-    sampler, trained_before = _trained(run, target, method, k_fit, seconds, limit and max(1, limit - n), bar)
+    begin, after = time.monotonic(), None
+    if seconds is not None and method.steps:
+        stage("measuring what comes after training")
+        after = measured(target, method, n, repeats)
+        seconds = max(seconds - float(agreed(time.monotonic() - begin)), 1e-3)
+    evaluations = limit and max(1, limit - n)
+    sampler, trained_before = _trained(run, target, method, k_fit, seconds, evaluations, after, bar)
     done += [("trained" if method.steps else "prepared")] if trained_before else []
     phase = _Phase(run, target, digest_of(sampler.state), n)
 
@@ -129,11 +141,16 @@ def _phases(
             return sampler.sample(n, key=k_draw)
         return sampler.sample_within(n, max(0, limit - sampler.evaluations["log_prob"]), key=k_draw)
 
+    def correct() -> Draws | None:
+        if after is None or seconds is None:
+            return sampler.corrected(n, key=k_correct)
+        drawing = float(agreed(phase.seconds.get("sample", 0.0)))
+        left = seconds - sum(sampler.seconds.values()) - drawing
+        return sampler.corrected(n, key=k_correct, pool=after.pool(left, drawing, sampler.seconds))
+
     draws, before = phase.draws("draws.npz", "sample", draw, lambda: say(f"drawing {n:,}"))
     done += ["drawn"] if before else []
-    corrected, before = phase.draws(
-        "corrected.npz", "correct", lambda: sampler.corrected(n, key=k_correct), lambda: say("correcting")
-    )
+    corrected, before = phase.draws("corrected.npz", "correct", correct, lambda: say(f"correcting {n:,}"))
     done += ["corrected"] if before else []
     if not leads():
         return {}
@@ -142,7 +159,7 @@ def _phases(
     begin = time.monotonic()
     keys = (k_exact, k_forward, k_metrics)
     with on_devices(None):  # the other processes are done
-        result = _evaluated(sampler, draws, corrected, run, keys, config, budget)
+        result = _evaluated(sampler, draws, corrected, run, keys, config, repeats)
     result["state"] = phase.state
     result["seconds"] = {
         "compile": round(sampler.seconds["compile"], 2),
@@ -156,7 +173,14 @@ def _phases(
 
 
 def _trained(
-    run: Run, target: Target, method: Method, key: Any, seconds: float | None, evaluations: int | None, bar: Bar
+    run: Run,
+    target: Target,
+    method: Method,
+    key: Any,
+    seconds: float | None,
+    evaluations: int | None,
+    after: Afterwards | None,
+    bar: Bar,
 ) -> tuple[Sampler, bool]:
     """The sampler, trained from wherever the run stands, and whether it was so before."""
     began, steps = False, int(agreed(max(run.steps(), default=-1) if leads() else -1))
@@ -166,22 +190,20 @@ def _trained(
         if not began and leads():  # of what training now goes beyond: no verdict of another state is left
             for name in ("report.html", "result.json"):
                 (run / name).unlink(missing_ok=True)
-        began, renewal = True, p.line["refresh_ess"]
-        bar.update(
-            step=p.step, total_steps=p.steps, loss=p.line["loss"], ess=renewal,
-            evaluations=p.line["log_prob_evaluations"], seconds=p.seconds,
-        )  # fmt: skip
+        began = True
+        bar.trained(p)
         if jax.process_count() == 1:  # one of several cannot save by itself
             interrupt.wait()
 
     then = f"training for at most {method.steps:,} steps"
     if steps < 0:
-        bar.message(f"{target.name}: searching for its mass{', then ' + then if method.steps else ''}")
+        bar.message(f"{target.name}: {then}" if method.steps else target.name)
     elif steps == 0 and method.steps:
         bar.message(f"{target.name}: its mass is found; {then}")
     elif method.steps:
         bar.message(f"{target.name}: going on from step {steps:,} of at most {method.steps:,}")
-    options = {"seconds": seconds, "evaluations": evaluations, "on_progress": show}
+    options = {"evaluations": evaluations, "on_progress": show}
+    options |= {} if after is None else {"seconds": seconds, "reserve": after.seconds}
     sampler = fit(target, method, key=key, run=run, resume=True, **options)
     interrupt.at_once()  # all of it is in its last checkpoint
     return sampler, steps >= 0 and not began
@@ -220,20 +242,21 @@ class _Phase:
 
 
 def _evaluated(
-    sampler: Sampler, draws: Draws, corrected: Draws | None, run: Run, keys: tuple, config: dict, budget: float
+    sampler: Sampler, draws: Draws, corrected: Draws | None, run: Run, keys: tuple, config: dict, repeats: int
 ) -> dict[str, Any]:
     k_exact, k_forward, k_metrics = keys
     target, n = sampler.target, len(draws)
     spent = sampler.evaluations
     exact = min(EXACT, max(1, n // 2))
     related = max(draws.ess / max(ess(draws.log_weight), 1e-9), 1e-9)  # a share, beside what weights cost
-    first = evaluate(target, draws.x, k_metrics, budget_seconds=budget, independent=related)
+    same: dict = {}  # of exact draws, for both
+    first = evaluate(target, draws.x, k_metrics, repeats=repeats, independent=related, shared=same)
     if corrected is not None:
         correction = "mcmc"
-        second = evaluate(target, corrected.x, k_metrics, budget_seconds=budget)
+        second = evaluate(target, corrected.x, k_metrics, repeats=repeats, shared=same)
     elif float(jnp.max(draws.log_weight)) > float(jnp.min(draws.log_weight)):
         correction = "weights"
-        options = {"budget_seconds": budget, "log_weight": draws.log_weight, "independent": related}
+        options = {"repeats": repeats, "shared": same, "log_weight": draws.log_weight, "independent": related}
         second = evaluate(target, draws.x, k_metrics, **options)
     else:
         correction, second = "none", {"metrics": {}}

@@ -72,8 +72,11 @@ class Sampler(abc.ABC):
         """
         return stream(self, n, key, Path(out), part, progress, options)
 
-    def corrected(self, n: int, *, key: Array) -> Draws | None:
-        """N draws made right by more work than their weights, where the method has such a correction; else None."""
+    def corrected(self, n: int, *, key: Array, pool: int | None = None) -> Draws | None:
+        """N draws made right by more work than their weights, where the method has such a correction; else None.
+
+        `pool`: most raw draws for each of them, where it starts from raw draws; the method's own number when not given.
+        """
         return None
 
     def check(self, n: int) -> None:

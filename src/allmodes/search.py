@@ -19,6 +19,7 @@ from allmodes.count import Evaluations
 from allmodes.errors import TargetError
 from allmodes.frame import Frame
 from allmodes.mcmc.local import Moved, first_steps, mala, width_of
+from allmodes.stages import stage
 from allmodes.target import Target
 
 # Starts of the first stage lie at distances between these, in units of the hint of scale (1 without one).
@@ -179,6 +180,7 @@ def search(target: Target, key: Array, size: int, climb_limit: int = 120, local_
     dim, wanted = target.free_dim, size
     size = min(size, _STARTS)
     k_scout, k_box = jax.random.split(key)
+    stage("searching: scouts")
     box, evaluations = scout(target, k_scout, climb_limit)
 
     @jax.jit
@@ -207,12 +209,14 @@ def search(target: Target, key: Array, size: int, climb_limit: int = 120, local_
         )
         return moved, none.add_points(size * steps, moved.nan, moved.zero)
 
+    stage(f"searching: climbs from {size:,} starts")
     moved, more = fill_box(k_box, box)
     evaluations = jax.tree.map(jnp.add, evaluations, more)
     short, wide = _shortfall(moved, target.differentiable), None  # which points say how wide the frame is: None, all
     for i, k_favour in enumerate(jax.random.split(jax.random.fold_in(k_box, 1), _MORE + _ROUNDS)):
         if float(jnp.mean(_near(short, dim))) > 0.5:
             break
+        stage("searching: moves to more mass", i, _MORE + _ROUNDS)
         moved, more = favour(k_favour, box, moved, short, 1.0 if i < _MORE else _KEPT)
         evaluations = jax.tree.map(jnp.add, evaluations, more)
         short = _shortfall(moved, target.differentiable)

@@ -123,7 +123,7 @@ def looking(target: Target, frame: Frame) -> Callable[..., Look]:
 
 
 def spread_out(z: Float[Array, "n ..."], most: int) -> Float[Array, "kept ..."]:
-    """At most so many, evenly over their order: relatives of a population stand side by side, as do times of a chain."""
+    """At most so many, evenly over their order: relatives stand side by side, as do times of a chain."""
     kept = max(1, min(len(z), most))
     return z[jnp.arange(kept) * len(z) // kept]
 

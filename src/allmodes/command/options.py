@@ -6,6 +6,8 @@ from typing import Annotated, Literal
 
 from tyro.conf import Positional, arg
 
+from allmodes.metrics.floor import REPEATS
+
 
 @dataclasses.dataclass(frozen=True)
 class Run:
@@ -23,7 +25,8 @@ class Run:
     n: Annotated[int, arg(aliases=["-n"])] = 10_000
     """Draws to make."""
     seconds: float | None = None
-    """Train for about this many seconds at most; training winds down over the last third of them."""
+    """Spend about this many seconds at most on all of it, from the search to the report: training gets what the rest
+    leaves, and winds down over the last third of that. For methods that train."""
     evaluations: float | None = None
     """Spend about this many evaluations of the density on training and raw draws; corrections are counted apart."""
     out: Path | None = None
@@ -31,8 +34,8 @@ class Run:
     resume: Path | None = None
     """Go on with this run folder. Of a finished run whose last checkpoint is damaged, training goes on from the one
     before."""
-    judge_seconds: float = 20.0
-    """Time that each of the two sets of metrics may take: more of it narrows their standard errors."""
+    judge_repeats: int = REPEATS
+    """Repeats of each metric between sets of draws, at least 2: four times as many halve its standard error."""
     devices: str | None = None
     """Devices over which batch, buffer and draws are spread: a number, or all; one when not given."""
     distributed: bool = False
@@ -117,7 +120,7 @@ class Benchmark:
     """Seeds 0, 1, .."""
     out: Path = Path("runs/benchmark")
     """Run folders and the table go here; runs that are there already are kept."""
-    judge_seconds: float = 20.0
+    judge_repeats: int = REPEATS
     """As of `allmodes run`."""
     quiet: bool = False
     """Show no progress."""
@@ -141,7 +144,7 @@ class Compare:
     """Draws of each run."""
     out: Path = Path("runs/compare")
     """Run folders, table and plot go here; runs that are there already are kept."""
-    judge_seconds: float = 10.0
+    judge_repeats: int = REPEATS
     """As of `allmodes run`."""
     quiet: bool = False
     """Show no progress."""

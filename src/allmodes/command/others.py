@@ -127,7 +127,7 @@ def benchmark(argv: list[str]) -> int:
 
     args = parse(Benchmark, argv, "benchmark")
     _again("benchmark", argv)
-    options = {"n": args.n, "judge_seconds": args.judge_seconds, "quiet": args.quiet}
+    options = {"n": args.n, "judge_repeats": args.judge_repeats, "quiet": args.quiet}
     benchmark(args.suite, args.method, args.seeds, args.out, **options)
     return 0
 
@@ -144,7 +144,7 @@ def compare(argv: list[str]) -> int:
         find_method(name, {})
     if not args.evaluations >= 1:
         raise ConfigError(f"evaluations must be at least 1, got {args.evaluations:g}")
-    options = {"budgets": args.budgets, "n": args.n, "judge_seconds": args.judge_seconds, "quiet": args.quiet}
+    options = {"budgets": args.budgets, "n": args.n, "judge_repeats": args.judge_repeats, "quiet": args.quiet}
     compare(args.target, methods, int(args.evaluations), args.seeds, args.out, **options)
     return 0
 

@@ -17,7 +17,7 @@ from allmodes.runs import Run as Folder
 
 # What may differ between a run and its going on.
 _MAY_CHANGE = set(
-    "resume seconds judge_seconds strict quiet devices distributed coordinator processes process_id".split()
+    "resume seconds judge_repeats strict quiet devices distributed coordinator processes process_id".split()
 )
 
 
@@ -34,6 +34,8 @@ def run(argv: list[str]) -> int:
         raise ConfigError(
             "--coordinator, --processes and --process-id are for --distributed: add it, or leave them out"
         )
+    if args.judge_repeats < 2:
+        raise ConfigError(f"--judge-repeats must be at least 2, for a standard error, got {args.judge_repeats}")
     if args.distributed:
         devices.join(args.coordinator, args.processes, args.process_id)
     with (
@@ -91,6 +93,8 @@ def _begun(args: Any, name: str, argv: list[str], held: contextlib.ExitStack) ->
     if args.evaluations is not None and not args.evaluations >= 1:
         raise ConfigError(f"evaluations must be at least 1, got {args.evaluations:g}")
     target = find_target(args.target, args.dim)
+    if args.seconds is not None and METHODS[name].steps == 0:
+        raise ConfigError(f"method {name} trains nothing that could end sooner: leave --seconds out (--evaluations)")
     if args.method is None and default_for(target) != name:
         name = default_for(target)
         args = parse(_with_settings(METHODS[name]), argv, "run")
@@ -116,7 +120,7 @@ def _carried_out(folder: Folder, args: Any) -> int:
     try:
         result = job.finished(folder) if devices.leads() else None
         if not devices.agreed(result is not None):
-            result = job.carry_out(folder, seconds=args.seconds, quiet=args.quiet, budget=args.judge_seconds)
+            result = job.carry_out(folder, seconds=args.seconds, quiet=args.quiet, repeats=args.judge_repeats)
     except (RuntimeError, ValueError) as error:
         if not devices.lost(error):
             raise

@@ -16,8 +16,10 @@ from allmodes.methods.renewal import move, renew
 from allmodes.methods.settings import check
 from allmodes.methods.training import LEVELS, State, build, process_of, train
 from allmodes.networks import anchors_of
+from allmodes.pace import expected_end
 from allmodes.paths import Process
 from allmodes.search import broad, nowhere, search
+from allmodes.stages import stage
 from allmodes.target import Target
 
 _MAY_BE_ZERO = tuple(
@@ -224,6 +226,7 @@ class IWSM:
         if self.start == "smc":
             from allmodes.mcmc.smc import warm_start
 
+            stage("searching: tempered SMC")
             found = warm_start(target, found, jax.random.fold_in(k_start, 1))
         anchored = self.anchors and target.symmetry is None
         anchors = anchors_of(found.points.z, self.anchors, k_start) if anchored else None
@@ -248,6 +251,24 @@ class IWSM:
     def end(self, state: State) -> Int[Array, ""]:
         """The step after which training is over, as known so far."""
         return state.end
+
+    @property
+    def period(self) -> int:
+        """Steps after which a renewal of the buffer comes round, which takes as long as hundreds of steps."""
+        return self.refresh_every
+
+    def expected_end(self, state: State, seen: list[tuple[int, float]]) -> int | None:
+        """Where training is likely to end by the renewals `seen`, (step, effective share), or None: nothing tells."""
+        end = int(state.end)
+        if self.enough is None or end < self.steps:
+            return end
+        return expected_end(seen, self.enough, self.refresh_every, int(state.cooldown), end)
+
+    def renewals_of(self, n: int) -> float:
+        """How many renewals of the buffer, each of paths down and up again, draws of n points are the work of."""
+        own = self.weights in ("kde", "none")
+        paths = self.own_draws if own else (self.renew or self.buffer) * (2 if self.weights == "moves" else 1)
+        return n * self.sample_steps / (paths * self.refresh_steps)
 
     def wind_down(self, state: State, steps: int) -> State:
         """End after `steps` more steps at most, over which the learning rate falls."""

@@ -6,12 +6,13 @@ import jax
 import numpy as np
 from jaxtyping import Array, Float
 
-from allmodes.metrics.floor import ratio
+from allmodes.metrics.floor import REPEATS, ratio
 from allmodes.metrics.mmd import mmd
 from allmodes.metrics.modes import ModeReport, from_weights, mode_report, normalised
 from allmodes.metrics.particles import particle_metrics
 from allmodes.metrics.quantities import quantities
 from allmodes.metrics.transport import w2
+from allmodes.stages import stage
 from allmodes.target import Target
 
 ROUNDING = 1e-9  # a floor below it is none
@@ -45,13 +46,18 @@ def _equal(x: np.ndarray, log_weight: np.ndarray | None, rng: np.random.Generato
     return x[np.minimum(np.searchsorted(cumulative, positions, side="right"), len(x) - 1)]
 
 
+def sets_for(n: int) -> int:
+    """How many exact sets of n draws the floors of mode weights are means over."""
+    return max(10, min(MODE_SETS, MODE_POINTS // n))
+
+
 def mode_floor(target: Target, n: int, key: Array) -> list[ModeReport]:
     """Mode reports of exact sets of n draws each: 50 of them, or 2e6 / n for large n, at least 10.
 
     Exact draws where the target has them; else multinomial counts at the true weights, none of them off the modes.
     """
     modes = target.modes
-    sets = max(10, min(MODE_SETS, MODE_POINTS // n))
+    sets = sets_for(n)
     if target.sample is None:
         true = np.asarray(modes.weights, np.float64)
         rng = np.random.default_rng(np.asarray(jax.random.bits(key, (4,))))
@@ -85,9 +91,10 @@ def evaluate(
     key: Array,
     *,
     size: int = 2000,
-    budget_seconds: float = 30.0,
+    repeats: int = REPEATS,
     log_weight: Float[Array | np.ndarray, " n"] | None = None,
     independent: float = 1.0,
+    shared: dict | None = None,
 ) -> dict[str, Any]:
     """Judge draws against what is known of the target: `{"metrics": {...}, "mode_weights": {...}}`, ready for JSON.
 
@@ -107,10 +114,11 @@ def evaluate(
     without modes or with more than 1,000.
 
     `log_weight`: the modes are weighed with it; `w2` and `mmd` judge as many draws resampled to equal weights
-    (systematic), which is what a user of corrected draws gets. `budget_seconds`: for `w2` and `mmd` together, but their
-    first five repeats are always made. `independent`: the share of draws that count as independent, beside what their
-    weights cost, for the errors of `quantities`; draws that short chains corrected count in full. Draws that are not
-    finite make `w2` None, and count as off every mode.
+    (systematic), which is what a user of corrected draws gets. `repeats`: of each figure that compares sets, at least
+    2; no clock is looked at, so that the same key gives the same figures. `independent`: the share of draws that count
+    as independent, beside what their weights cost, for the errors of `quantities`; draws that short chains corrected
+    count in full. `shared`: keeps what is of exact draws alone, for the next call with the same key and as many draws.
+    Draws that are not finite make `w2` None, and count as off every mode.
     """
     x = np.asarray(x)
     log_weight = None if log_weight is None else np.asarray(log_weight)
@@ -120,23 +128,28 @@ def evaluate(
     if target.sample is not None and target.symmetry is not None:
         fair = _equal(x, log_weight, np.random.default_rng(np.asarray(jax.random.bits(key_resample, (4,)))))
         if len(fair):
-            metrics |= particle_metrics(target, fair, key_w2, size=size, budget_seconds=budget_seconds)
+            metrics |= particle_metrics(target, fair, key_w2, size=size, repeats=repeats, shared=shared)
     elif target.sample is not None:
         if target.reference is not None:  # two sets of it must not share draws, or they are no floor
             size = max(1, min(size, target.reference // 2))
         seed = np.asarray(jax.random.bits(key_resample, (4,)))
         fair = _equal(x, log_weight, np.random.default_rng(seed))
-        for name, metric, subkey, share in (("w2", w2, key_w2, 0.8), ("mmd", mmd, key_mmd, 0.2)):
+        for name, metric, subkey in (("w2", w2, key_w2), ("mmd", mmd, key_mmd)):
             if len(fair) == 0:
                 metrics[name] = dict.fromkeys(("value", "floor", "ratio", "ratio_std_error"))
                 continue
-            found = ratio(metric, fair, target.sample, subkey, size=size, budget_seconds=share * budget_seconds)
+            found = ratio(metric, fair, target.sample, subkey, size=size, repeats=repeats, name=name, shared=shared)
             metrics[name] = found.to_dict()
         if target.reference is not None and len(x) > 0:
             metrics["quantities"] = quantities(x, target.sample(key_w2, target.reference), log_weight, independent)
     if target.modes is not None and len(x) > 0:
+        stage("evaluating: mode weights")
         report = mode_report(target.modes, x, log_weight)
-        floors = mode_floor(target, len(x), key_modes)
+        about = ("modes", np.asarray(jax.random.key_data(key_modes)).tobytes(), len(x))
+        shared = {} if shared is None else shared
+        if about not in shared:
+            shared[about] = mode_floor(target, len(x), key_modes)
+        floors = shared[about]
         metrics["mode_tv"] = _against(report.total_variation, [floor.total_variation for floor in floors])
         metrics["mode_worst"] = _against(report.worst, [floor.worst for floor in floors])
         metrics["mode_off"] = {"value": report.off, "floor": np.mean([floor.off for floor in floors])}

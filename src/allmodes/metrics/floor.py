@@ -2,7 +2,6 @@
 
 import dataclasses
 import os
-import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
@@ -10,6 +9,10 @@ import jax
 import numpy as np
 from jaxtyping import Array, Float
 
+from allmodes.stages import stage
+
+REPEATS = 10  # when not said otherwise: on gmm40 all of them take 3 s on two cores
+ROUND = 5  # repeats whose exact sets are drawn in one call, and held at a time
 _WORKERS = 8  # W2 between 2,000 points holds about 200 MB
 
 
@@ -69,24 +72,26 @@ def ratio(
     key: Array,
     *,
     size: int,
-    min_pairs: int = 5,
-    target_se: float = 0.05,
-    budget_seconds: float = 30.0,
+    repeats: int = REPEATS,
+    name: str = "a metric",
+    shared: dict | None = None,
 ) -> Ratio:
-    """Estimate the ratio of a metric to its floor, repeated until its standard error is small or the budget is spent.
+    """Estimate the ratio of a metric to its floor, over so many repeats.
 
     Repeat i draws fresh exact sets A_i and B_i and takes `metric(subset_i of draws, A_i)` and `metric(B_i, A_i)`: the
-    common A_i lowers the variance of the ratio. Repeats come in rounds of `min_pairs`, so that the outcome depends on
-    the key alone and not on the number of cores, unless the budget ends it.
+    common A_i lowers the variance of the ratio. Nothing looks at a clock, so that the outcome depends on the key alone
+    and not on the speed of the machine. A figure that is not finite after the first round stays so, and ends it there.
 
     **Arguments**
 
     - `metric`: of two sets `(size, dim)`; called from threads, in parallel where it releases the GIL.
     - `draws`: the draws under judgement, equally weighted.
-    - `exact`: exact draws, `(key, n) -> (n, dim)`, independent; called once a round, for all of its sets.
+    - `exact`: exact draws, `(key, n) -> (n, dim)`, independent; called once a round of 5 repeats, for all of its sets.
     - `size`: of every set; at most n is used, and what was used is in the answer.
-    - `min_pairs`: at least 2. `target_se`: of the ratio. `budget_seconds`: no round is started that would pass it,
-      save the first.
+    - `repeats`: at least 2. Four times as many halve the standard error, and take four times as long.
+    - `name`: what progress calls it.
+    - `shared`: keeps the floors, and gives them to the next call of the same name, key and sizes: they are of exact
+      sets alone.
 
     **What the standard error leaves out.** It is over repeats with these draws. The draws are one finite set: once
     their n / size disjoint blocks are used, subsets overlap, and further repeats average over exact sets only. Where
@@ -94,8 +99,8 @@ def ratio(
     To make the error cover that too, draw at least `repeats * size` draws. With few repeats it is itself uncertain, by
     about `1 / sqrt(2 (repeats - 1))` of it.
     """
-    if size < 1 or min_pairs < 2:
-        raise ValueError(f"size must be at least 1 and min_pairs at least 2, got {size} and {min_pairs}")
+    if size < 1 or repeats < 2:
+        raise ValueError(f"size must be at least 1 and repeats at least 2, got {size} and {repeats}")
     draws = np.asarray(draws)
     if len(draws) == 0:
         raise ValueError("there are no draws to judge")
@@ -103,21 +108,26 @@ def ratio(
     key, key_subsets = jax.random.split(key)
     seed = np.asarray(jax.random.bits(key_subsets, (4,)))
     subsets = _subsets(len(draws), size, np.random.default_rng(seed))
+    about = (name, np.asarray(jax.random.key_data(key)).tobytes(), size, repeats)
+    known = (shared or {}).get(about, [])
     values, floors = [], []
-    start = time.perf_counter()
-    with ThreadPoolExecutor(min(os.cpu_count() or 1, _WORKERS, 2 * min_pairs)) as pool:
-        while True:
-            began = time.perf_counter()
+    with ThreadPoolExecutor(min(os.cpu_count() or 1, _WORKERS, 2 * ROUND)) as pool:
+        while len(values) < repeats:
+            stage(f"evaluating: {name}", len(values), repeats)
+            pairs = min(ROUND, repeats - len(values))
             key, key_exact = jax.random.split(key)
-            fresh = np.asarray(exact(key_exact, 2 * min_pairs * size)).reshape(2 * min_pairs, size, -1)
+            fresh = np.asarray(exact(key_exact, 2 * pairs * size)).reshape(2 * pairs, size, -1)
             tasks = []
-            for i in range(min_pairs):
+            for i in range(pairs):
                 a, b = fresh[2 * i], fresh[2 * i + 1]
-                tasks.append((pool.submit(metric, draws[next(subsets)], a), pool.submit(metric, b, a)))
+                value = pool.submit(metric, draws[next(subsets)], a)
+                tasks.append((value, None if known else pool.submit(metric, b, a)))
+            begun = len(floors)
             values += [float(value.result()) for value, _ in tasks]
-            floors += [float(floor.result()) for _, floor in tasks]
+            floors += known[begun : begun + pairs] if known else [float(floor.result()) for _, floor in tasks]
             so_far = summary(np.asarray(values), np.asarray(floors), size)
-            now = time.perf_counter()
-            over = (now - start) + (now - began) > budget_seconds
-            if so_far.ratio_se <= target_se or over or not np.isfinite(so_far.ratio):
-                return so_far
+            if not np.isfinite(so_far.ratio):
+                break
+    if shared is not None and len(floors) == repeats:
+        shared[about] = floors
+    return so_far

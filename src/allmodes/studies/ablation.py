@@ -106,7 +106,7 @@ def one(target_name: str, variant: str, seed: int, seconds: float, evaluations: 
     wall = time.monotonic() - begin
     draws = sampler.sample(DRAWS, key=k_draw, steps=REVERSE_STEPS)
     forward = sampler.log_weights(target.sample(k_exact, 2000), key=k_noise, steps=REVERSE_STEPS)
-    judged = evaluate(target, draws.x, k_judge, budget_seconds=2.0)["metrics"]
+    judged = evaluate(target, draws.x, k_judge, repeats=5)["metrics"]
     return {
         "steps": int(sampler.state.step), "seconds": wall, "evaluations": sampler.evaluations["log_prob"],
         "w2_ratio": judged["w2"]["ratio"], "tv_ratio": judged["mode_tv"]["ratio"], "tv": judged["mode_tv"]["value"],

@@ -1,0 +1,118 @@
+"""The pace of training, the end that a method expects, and what is kept for after training: by synthetic times."""
+
+import io
+
+import jax
+import pytest
+from test_fit import pair, small
+
+import allmodes as am
+from allmodes.afterwards import Afterwards
+from allmodes.pace import Pace, expected_end
+from allmodes.report import Progress
+from allmodes.stages import heard, parts_of, stage
+
+STEP, RENEWAL, EVERY = 0.01, 4.0, 400
+
+
+def seconds_of(first, steps):
+    """Of steps of which those at multiples of 400 renew the buffer first."""
+    return sum(STEP + RENEWAL * (step > 0 and step % EVERY == 0) for step in range(first, first + steps))
+
+
+def paced(steps, chunk=100):
+    pace = Pace(EVERY)
+    for first in range(0, steps, chunk):
+        pace.add(first, chunk, seconds_of(first, chunk))
+    return pace
+
+
+def test_a_renewal_is_told_from_the_steps_between_two():
+    pace = paced(900)
+    assert pace.step == pytest.approx(STEP)
+    assert pace.renewal == pytest.approx(RENEWAL)
+    for first, steps in ((0, 400), (0, 401), (400, 1), (401, 399), (401, 400), (900, 5000)):
+        assert pace.seconds(first, steps) == pytest.approx(seconds_of(first, steps))
+    fits = pace.steps(900, 30.0, 10**9)
+    assert seconds_of(900, fits) <= 30.0 < seconds_of(900, fits + 1)
+    assert pace.steps(400, 1.0, 100) == 0  # the renewal is due at once
+
+
+def test_before_the_first_renewal_it_is_taken_to_cost_as_much_as_the_steps_between():
+    pace = paced(300)
+    assert pace.renewal == pytest.approx(EVERY * STEP)
+    assert Pace(1).renewal == 0.0
+    assert not Pace(EVERY).known
+
+
+# What renewals showed: steps and effective shares of the default settings, and where training ended.
+QUICK = ([(500, 0.444), (900, 0.586)], 2800)
+SLOW = (
+    [(500, 0.003), (900, 0.008), (1300, 0.048), (1700, 0.095), (2100, 0.132), (2500, 0.123), (2900, 0.172),
+     (3300, 0.091), (3700, 0.160), (4100, 0.280), (4500, 0.206), (4900, 0.237), (5300, 0.263), (5700, 0.097)],
+    12_000,
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(("renewals", "ended"), [QUICK, SLOW], ids=["gmm40", "mixture-10d"])
+def test_the_time_left_is_right_within_a_factor_of_two(renewals, ended):
+    """After every renewal of two recorded runs, the first of which ended by itself and the second did not."""
+    assert expected_end([], 0.5, EVERY, 2000, 12_000) is None  # nothing tells yet: no figure is better than a wrong one
+    for i, (step, _) in enumerate(renewals):
+        end = expected_end(renewals[: i + 1], 0.5, EVERY, 2000, 12_000)
+        left = paced(step).seconds(step, end - step)
+        assert 0.5 < left / seconds_of(step, ended - step) < 2.0
+
+
+def test_what_comes_after_training_grows_with_the_pace_and_bounds_the_raw_draws():
+    after = Afterwards(pair(), am.IWSM(), 10_000, judging=8.0, evaluation=1e-6)
+    clock = {"compile": 5.0}
+    unknown, known = after.seconds(Pace(EVERY), clock), after.seconds(paced(900), clock)
+    # 1.53 renewals' work for 10,000 draws; 8.5 times that for raw, corrected and exact ones.
+    assert known - unknown == pytest.approx(8.5 * 10_000 * 200 / (2 * 16_384 * 40) * RENEWAL)
+    pools = [after.pool(left, 4.0, clock) for left in (0.0, 40.0, 60.0, 1e6)]
+    assert pools == sorted(pools)
+    assert (pools[0], pools[-1]) == (1, 16)
+    assert 1 < pools[2] < 16
+
+
+# Stages.
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+def work():
+    stage("searching: scouts")
+    stage("searching: climbs")
+    for _ in parts_of(range(3), "drawing 300"):
+        pass
+
+
+def test_stages_are_lines_in_a_pipe_and_bars_on_a_terminal(monkeypatch):
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "100")
+    pipe, terminal, quiet = io.StringIO(), Terminal(), Terminal()
+    for progress in (Progress(stream=pipe), Progress(stream=terminal), Progress(stream=quiet, quiet=True)):
+        with progress:
+            work()
+    assert pipe.getvalue().splitlines() == ["searching", "drawing 300"]
+    assert "searching: climbs" in terminal.getvalue()
+    assert "drawing 300" in terminal.getvalue()
+    assert quiet.getvalue() == ""
+    assert not heard()
+
+
+def test_fit_shows_a_bar_on_a_terminal_unless_told_not_to(monkeypatch):
+    monkeypatch.setenv("TERM", "xterm")
+    shown = []
+    for terminal, progress in ((Terminal(), True), (Terminal(), False), (io.StringIO(), True)):
+        with monkeypatch.context() as patch:
+            patch.setattr("sys.stderr", terminal)
+            am.fit(pair(), small(20), key=jax.random.key(3), progress=progress)
+        shown.append(terminal.getvalue())
+    assert "searching" in shown[0]
+    assert "20/20" in shown[0]
+    assert shown[1:] == ["", ""]
