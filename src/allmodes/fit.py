@@ -15,6 +15,7 @@ from allmodes.errors import ConfigError, TargetError
 from allmodes.memory import give_back
 from allmodes.methods import METHODS, Info, Method, default_for
 from allmodes.placement import Placement
+from allmodes.precision import single
 from allmodes.runs import Run
 from allmodes.sampler import Sampler
 from allmodes.target import Target
@@ -35,6 +36,7 @@ class Progress:
     line: dict  # what `metrics.jsonl` gets
 
 
+@single
 def fit(
     target: Target,
     method: Method | None = None,

@@ -13,6 +13,7 @@ from jaxtyping import Array, Float
 
 from allmodes.draws import Draws
 from allmodes.errors import ConfigError
+from allmodes.precision import single
 from allmodes.stream import PART, stream
 from allmodes.symmetry import ParticleSymmetry
 from allmodes.target import Target
@@ -30,6 +31,13 @@ class Sampler(abc.ABC):
     method: Any
     state: Any
     seconds: dict[str, float] = dataclasses.field(default_factory=dict)
+
+    def __init_subclass__(cls, **more: Any):
+        """Let what draws and weighs run in float32 where the user has switched to float64: see `precision`."""
+        super().__init_subclass__(**more)
+        for name in ("sample", "corrected", "log_weights", "log_density"):
+            if name in vars(cls):
+                setattr(cls, name, single(vars(cls)[name]))
 
     @property
     def evaluations(self) -> dict[str, int]:

@@ -96,15 +96,25 @@ def scout(target: Target, key: Array, climb_limit: int = 120) -> tuple[Frame, Ev
     location = np.broadcast_to(np.asarray(0.0 if target.location is None else target.location, float), (dim,))
     scale = np.broadcast_to(np.asarray(1.0 if target.scale is None else target.scale, float), (dim,))
     decades = _SCALES if target.scale is None else (0.1, 10.0)
-    rough = Frame(jnp.asarray(location, jnp.float32), jnp.asarray(scale, jnp.float32), target.symmetry)
+    rough = Frame.of(target, location, scale)
+
+    def starts(key):
+        k_radius, k_direction = jax.random.split(key)
+        low, high = jnp.log(decades[0]), jnp.log(decades[1])
+        radius = jnp.exp(low + (high - low) * jax.random.uniform(k_radius, (_SCOUTS,)))
+        return radius, radius[:, None] * jax.random.normal(k_direction, (_SCOUTS, dim))
+
+    looked = 0
+    if target.double:
+        # What is constant in the log-density is taken off before anything is rounded to float32.
+        seen = np.asarray(jax.jit(lambda key: target.values(rough.to_x(starts(key)[1])))(key))
+        rough = Frame.of(target, location, scale, float(max(seen[np.isfinite(seen)], default=0.0)))
+        looked = len(seen)
 
     @jax.jit
     def explore(key):
-        k_radius, k_direction = jax.random.split(key)
         k_climb, k_local = jax.random.split(jax.random.fold_in(key, 1))
-        low, high = jnp.log(decades[0]), jnp.log(decades[1])
-        radius = jnp.exp(low + (high - low) * jax.random.uniform(k_radius, (_SCOUTS,)))
-        z = radius[:, None] * jax.random.normal(k_direction, (_SCOUTS, dim))
+        radius, z = starts(key)
         c = _climb(target, rough, z, 0.1 * radius, climb_limit, k_climb)
         points, width, evaluations = c.points, None, c.evaluations
         if not target.differentiable:
@@ -124,6 +134,8 @@ def scout(target: Target, key: Array, climb_limit: int = 120) -> tuple[Frame, Ev
         return middle, rough.even(half), jnp.max(points.log_prob), evaluations, flat
 
     middle, half, best, evaluations, flat = explore(key)
+    if looked:
+        evaluations = evaluations.add_points(looked, 0, 0, gradient=False)
     if flat:
         warnings.warn(
             f"log_prob falls off too slowly along {int(flat)} of {_RAYS} rays: its integral is infinite, so that draws "
@@ -139,10 +151,11 @@ def scout(target: Target, key: Array, climb_limit: int = 120) -> tuple[Frame, Ev
             "am.Target(log_prob, dim, location=.., scale=..)"
         )
     # Arithmetic on the location in double precision: modes may lie 10^4 scales from the origin.
-    box = Frame(
-        jnp.asarray(location + scale * np.asarray(middle, float), jnp.float32),
-        jnp.asarray(scale * np.asarray(half, float), jnp.float32),
-        target.symmetry,
+    box = Frame.of(
+        target,
+        location + scale * np.asarray(middle, float),
+        scale * np.asarray(half, float),
+        rough.constant + float(best - rough.log_det),
     )
     return box, evaluations
 
@@ -163,7 +176,7 @@ def _flat_rays(target: Target, rough: Frame, best: Scalar, key: Array) -> Scalar
     single = sign * jax.nn.one_hot(jax.random.randint(k_coordinate, (half,), 0, dim), dim)
     direction = jnp.concatenate([random, single])
     point = jax.random.normal(k_point, (_RAYS, dim))
-    near, far = (target.values(rough.to_x(point + distance * direction)) for distance in (_FAR, _FARTHER))
+    near, far = (rough.values(target, point + distance * direction) for distance in (_FAR, _FARTHER))
     needed = jnp.repeat(jnp.array([dim, 1.0]), half) * jnp.log(_FARTHER / _FAR)
     slow = near - far < needed  # NaN, of two that are -inf, is not
     return jnp.sum(slow & (far >= _matters(best, dim)))
@@ -257,9 +270,9 @@ def normalise(found: Found, differentiable: bool = True, among: Bool[Array, " n"
     some = None if among is None else jnp.broadcast_to(among[:, None], points.z.shape)
     mean = jnp.zeros(points.z.shape[1]) if frame.symmetry else jnp.mean(points.z, axis=0, where=some)
     spread = jnp.maximum(jnp.sqrt(frame.even(jnp.mean((points.z - mean) ** 2, axis=0, where=some))), 1e-6)
-    new = Frame(frame.location + frame.scale * mean, frame.scale * spread, frame.symmetry)
+    new = frame.moved(mean, spread)
     # Between the two frames without passing through x, whose float32 grid is coarse far from the origin.
-    z = (points.z - (new.location - frame.location) / frame.scale) / spread
+    z = (points.z - new.shift(frame) / frame.scale) / spread
     grad = points.grad * spread
     if differentiable:
         tau2 = 1.0 / jnp.maximum(new.even(jnp.mean(grad**2, axis=0, where=some)), 1e-12)
@@ -289,4 +302,5 @@ def nowhere(target: Target, size: int) -> Found:
     zero = jnp.zeros(())
     z = jnp.zeros((size, target.free_dim))
     points = Buffer(z, z[:, 0], z)
-    return Found(Frame(z[0], z[0], target.symmetry), points, zero, z[0], zero, Evaluations.none(target.differentiable))
+    fine = (z[0], jnp.zeros(2)) if target.double else (None, None)
+    return Found(Frame(z[0], z[0], target.symmetry, *fine), points, zero, z[0], zero, Evaluations.none(target.differentiable))

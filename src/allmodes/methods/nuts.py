@@ -127,7 +127,7 @@ class NUTSSampler(PlainSampler):
         z, log_prob, steps = self._program(state, key, each, thin)
         x = alike(self.target, jax.random.fold_in(key, 1), state.frame.to_x(z))
         flat, unknown = jnp.zeros((method.chains, each)), Estimate(float("nan"), float("inf"))
-        log_prob, spent = log_prob - state.frame.log_det, int(jnp.sum(steps)) + len(z)
+        log_prob, spent = state.frame.log_prob(log_prob), int(jnp.sum(steps)) + len(z)
         return Draws.of_chains(n, x, log_prob, flat, spent, unknown, parameters=self.target.parameters)
 
     @functools.cached_property
