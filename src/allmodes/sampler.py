@@ -71,7 +71,7 @@ class Sampler(abc.ABC):
         """N draws to the file `out` (.npy), `part` of them in memory at a time; `options` are those of `sample`.
 
         The file holds n records: `np.load(out, mmap_mode="r")["x"]` is `(n, dim)`, `["log_prob"]` and `["log_weight"]`
-        are `(n,)`, all of float32. An interrupted call leaves `out.part`, from which the same call goes on, and ends
+        are `(n,)`, all of float32 (of float64 where the density is). An interrupted call leaves `out.part`, from which the same call goes on, and ends
         with the same bytes as one that was not interrupted. Parts are drawn independently of each other: populations
         and chains of the plain methods are those of a part. `progress(done, n)` is called after each.
 

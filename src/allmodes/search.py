@@ -24,6 +24,7 @@ from allmodes.target import Target
 # Starts of the first stage lie at distances between these, in units of the hint of scale (1 without one).
 _SCALES = (1e-3, 1e4)
 _SCOUTS = 1024
+_ROAMING = 200  # moves of scouts among walls
 _STARTS = 8192  # most starts of the second stage; a larger buffer begins with copies, which local moves part
 # Where most points are in basins of next to no mass: rounds of more moves for all, then such in which a share of those
 # that fall short stays, and the others are chosen anew by a power of the estimate of mass, low because it is rough.
@@ -121,6 +122,8 @@ def scout(target: Target, key: Array, climb_limit: int = 120) -> tuple[Frame, Ev
             # Trials end at a peak; its width is seen by moving about.
             moved, evaluations = _settle(target, rough, c, k_local, LOCAL_STEPS)
             points, width = moved.points, width_of(moved.step_size, dim)
+        points, spent = _roam(target, rough, points, jax.random.fold_in(key, 3))
+        evaluations = jax.tree.map(jnp.add, evaluations, spent)
         alive = _alive(points.log_prob, dim)[:, None]
         # The box must not collapse on a density with a single peak: it is at least as wide as a mode.
         sharp = points.grad**2 if width is None else jnp.broadcast_to(1.0 / width[:, None] ** 2, z.shape)
@@ -145,10 +148,11 @@ def scout(target: Target, key: Array, climb_limit: int = 120) -> tuple[Frame, Ev
         )
     if not np.isfinite(float(best)):
         nan, zero = int(evaluations.nan), int(evaluations.zero)
+        failed = getattr(getattr(target.log_prob, "host", None), "error", "")
         raise TargetError(
             f"log_prob has no finite value at any of {_SCOUTS} starting points up to {decades[1]:g} scales from "
             f"{location} ({nan} NaN or +inf, {zero} -inf). Check log_prob, or say where the mass is: "
-            "am.Target(log_prob, dim, location=.., scale=..)"
+            "am.Target(log_prob, dim, location=.., scale=..)" + (f". The first error was {failed}" if failed else "")
         )
     # Arithmetic on the location in double precision: modes may lie 10^4 scales from the origin.
     box = Frame.of(
@@ -158,6 +162,29 @@ def scout(target: Target, key: Array, climb_limit: int = 120) -> tuple[Frame, Ev
         rough.constant + float(best - rough.log_det),
     )
     return box, evaluations
+
+
+def _roam(target: Target, frame: Frame, points: Buffer, key: Array) -> tuple[Buffer, Evaluations]:
+    """Local moves of the scouts that have mass, in the place of all, where most have ended with none; what they cost.
+
+    In a box with hard walls few starts lie inside, and no gradient leads from there along the walls: the few would
+    take a corner for the whole. Their steps begin as wide as they are apart.
+    """
+    none, dim = Evaluations.none(target.differentiable), target.free_dim
+    if target.symmetry is not None:
+        return points, none
+    inside = _alive(points.log_prob, dim) & (points.log_prob > -jnp.inf)
+    due = jnp.any(inside) & (jnp.mean(points.log_prob == -jnp.inf) > 0.5)
+
+    def roam(points):
+        k_fill, k_move = jax.random.split(key)
+        points = _fill(k_fill, points, inside)
+        apart = jnp.mean(jnp.var(points.z, axis=0))
+        first = jnp.minimum(first_steps(points), jnp.maximum(apart, 1e-12))
+        moved = mala(lambda z: frame.evaluate(target, z), points, first, k_move, _ROAMING)
+        return moved.points, none.add_points(_SCOUTS * _ROAMING, moved.nan, moved.zero)
+
+    return jax.lax.cond(due, roam, lambda points: (points, none), points)
 
 
 def _flat_rays(target: Target, rough: Frame, best: Scalar, key: Array) -> Scalar:
