@@ -262,6 +262,9 @@ def search(target: Target, key: Array, size: int, climb_limit: int = 120, local_
     width = width_of(moved.step_size, dim)
     tau = jnp.full(dim, 1.0 / jnp.sqrt(jnp.mean(1.0 / width**2)))
     found = normalise(Found(box, moved.points, step_size, tau, edges, evaluations), target.differentiable, wide)
+    from allmodes.resolution import warn_if_coarse
+
+    warn_if_coarse(target, found.frame, found.points.z)
     return found._replace(points=found.points.take(jnp.arange(wanted) % size))
 
 
@@ -330,4 +333,6 @@ def nowhere(target: Target, size: int) -> Found:
     z = jnp.zeros((size, target.free_dim))
     points = Buffer(z, z[:, 0], z)
     fine = (z[0], jnp.zeros(2)) if target.double else (None, None)
-    return Found(Frame(z[0], z[0], target.symmetry, *fine), points, zero, z[0], zero, Evaluations.none(target.differentiable))
+    return Found(
+        Frame(z[0], z[0], target.symmetry, *fine), points, zero, z[0], zero, Evaluations.none(target.differentiable)
+    )

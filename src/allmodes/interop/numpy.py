@@ -82,8 +82,9 @@ class Cost(NamedTuple):
 
     def __str__(self) -> str:
         each = 1e6 * self.seconds / max(self.points, 1)
-        return f"{self.calls:,} calls, {self.points:,} points, {self.seconds:.3g} s ({each:.3g} microseconds a point)" + (
-            f", {self.failed:,} failed" if self.failed else ""
+        return (
+            f"{self.calls:,} calls, {self.points:,} points, {self.seconds:.3g} s ({each:.3g} microseconds a point)"
+            + (f", {self.failed:,} failed" if self.failed else "")
         )
 
 
