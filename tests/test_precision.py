@@ -147,5 +147,6 @@ def test_a_function_that_always_fails_says_what_it_said():
         return 0.0
 
     target = am.interop.numpy.target(log_prob, 1)
-    with pytest.warns(UserWarning, match="no table"), pytest.raises(am.TargetError, match="first error was KeyError: 'no table'"):
+    said = "first error was KeyError: 'no table'"
+    with pytest.warns(UserWarning, match="no table"), pytest.raises(am.TargetError, match=said):
         search(target, jax.random.key(0), 64)

@@ -44,7 +44,8 @@ def halves(value: Any) -> tuple[np.ndarray, np.ndarray]:
     State and checkpoints hold float32 alone, and so does what is handed to functions on the host.
     """
     value = np.asarray(value, np.float64)
-    high = value.astype(np.float32)
+    with np.errstate(over="ignore"):  # beyond float32 it is infinite
+        high = value.astype(np.float32)
     rest = np.where(np.isfinite(high), value - np.where(np.isfinite(high), high, 0.0), 0.0)
     return high, rest.astype(np.float32)
 

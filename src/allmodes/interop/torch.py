@@ -12,7 +12,9 @@ from allmodes.target import Target
 
 
 def target(log_prob: Callable[[Any], Any], dim: int, *, device: str = "cpu", **more: Any) -> Target:
-    """The density of a PyTorch function of many points, `(n, dim)` float32 (float64 with `jax_enable_x64`) to `(n,)`, differentiable by autograd.
+    """The density of a PyTorch function of many points, `(n, dim)` to `(n,)`, differentiable by autograd.
+
+    Its points are float32, with `jax_enable_x64` float64.
 
     `device` is where its tensors live; `more` are the other arguments of `Target`. What is said of
     `am.interop.numpy.target` holds here: every evaluation leaves compiled code and comes back.
