@@ -73,7 +73,8 @@ class Sampler(abc.ABC):
         The file holds n records: `np.load(out, mmap_mode="r")["x"]` is `(n, dim)`, `["log_prob"]` and `["log_weight"]`
         are `(n,)`, of float32, or float64 where the density is. An interrupted call leaves `out.part`, from which the
         same call goes on, and ends with the same bytes as one that was not interrupted. Parts are drawn
-        independently of each other: populations and chains of the plain methods are those of a part. `progress(done, n)` is called after each.
+        independently of each other: populations and chains of the plain methods are those of a part.
+        `progress(done, n)` is called after each.
 
         **Raises** `ConfigError` when n or part is below 1, `out` is not a .npy file, or the draws there are of another
         call; `RunError` when the file cannot be written; those of `sample`.
