@@ -128,6 +128,7 @@ def scout(target: Target, key: Array, climb_limit: int = 120) -> tuple[Frame, Ev
         # The box must not collapse on a density with a single peak: it is at least as wide as a mode.
         sharp = points.grad**2 if width is None else jnp.broadcast_to(1.0 / width[:, None] ** 2, z.shape)
         tau2 = jnp.sum(alive) / jnp.maximum(jnp.sum(jnp.where(alive, sharp, 0.0), axis=0), 1e-30)
+        tau2 = jnp.where(tau2 < 1e20, tau2, 0.0)  # no slope at all says nothing of a width
         low = jnp.min(jnp.where(alive, points.z, jnp.inf), axis=0)
         high = jnp.max(jnp.where(alive, points.z, -jnp.inf), axis=0)
         half = jnp.maximum(0.5 * (high - low), jnp.sqrt(tau2))
