@@ -9,6 +9,7 @@ from jaxtyping import Array
 from allmodes.draws import Draws
 from allmodes.errors import ConfigError
 from allmodes.fingerprint import differing
+from allmodes.precision import single
 from allmodes.sampler import Sampler
 
 MIN_CROSS = 0.05  # effective share of one sampler's draws as the other sees them
@@ -50,6 +51,7 @@ class Agreement:
         return not self.reasons
 
 
+@single
 def agreement(first: Sampler, second: Sampler, *, key: Array, n: int = 4000) -> Agreement:
     """Compare two samplers of one density by n draws of each, resampled by their weights.
 

@@ -16,6 +16,7 @@ from allmodes.draws import Draws, LogDensity
 from allmodes.errors import ConfigError, SolverError
 from allmodes.mcmc.hmc import LEAPS
 from allmodes.paths import Process, noising, reverse
+from allmodes.precision import double
 from allmodes.sampler import Sampler
 from allmodes.stages import parts_of
 from allmodes.trust import Pool
@@ -91,7 +92,8 @@ class DiffusionSampler(Sampler):
         raw = Draws(x, log_prob, log_weight, n, parameters=self.target.parameters, forward_ess=self.forward_ess)
         if correct is None:
             return raw
-        smooth = jnp.asarray(psis(raw.log_weight), x.dtype)
+        with double(self.target.double):
+            smooth = jnp.asarray(psis(raw.log_weight), x.dtype)
         return dataclasses.replace(raw, log_weight=smooth, evidence=raw.log_z, pool=raw.as_pool())
 
     def corrected(self, n: int, *, key: Array, pool: int | None = None) -> Draws:
@@ -100,7 +102,7 @@ class DiffusionSampler(Sampler):
 
     def _chains(self, n: int, keys: list, size: int, steps: int, rounds: int, moves: int, pool: int) -> Draws:
         """A chain for each draw, `size` of them at a time."""
-        from allmodes.metrics.weights import ess, khat, log_z
+        from allmodes.metrics.weights import Estimate, ess, khat, log_z
 
         ends, log_weights, effective = [], [], 0.0
         for key in parts_of(keys, f"correcting {n:,}"):
@@ -117,8 +119,9 @@ class DiffusionSampler(Sampler):
         x, log_prob = (jnp.concatenate(part)[:n] for part in zip(*ends, strict=True))
         cost = size * len(keys) * (1 + rounds + moves * LEAPS) + size * len(log_weights)
         raw = jnp.concatenate(log_weights)
-        evidence = log_z(raw)
-        pool = Pool(len(raw), ess(raw), khat(raw), evidence.std_error, self.forward_ess)
+        value, std_error = log_z(raw)
+        evidence = Estimate(value + self._process[0].constant, std_error)
+        pool = Pool(len(raw), ess(raw), khat(raw), std_error, self.forward_ess)
         # Shares of modes keep the errors of the weighted draws that the chains start from, on top of their own.
         independent = effective / (effective + n)
         return Draws(
@@ -133,7 +136,8 @@ class DiffusionSampler(Sampler):
         size = even(-(-n // populations))
         keys = [jax.random.fold_in(key, i) for i in range(populations)]
         parts = [self._on_all("smc", k, size, steps) for k in parts_of(keys, f"correcting {n:,}")]
-        evidence = batch_log_z(jnp.stack([logsumexp(part[2]) - jnp.log(size) for part in parts]))
+        with double(self.target.double):
+            evidence = batch_log_z(jnp.stack([logsumexp(part[2]) - jnp.log(size) for part in parts]))
         x, log_prob, log_weight = (jnp.concatenate(part)[:n] for part in zip(*parts, strict=True))
         cost = size * populations * (1 + corrections.LEVELS * corrections.LOOKS)
         named, seen = self.target.parameters, self.forward_ess
@@ -258,8 +262,11 @@ class DiffusionSampler(Sampler):
         def draw(process: Process, key, n, steps):
             path = reverse(process, key, n, steps)
             x = frame.to_x(path.z)
-            log_prob = self.target.values(x)
-            return x, log_prob, path.log_ratio + log_prob + frame.log_det
+            if not frame.double:
+                log_prob = self.target.values(x)
+                return x, log_prob, path.log_ratio + log_prob + frame.log_det
+            value = values(path.z)
+            return x, frame.log_prob(value), frame.total(path.log_ratio + value)
 
         @functools.partial(jax.jit, static_argnums=(2, 3))
         def path(process: Process, key, n, steps):
@@ -269,12 +276,12 @@ class DiffusionSampler(Sampler):
         @functools.partial(jax.jit, static_argnums=(3, 4, 5))
         def chains(process: Process, key, z, steps, rounds, moves):
             points = corrections.chains(process, evaluate, value, key, z, steps, rounds, moves, block, differentiable)
-            return frame.to_x(points.z), points.log_prob - frame.log_det
+            return frame.to_x(points.z), frame.log_prob(points.log_prob)
 
         @functools.partial(jax.jit, static_argnums=(2, 3))
         def smc(process: Process, key, n, steps):
             z, log_prob, log_weight = corrections.smc(process, values, key, n, steps)
-            return frame.to_x(z), log_prob - frame.log_det, log_weight
+            return frame.to_x(z), frame.log_prob(log_prob), frame.total(log_weight)
 
         @functools.partial(jax.jit, static_argnums=3)
         def noise(process: Process, key, z, steps):
@@ -282,7 +289,10 @@ class DiffusionSampler(Sampler):
 
         @functools.partial(jax.jit, static_argnums=3)
         def weigh(process: Process, key, x, steps):
-            path = noising(process, key, frame.to_z(x), steps)
+            z = frame.to_z(x)
+            path = noising(process, key, z, steps)
+            if frame.double:
+                return frame.total(path.log_ratio + values(z))
             return path.log_ratio + self.target.values(x) + frame.log_det
 
         return _Programs(draw, path, chains, smc, weigh, noise)

@@ -13,6 +13,7 @@ from jaxtyping import Array, Float
 
 from allmodes import named, weights
 from allmodes.errors import ConfigError, TargetError
+from allmodes.precision import double
 from allmodes.trust import Finding, Pool, Verdict, judge, of_chains
 
 SHOWN = 20  # parameters in a summary
@@ -131,7 +132,8 @@ class Draws:
         """
         if self.parameters is None:
             raise ConfigError("the target of these draws has no named parameters: they are draws.x")
-        return jax.jit(self.parameters)(self.x)
+        with double(self.x.dtype == np.float64):
+            return jax.jit(self.parameters)(self.x)
 
     def resample(self, key: Array, n: int | None = None) -> "Draws":
         """N equally weighted draws (as many as there are when not given), by systematic resampling.

@@ -15,7 +15,7 @@ def fingerprint(target: Target) -> list[float]:
     """The log-density at normal draws of a fixed seed; -inf where it has no mass."""
     normal = np.random.default_rng(0).normal(size=(len(SCALES), target.dim))
     points = np.asarray(np.asarray(SCALES)[:, None] * normal, np.float32)
-    return [float(value) for value in jax.jit(target.values)(points)]
+    return [float(value) for value in np.asarray(jax.jit(target.values)(points))]
 
 
 def differing(first: Sequence[float | None], second: Sequence[float | None]) -> tuple[float, float] | None:

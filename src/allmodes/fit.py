@@ -21,6 +21,7 @@ from allmodes.memory import give_back
 from allmodes.methods import METHODS, Info, Method, default_for
 from allmodes.pace import Pace
 from allmodes.placement import Placement
+from allmodes.precision import single
 from allmodes.runs import Run
 from allmodes.sampler import Sampler
 from allmodes.stages import heard, stage
@@ -58,6 +59,7 @@ class Progress:
 
 
 @_alone
+@single
 def fit(
     target: Target,
     method: Method | None = None,

@@ -13,6 +13,7 @@ from jaxtyping import Array, Float
 
 from allmodes.draws import Draws
 from allmodes.errors import ConfigError
+from allmodes.precision import single
 from allmodes.stream import PART, stream
 from allmodes.symmetry import ParticleSymmetry
 from allmodes.target import Target
@@ -30,6 +31,13 @@ class Sampler(abc.ABC):
     method: Any
     state: Any
     seconds: dict[str, float] = dataclasses.field(default_factory=dict)
+
+    def __init_subclass__(cls, **more: Any):
+        """Let what draws and weighs run in float32 where the user has switched to float64: see `precision`."""
+        super().__init_subclass__(**more)
+        for name in ("sample", "corrected", "log_weights", "log_density"):
+            if name in vars(cls):
+                setattr(cls, name, single(vars(cls)[name]))
 
     @property
     def evaluations(self) -> dict[str, int]:
@@ -63,9 +71,10 @@ class Sampler(abc.ABC):
         """N draws to the file `out` (.npy), `part` of them in memory at a time; `options` are those of `sample`.
 
         The file holds n records: `np.load(out, mmap_mode="r")["x"]` is `(n, dim)`, `["log_prob"]` and `["log_weight"]`
-        are `(n,)`, all of float32. An interrupted call leaves `out.part`, from which the same call goes on, and ends
-        with the same bytes as one that was not interrupted. Parts are drawn independently of each other: populations
-        and chains of the plain methods are those of a part. `progress(done, n)` is called after each.
+        are `(n,)`, of float32, or float64 where the density is. An interrupted call leaves `out.part`, from which the
+        same call goes on, and ends with the same bytes as one that was not interrupted. Parts are drawn
+        independently of each other: populations and chains of the plain methods are those of a part.
+        `progress(done, n)` is called after each.
 
         **Raises** `ConfigError` when n or part is below 1, `out` is not a .npy file, or the draws there are of another
         call; `RunError` when the file cannot be written; those of `sample`.

@@ -25,6 +25,7 @@ from allmodes.target import Target
 # Starts of the first stage lie at distances between these, in units of the hint of scale (1 without one).
 _SCALES = (1e-3, 1e4)
 _SCOUTS = 1024
+_ROAMING = 200  # moves of scouts among walls
 _STARTS = 8192  # most starts of the second stage; a larger buffer begins with copies, which local moves part
 # Where most points are in basins of next to no mass: rounds of more moves for all, then such in which a share of those
 # that fall short stays, and the others are chosen anew by a power of the estimate of mass, low because it is rough.
@@ -97,25 +98,38 @@ def scout(target: Target, key: Array, climb_limit: int = 120) -> tuple[Frame, Ev
     location = np.broadcast_to(np.asarray(0.0 if target.location is None else target.location, float), (dim,))
     scale = np.broadcast_to(np.asarray(1.0 if target.scale is None else target.scale, float), (dim,))
     decades = _SCALES if target.scale is None else (0.1, 10.0)
-    rough = Frame(jnp.asarray(location, jnp.float32), jnp.asarray(scale, jnp.float32), target.symmetry)
+    rough = Frame.of(target, location, scale)
+
+    def starts(key):
+        k_radius, k_direction = jax.random.split(key)
+        low, high = jnp.log(decades[0]), jnp.log(decades[1])
+        radius = jnp.exp(low + (high - low) * jax.random.uniform(k_radius, (_SCOUTS,)))
+        return radius, radius[:, None] * jax.random.normal(k_direction, (_SCOUTS, dim))
+
+    looked = 0
+    if target.double:
+        # What is constant in the log-density is taken off before anything is rounded to float32.
+        seen = np.asarray(jax.jit(lambda key: target.values(rough.to_x(starts(key)[1])))(key))
+        rough = Frame.of(target, location, scale, float(max(seen[np.isfinite(seen)], default=0.0)))
+        looked = len(seen)
 
     @jax.jit
     def explore(key):
-        k_radius, k_direction = jax.random.split(key)
         k_climb, k_local = jax.random.split(jax.random.fold_in(key, 1))
-        low, high = jnp.log(decades[0]), jnp.log(decades[1])
-        radius = jnp.exp(low + (high - low) * jax.random.uniform(k_radius, (_SCOUTS,)))
-        z = radius[:, None] * jax.random.normal(k_direction, (_SCOUTS, dim))
+        radius, z = starts(key)
         c = _climb(target, rough, z, 0.1 * radius, climb_limit, k_climb)
         points, width, evaluations = c.points, None, c.evaluations
         if not target.differentiable:
             # Trials end at a peak; its width is seen by moving about.
             moved, evaluations = _settle(target, rough, c, k_local, LOCAL_STEPS)
             points, width = moved.points, width_of(moved.step_size, dim)
+        points, spent = _roam(target, rough, points, jax.random.fold_in(key, 3))
+        evaluations = jax.tree.map(jnp.add, evaluations, spent)
         alive = _alive(points.log_prob, dim)[:, None]
         # The box must not collapse on a density with a single peak: it is at least as wide as a mode.
         sharp = points.grad**2 if width is None else jnp.broadcast_to(1.0 / width[:, None] ** 2, z.shape)
         tau2 = jnp.sum(alive) / jnp.maximum(jnp.sum(jnp.where(alive, sharp, 0.0), axis=0), 1e-30)
+        tau2 = jnp.where(tau2 < 1e20, tau2, 0.0)  # no slope at all says nothing of a width
         low = jnp.min(jnp.where(alive, points.z, jnp.inf), axis=0)
         high = jnp.max(jnp.where(alive, points.z, -jnp.inf), axis=0)
         half = jnp.maximum(0.5 * (high - low), jnp.sqrt(tau2))
@@ -125,6 +139,8 @@ def scout(target: Target, key: Array, climb_limit: int = 120) -> tuple[Frame, Ev
         return middle, rough.even(half), jnp.max(points.log_prob), evaluations, flat
 
     middle, half, best, evaluations, flat = explore(key)
+    if looked:
+        evaluations = evaluations.add_points(looked, 0, 0, gradient=False)
     if flat:
         warnings.warn(
             f"log_prob falls off too slowly along {int(flat)} of {_RAYS} rays: its integral is infinite, so that draws "
@@ -134,18 +150,43 @@ def scout(target: Target, key: Array, climb_limit: int = 120) -> tuple[Frame, Ev
         )
     if not np.isfinite(float(best)):
         nan, zero = int(evaluations.nan), int(evaluations.zero)
+        failed = getattr(getattr(target.log_prob, "host", None), "error", "")
         raise TargetError(
             f"log_prob has no finite value at any of {_SCOUTS} starting points up to {decades[1]:g} scales from "
             f"{location} ({nan} NaN or +inf, {zero} -inf). Check log_prob, or say where the mass is: "
-            "am.Target(log_prob, dim, location=.., scale=..)"
+            "am.Target(log_prob, dim, location=.., scale=..)" + (f". The first error was {failed}" if failed else "")
         )
     # Arithmetic on the location in double precision: modes may lie 10^4 scales from the origin.
-    box = Frame(
-        jnp.asarray(location + scale * np.asarray(middle, float), jnp.float32),
-        jnp.asarray(scale * np.asarray(half, float), jnp.float32),
-        target.symmetry,
+    box = Frame.of(
+        target,
+        location + scale * np.asarray(middle, float),
+        scale * np.asarray(half, float),
+        rough.constant + float(best - rough.log_det),
     )
     return box, evaluations
+
+
+def _roam(target: Target, frame: Frame, points: Buffer, key: Array) -> tuple[Buffer, Evaluations]:
+    """Local moves of the scouts that have mass, in the place of all, where most have ended with none; what they cost.
+
+    In a box with hard walls few starts lie inside, and no gradient leads from there along the walls: the few would
+    take a corner for the whole. Their steps begin as wide as they are apart.
+    """
+    none, dim = Evaluations.none(target.differentiable), target.free_dim
+    if target.symmetry is not None:
+        return points, none
+    inside = _alive(points.log_prob, dim) & (points.log_prob > -jnp.inf)
+    due = jnp.any(inside) & (jnp.mean(points.log_prob == -jnp.inf) > 0.5)
+
+    def roam(points):
+        k_fill, k_move = jax.random.split(key)
+        points = _fill(k_fill, points, inside)
+        apart = jnp.mean(jnp.var(points.z, axis=0))
+        first = jnp.minimum(first_steps(points), jnp.maximum(apart, 1e-12))
+        moved = mala(lambda z: frame.evaluate(target, z), points, first, k_move, _ROAMING)
+        return moved.points, none.add_points(_SCOUTS * _ROAMING, moved.nan, moved.zero)
+
+    return jax.lax.cond(due, roam, lambda points: (points, none), points)
 
 
 def _flat_rays(target: Target, rough: Frame, best: Scalar, key: Array) -> Scalar:
@@ -164,7 +205,7 @@ def _flat_rays(target: Target, rough: Frame, best: Scalar, key: Array) -> Scalar
     single = sign * jax.nn.one_hot(jax.random.randint(k_coordinate, (half,), 0, dim), dim)
     direction = jnp.concatenate([random, single])
     point = jax.random.normal(k_point, (_RAYS, dim))
-    near, far = (target.values(rough.to_x(point + distance * direction)) for distance in (_FAR, _FARTHER))
+    near, far = (rough.values(target, point + distance * direction) for distance in (_FAR, _FARTHER))
     needed = jnp.repeat(jnp.array([dim, 1.0]), half) * jnp.log(_FARTHER / _FAR)
     slow = near - far < needed  # NaN, of two that are -inf, is not
     return jnp.sum(slow & (far >= _matters(best, dim)))
@@ -226,6 +267,9 @@ def search(target: Target, key: Array, size: int, climb_limit: int = 120, local_
     width = width_of(moved.step_size, dim)
     tau = jnp.full(dim, 1.0 / jnp.sqrt(jnp.mean(1.0 / width**2)))
     found = normalise(Found(box, moved.points, step_size, tau, edges, evaluations), target.differentiable, wide)
+    from allmodes.resolution import warn_if_coarse
+
+    warn_if_coarse(target, found.frame, found.points.z)
     return found._replace(points=found.points.take(jnp.arange(wanted) % size))
 
 
@@ -270,9 +314,9 @@ def normalise(found: Found, differentiable: bool = True, among: Bool[Array, " n"
     some = None if among is None else jnp.broadcast_to(among[:, None], points.z.shape)
     mean = jnp.zeros(points.z.shape[1]) if frame.symmetry else jnp.mean(points.z, axis=0, where=some)
     spread = jnp.maximum(jnp.sqrt(frame.even(jnp.mean((points.z - mean) ** 2, axis=0, where=some))), 1e-6)
-    new = Frame(frame.location + frame.scale * mean, frame.scale * spread, frame.symmetry)
+    new = frame.moved(mean, spread)
     # Between the two frames without passing through x, whose float32 grid is coarse far from the origin.
-    z = (points.z - (new.location - frame.location) / frame.scale) / spread
+    z = (points.z - new.shift(frame) / frame.scale) / spread
     grad = points.grad * spread
     if differentiable:
         tau2 = 1.0 / jnp.maximum(new.even(jnp.mean(grad**2, axis=0, where=some)), 1e-12)
@@ -302,4 +346,7 @@ def nowhere(target: Target, size: int) -> Found:
     zero = jnp.zeros(())
     z = jnp.zeros((size, target.free_dim))
     points = Buffer(z, z[:, 0], z)
-    return Found(Frame(z[0], z[0], target.symmetry), points, zero, z[0], zero, Evaluations.none(target.differentiable))
+    fine = (z[0], jnp.zeros(2)) if target.double else (None, None)
+    return Found(
+        Frame(z[0], z[0], target.symmetry, *fine), points, zero, z[0], zero, Evaluations.none(target.differentiable)
+    )

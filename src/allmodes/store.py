@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from allmodes.batched import log_prob_of
 from allmodes.errors import AllmodesError, ConfigError, RunError, TargetError
 from allmodes.fingerprint import differing, fingerprint
 from allmodes.methods import METHODS, Method, name_of
+from allmodes.precision import double, single
 from allmodes.runs import Run, write_atomically
 from allmodes.sampler import Sampler
 from allmodes.symmetry import ParticleSymmetry
@@ -99,6 +99,8 @@ def describe(target: Target, method: Method, seed: int | None = None) -> dict:
         hints["symmetry"] = dataclasses.asdict(target.symmetry)
     if not target.differentiable:
         hints["differentiable"] = False
+    if target.double:
+        hints["double"] = True
     if target.origin:  # else it lies in the folder itself
         hints["fingerprint"] = fingerprint(target)
     return {
@@ -124,6 +126,7 @@ def parse(run: Run) -> tuple[Target, Method, dict]:
             hints["symmetry"] = ParticleSymmetry(**about["symmetry"])
         if about.get("differentiable") is False:
             hints["differentiable"] = False
+        hints["double"] = about.get("double") is True  # whatever jax_enable_x64 is now
         was = [None if v is None else float(v) for v in about.get("fingerprint", [])]
         Target(abs, dim, **hints)  # for its checks of dim and hints
     except (AllmodesError, KeyError, TypeError, ValueError) as error:
@@ -137,6 +140,7 @@ def parse(run: Run) -> tuple[Target, Method, dict]:
         target = dataclasses.replace(find_target(origin, None if _is_target(origin) else dim), name=name)
     else:
         target = find_target(origin)
+    target = dataclasses.replace(target, double=hints["double"])
     other = differing(was, fingerprint(target)) if was else None
     if other is not None:
         raise RunError(
@@ -186,7 +190,7 @@ def load(path: str | os.PathLike) -> Sampler:
     """
     run = Run(path)
     target, method, _ = parse(run)
-    restored = run.load_state(method.template(target), insist=True)
+    restored = single(lambda: run.load_state(method.template(target), insist=True))()
     if restored is None:
         raise RunError(f"{run / 'checkpoint'} holds no checkpoint: the run stopped before its first; start it again")
     return method.sampler(target, *restored)
@@ -203,9 +207,10 @@ def export(target: Target, run: Run) -> None:
         return jax.vmap(jax.value_and_grad(target.log_prob))(x)
 
     (n,) = export.symbolic_shape("n")
-    points = jax.ShapeDtypeStruct((n, target.dim), jnp.float32)
+    points = jax.ShapeDtypeStruct((n, target.dim), target.dtype)
     try:
-        exported = export.export(jax.jit(both))(points).serialize()
+        with double(target.double):
+            exported = export.export(jax.jit(both))(points).serialize()
     except Exception as error:
         reason = str(error).strip().split("\n")[0]
         raise RunError(
@@ -216,7 +221,8 @@ def export(target: Target, run: Run) -> None:
     if target.parameters is None:
         return
     try:
-        exported = export.export(jax.jit(target.parameters))(points).serialize()
+        with double(target.double):
+            exported = export.export(jax.jit(target.parameters))(points).serialize()
     except Exception:  # its structure has no name that a file could hold: the draws are still x
         return
     write_atomically(run / PARAMETERS, lambda file: file.write(bytes(exported)), mode="wb")

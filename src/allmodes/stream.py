@@ -35,7 +35,8 @@ def stream(
         raise ConfigError(f"stream needs n and part of at least 1, got {n} and {part}")
     if out.suffix != ".npy":
         raise ConfigError(f"stream writes one .npy file, got {out}")
-    record = np.dtype([("x", "<f4", (sampler.target.dim,)), ("log_prob", "<f4"), ("log_weight", "<f4")])
+    real = "<f8" if sampler.target.double else "<f4"
+    record = np.dtype([("x", real, (sampler.target.dim,)), ("log_prob", real), ("log_weight", real)])
     about = {
         "n": n, "part": part, "options": {name: repr(value) for name, value in sorted(options.items())},
         "key": np.asarray(jax.random.key_data(key)).tolist(), "sampler": _digest(sampler),

@@ -14,6 +14,7 @@ from jaxtyping import Array, Float, Int
 
 from allmodes.blocks import block_size, many
 from allmodes.errors import TargetError
+from allmodes.precision import double, enabled
 from allmodes.symmetry import ParticleSymmetry
 
 _PAIR_BYTES = 24  # half a dozen intermediate values of a pair energy and its gradient
@@ -69,6 +70,8 @@ class Target:
     - `source`: where the density and its constants come from.
     - `parameters`: maps points `(n, dim)` to the parameters that the user knows them by, a pytree of arrays `(n, ..)`,
       for `Draws.unravel`; set by `of_tree`.
+    - `double`: whether `log_prob` is evaluated in float64, at points in float64; as `jax_enable_x64` is set where the
+      target is made, when not said. The network and points in unit scale are float32 all the same.
     - `origin`: how a run folder finds the target again; set by the library.
 
     **Raises** `TargetError` when `dim` is not a positive integer or a hint has the wrong shape or value;
@@ -89,12 +92,15 @@ class Target:
     parameters: Callable[[Float[Array, "n dim"]], Any] | None = None
     differentiable: bool = True
     reference: int | None = None
+    double: bool | None = None
 
     def __post_init__(self):
         if isinstance(self.dim, bool) or not isinstance(self.dim, int | np.integer) or self.dim < 1:
             raise TargetError(f"dim must be a whole number of at least 1, got {self.dim!r}")
         if not callable(self.log_prob):
             raise TargetError(f"log_prob must be a function of one point, got {type(self.log_prob).__name__}")
+        if self.double is None:
+            object.__setattr__(self, "double", enabled())
         if not self.differentiable:
             if self.symmetry is not None:
                 raise TargetError("particles need a differentiable log_prob: their energies are too stiff without")
@@ -150,6 +156,11 @@ class Target:
         """Dimension of the space that the mass lives in: `dim`, or that of the mean-free subspace of particles."""
         return self.dim if self.symmetry is None else self.symmetry.free_dim
 
+    @property
+    def dtype(self) -> Any:
+        """The type of points and values."""
+        return jnp.float64 if self.double else jnp.float32
+
     def block(self, n: int) -> int:
         """How many of n points to take at a time: of particles, as many as have room in the cache for their pairs."""
         return block_size(n, None if self.symmetry is None else _PAIR_BYTES * self.symmetry.pairs)
@@ -161,7 +172,11 @@ class Target:
 
         **Raises** `TargetError`, naming what `log_prob` did.
         """
-        point = jax.ShapeDtypeStruct((self.dim,), jnp.float32)
+        with double(self.double):
+            self._check()
+
+    def _check(self) -> None:
+        point = jax.ShapeDtypeStruct((self.dim,), self.dtype)
         try:
             out = jax.eval_shape(self.log_prob, point)
         except Exception as error:
@@ -188,16 +203,27 @@ class Target:
 
     def value(self, x: Float[Array, " dim"]) -> Float[Array, ""]:
         """Log-density at one point, -inf where it is NaN or +inf; to be differentiated and batched."""
-        value = self.log_prob(x).astype(x.dtype)
-        return jnp.where(value < jnp.inf, value, -jnp.inf)
+        with double(self.double):
+            x = self._points(x)
+            value = self.log_prob(x).astype(x.dtype)
+            return jnp.where(value < jnp.inf, value, -jnp.inf)
 
     def values(self, x: Float[Array, "n dim"]) -> Float[Array, " n"]:
         """The same at each point."""
-        value = many(self.log_prob, x, self.block(len(x))).astype(x.dtype)
-        return jnp.where(value < jnp.inf, value, -jnp.inf)
+        with double(self.double):
+            x = self._points(x)
+            value = many(self.log_prob, x, self.block(len(x))).astype(x.dtype)
+            return jnp.where(value < jnp.inf, value, -jnp.inf)
 
     def evaluate(self, x: Float[Array, "n dim"]) -> Evaluation:
         """Log-density and gradient at each point, made safe, with a count of the points that had to be."""
+        with double(self.double):
+            return self._evaluate(self._points(x))
+
+    def _points(self, x: Float[Array, "*n dim"]) -> Float[Array, "*n dim"]:
+        return jnp.asarray(x, jnp.float64) if self.double else x
+
+    def _evaluate(self, x: Float[Array, "n dim"]) -> Evaluation:
         value, grad = many(jax.value_and_grad(self.log_prob), x, self.block(len(x)))
         value, grad = value.astype(x.dtype), grad.astype(x.dtype)
         bad_value = ~(value < jnp.inf)  # NaN or +inf

@@ -17,6 +17,7 @@ from allmodes.audit.pool import EXPLORERS, Explored, Explorer, first_look, known
 from allmodes.audit.proposal import first_proposal
 from allmodes.audit.result import ELSEWHERE, Audit, Basin
 from allmodes.errors import ConfigError
+from allmodes.precision import single
 from allmodes.sampler import Sampler
 from allmodes.search import Found
 from allmodes.target import Target
@@ -32,6 +33,7 @@ MIXTURE = "importance sampling from a mixture over the basins"
 POPULATIONS = "shares of independent populations of tempered SMC"
 
 
+@single
 def audit(
     sampler: Sampler,
     *,
@@ -97,6 +99,7 @@ def audit(
     small = compare.small(our.shares(everything)[0], their.shares(everything)[0])
     fold = np.where(small, basins.count, everything)
     (audited, log_z), (sampled, _) = our.shares(fold), their.shares(fold)
+    log_z = log_z._replace(value=log_z.value + basins.frame.constant)
     off, again = compare.z_scores(audited, sampled), None
     if compare.flags(off).any():
         say(f"{compare.flags(off).sum()} basins differ: testing them with {AGAIN * n:,} new draws of each side")
@@ -214,7 +217,7 @@ def _listed(
 ) -> list[Basin]:
     top = basins.top()
     peaks = np.asarray(basins.frame.to_x(jnp.asarray(basins.peaks[top])), float)
-    heights = basins.heights[top] - float(basins.frame.log_det)
+    heights = basins.heights[top] - float(basins.frame.log_det) + basins.frame.constant
     order = np.lexsort((-audited.mass, -np.abs(off) * differs))
     listed = []
     for i in order:

@@ -6,6 +6,7 @@ import numpy as np
 from jax.scipy.special import logsumexp
 from jaxtyping import Array, Float, Int
 
+from allmodes.precision import double
 from allmodes.sampler import Sampler
 from allmodes.target import Target
 
@@ -25,9 +26,10 @@ def log_ratios(
     log_weight = sampler.log_weights(jnp.repeat(x, NOISINGS, axis=0), key=key)
     if log_weight is None:
         return None, 0
-    log_q = logsumexp(-log_weight.reshape(n, NOISINGS), axis=1) - jnp.log(NOISINGS)
+    with double(sampler.target.double):
+        log_q = np.asarray(logsumexp(-log_weight.reshape(n, NOISINGS), axis=1) - jnp.log(NOISINGS))
     if target is not sampler.target:
-        own, other = (jax.jit(t.values)(x) for t in (sampler.target, target))
+        own, other = (np.asarray(jax.jit(t.values)(x)) for t in (sampler.target, target))
         log_q = log_q + own - other
     spent = n * NOISINGS + (2 * n if target is not sampler.target else 0)
     return np.asarray(log_q, float) + log_z, spent

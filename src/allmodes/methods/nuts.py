@@ -139,7 +139,7 @@ class NUTSSampler(PlainSampler):
         x = alike(self.target, jax.random.fold_in(key, 1), state.frame.to_x(z))
         flat, unknown = jnp.zeros((method.chains, each)), Estimate(float("nan"), float("inf"))
         look = self._look(jax.random.fold_in(key, 2), thinned(jnp.swapaxes(z, 0, 1)), state.elsewhere)
-        log_prob, spent = log_prob - state.frame.log_det, int(jnp.sum(steps)) + len(z) + look.evaluations
+        log_prob, spent = state.frame.log_prob(log_prob), int(jnp.sum(steps)) + len(z) + look.evaluations
         return Draws.of_chains(
             n, x, log_prob, flat, spent, unknown, parameters=self.target.parameters, findings=look.findings
         )

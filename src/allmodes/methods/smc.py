@@ -124,9 +124,10 @@ class SMCSampler(PlainSampler):
         for i in range(method.populations):
             k_temper, k_keep = jax.random.split(jax.random.fold_in(key, i))
             population, log_z, independent = temper(k_temper)
+            log_z = found.frame.total(log_z)
             points = population.points.take(jax.random.permutation(k_keep, size)[:each])
             x = found.frame.to_x(points.z)
-            parts.append((x, points.log_prob - found.frame.log_det, jnp.full(each, log_z)))
+            parts.append((x, found.frame.log_prob(points.log_prob), jnp.full(each, log_z)))
             looked.append(spread_out(population.points.z, DRAWS // method.populations))
             log_zs.append(log_z)
             # Of a random part of a population fewer are related: families shrink with it, singles stay single.

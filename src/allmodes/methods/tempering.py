@@ -169,7 +169,8 @@ class TemperingSampler(PlainSampler):
         z, log_prob, log_zs = self._program(self.state, key, each, thin)
         frame = self.state.frame
         x = alike(self.target, jax.random.fold_in(key, 1), frame.to_x(jnp.swapaxes(z, 0, 1)))
-        log_prob = jnp.where(log_prob > parallel.NO_MASS, log_prob - frame.log_det, -jnp.inf)
+        log_prob = jnp.where(log_prob > parallel.NO_MASS, log_prob, -jnp.inf)
+        log_prob, log_zs = frame.log_prob(log_prob), frame.total(log_zs)
         flat = jnp.zeros((method.systems, each))
         evidence = batch_log_z(np.asarray(log_zs))
         # Of each system the same number of draws, evenly over its time.
