@@ -16,7 +16,7 @@ from allmodes.draws import Draws, LogDensity
 from allmodes.errors import ConfigError, SolverError
 from allmodes.mcmc.hmc import LEAPS
 from allmodes.paths import Process, noising, reverse
-from allmodes.precision import double
+from allmodes.precision import double, single
 from allmodes.sampler import Sampler
 from allmodes.stages import parts_of
 from allmodes.trust import Pool
@@ -144,6 +144,7 @@ class DiffusionSampler(Sampler):
         return Draws(x, log_prob, log_weight, cost, evidence, parameters=named, forward_ess=seen)
 
     @functools.cached_property
+    @single
     def forward_ess(self) -> float:
         """Effective share, in [0, 1], as the points that training ended with see the sampler; no evaluations.
 

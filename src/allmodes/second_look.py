@@ -12,6 +12,8 @@ that do not depend on that agreement:
 Neither can see a region that no such point is in.
 """
 
+import dataclasses
+import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -67,7 +69,7 @@ def explore(
     half = count // 2
     places = [frame.from_frame(searched.frame, spread_out(searched.points.z, half))]
     for i, wider in enumerate(WIDER):
-        wide = Frame(frame.location, frame.scale * wider, frame.symmetry)
+        wide = dataclasses.replace(frame, scale=frame.scale * wider)
         try:
             points = temper(jax.random.fold_in(key, i), searched._replace(frame=wide, evaluations=spent)).found
         except TargetError:
@@ -167,4 +169,4 @@ def _elsewhere(mass: Float[Array, " m"], connected: Bool[Array, " m"]) -> Findin
 
 
 def _times(log: float) -> str:
-    return f"{2.718281828 ** min(log, 700.0):.2g} times"
+    return f"{math.exp(min(log, 700.0)):.2g} times"
