@@ -116,7 +116,7 @@ def _phases(
 ) -> dict:
     """Train, draw, correct, evaluate, as far as each is not done already; writes and returns the result."""
     root = jax.random.key(config["seed"])
-    k_fit, k_draw, k_exact, k_forward, _, k_metrics = jax.random.split(root, 6)
+    k_fit, k_draw, k_exact, k_forward, k_points, k_metrics = jax.random.split(root, 6)
     k_correct = jax.random.fold_in(root, 6)
     n, limit = config["draws"], config.get("evaluations")
     done: list[str] = []
@@ -157,7 +157,7 @@ def _phases(
     give_back()
     say("evaluating")
     begin = time.monotonic()
-    keys = (k_exact, k_forward, k_metrics)
+    keys = (k_exact, k_forward, k_points, k_metrics)
     with on_devices(None):  # the other processes are done
         result = _evaluated(sampler, draws, corrected, run, keys, config, repeats)
     result["state"] = phase.state
@@ -244,7 +244,7 @@ class _Phase:
 def _evaluated(
     sampler: Sampler, draws: Draws, corrected: Draws | None, run: Run, keys: tuple, config: dict, repeats: int
 ) -> dict[str, Any]:
-    k_exact, k_forward, k_metrics = keys
+    k_exact, k_forward, k_points, k_metrics = keys
     target, n = sampler.target, len(draws)
     spent = sampler.evaluations
     exact = min(EXACT, max(1, n // 2))
@@ -269,11 +269,16 @@ def _evaluated(
         modes = {"mode_weights": modes}
 
     known_exact = target.sample is not None
-    forward = sampler.log_weights(target.sample(k_exact, exact), key=k_forward) if known_exact else None
-    seen = draws.forward_ess if forward is None else forward_ess(forward)
+    forward, seen = None, draws.forward_ess
+    if known_exact:
+        forward = sampler.log_weights(target.sample(k_exact, exact), key=k_forward)
+    elif seen is None:  # a sampler that does not tell with its draws
+        forward = sampler.log_weights(sampler.method.points(sampler.state)[:exact], key=k_points)
+    if forward is not None:
+        seen = forward_ess(forward)
     if seen is not None:
         raw["elbo"] = elbo(draws.log_weight)._asdict()
-    if forward is not None:
+    if forward is not None and known_exact:
         raw["eubo"], raw["forward_ess"] = eubo(forward)._asdict(), {"value": seen}
     raw["reverse_ess"] = {"value": draws.ess / n}
     if draws.chains:
