@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from allmodes.draws import Draws
+from allmodes.precision import double
 from allmodes.runs import Run
 from allmodes.target import Target
 
@@ -43,7 +44,8 @@ def read(run: Run, name: str, target: Target, state: str, n: int) -> Draws | Non
         if about["state"] != state or about["kinds"] != _kinds(stored) or len(stored["x"]) != n:
             return None
         facts = {name: _made(value) for name, value in about["draws"].items()}
-        arrays = {name: jnp.asarray(array) for name, array in stored.items()}
+        with double(target.double):  # else float64 would be cut
+            arrays = {name: jnp.asarray(array) for name, array in stored.items()}
         return Draws(**arrays, **facts, parameters=target.parameters)
     except _ERRORS:
         return None
@@ -54,18 +56,22 @@ def _kinds(arrays: dict[str, np.ndarray]) -> dict[str, str]:
 
 
 def _plain(value: Any) -> Any:
-    """A number, None, or a record of such (a dataclass or a named tuple), as JSON can hold it."""
+    """A number, None, a record of such (a dataclass or a named tuple) or a tuple, as JSON can hold it."""
     fields = value._asdict() if hasattr(value, "_asdict") else None
     if dataclasses.is_dataclass(value):
         fields = {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
     if fields is not None:
         kind = type(value)
         return {"kind": f"{kind.__module__}:{kind.__qualname__}", "fields": {k: _plain(v) for k, v in fields.items()}}
+    if isinstance(value, tuple):
+        return [_plain(part) for part in value]
     return value.item() if hasattr(value, "item") else value
 
 
 def _made(value: Any) -> Any:
     """What `_plain` was given. Only records of this package are made."""
+    if isinstance(value, list):
+        return tuple(_made(part) for part in value)
     if not isinstance(value, dict):
         return value
     module, _, name = value["kind"].partition(":")

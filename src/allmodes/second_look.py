@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool, Float
 
 from allmodes.buffer import Buffer
@@ -127,7 +128,7 @@ def looking(target: Target, frame: Frame) -> Callable[..., Look]:
 def spread_out(z: Float[Array, "n ..."], most: int) -> Float[Array, "kept ..."]:
     """At most so many, evenly over their order: relatives stand side by side, as do times of a chain."""
     kept = max(1, min(len(z), most))
-    return z[jnp.arange(kept) * len(z) // kept]
+    return z[np.arange(kept) * len(z) // kept]  # NumPy counts in 64 bits
 
 
 def thinned(z: Float[Array, "each chains free"]) -> Float[Array, "n free"]:
