@@ -120,7 +120,7 @@ class Frame(eqx.Module):
         with double():
             return (log_prob - whole(*self.offset)).astype(jnp.float32)
 
-    def total(self, log_prob: Float[Array, "*n"]) -> Float[Array, "*n"]:
+    def total(self, log_prob: Float[Array, "*n"] | float) -> Float[Array, "*n"] | float:
         """Log weights, or values of log Z, of the density in z with the offset that they are without."""
         if self.offset is None:
             return log_prob
