@@ -156,7 +156,7 @@ class DiffusionSampler(Sampler):
 
         buffer = self.state.buffer
         few = FORWARD if self.target.symmetry is None else FORWARD_PARTICLES
-        points = buffer.take(np.arange(few) * buffer.size // few)
+        points = buffer.take(jnp.asarray(np.arange(few) * buffer.size // few))
         log_ratio = self._on_all("noise", jax.random.key(0), points.z, self.method.sample_steps)
         return forward_ess(log_ratio + points.log_prob)
 
