@@ -49,7 +49,7 @@ class DiffusionSampler(Sampler):
         the limit that the network sets.
 
         - With no correction: independent draws with exact path weights; n evaluations.
-        - `"snis"`: the same, their weights Pareto-smoothed; n evaluations. The verdict is that of the raw weights.
+        - `"snis"`: the same, their weights Pareto-smoothed; n evaluations. Never better than the raw weights allow.
         - `"smc"`: 10 populations (fewer where n is below 500) along the reverse path, resampled where their weights
           have become uneven; log Z from the populations. Weighted draws, some with a common origin; 97 n evaluations.
         - `"mcmc"`: each draw is the end of a chain of its own that leaves the target invariant. Raw draws, until 4 for

@@ -67,8 +67,7 @@ def explore(
     count, spent = explored(target), searched.evaluations
     if count == 0:
         return jnp.zeros((0, target.free_dim)), spent
-    half = count // 2
-    places = [frame.from_frame(searched.frame, spread_out(searched.points.z, half))]
+    wide_points: list[Array] = []
     for i, wider in enumerate(WIDER):
         wide = dataclasses.replace(frame, scale=frame.scale * wider)
         try:
@@ -76,9 +75,10 @@ def explore(
         except TargetError:
             continue
         spent = points.evaluations
-        places.append(wider * spread_out(points.points.z, half // len(WIDER)))
-    z = jnp.concatenate(places)
-    return z[jnp.arange(count) % len(z)], spent
+        wide_points.append(wider * spread_out(points.points.z, count // 2 // len(WIDER)))
+    # The search has the rest, so that no point is there twice where a population has failed.
+    rest = spread_out(searched.points.z, count - sum(len(z) for z in wide_points))
+    return jnp.concatenate([frame.from_frame(searched.frame, rest), *wide_points]), spent
 
 
 def cost(target: Target) -> int:

@@ -90,7 +90,8 @@ def judge(
     """
     reasons = _number(n, ess, rhat, equal)
     if pool is not None:
-        reasons += _pool(pool)
+        # What these draws are told of themselves is not said twice.
+        reasons += _pool(pool if forward_ess is None else dataclasses.replace(pool, forward_ess=None))
     if rhat is not None:
         reasons.append(_Reason(*of_chains(rhat)))
     if khat is not None:
