@@ -602,7 +602,10 @@ def test_what_was_drawn_is_not_drawn_again(finished, copy, monkeypatch, capsys):
             patch.setattr(DiffusionSampler, name, never)
         assert call("run", "--resume", copy, "--judge-repeats", 2) == 0
     said = capsys.readouterr().err.splitlines()
-    assert said == ["pair: going on from step 60 of at most 60", "going on: trained, drawn, corrected; evaluating"]
+    assert said == [
+        "pair: going on from step 60 of at most 60", "going on: trained, drawn, corrected", "evaluating",
+        "writing the report",
+    ]  # fmt: skip
     results = [json.loads((run / "result.json").read_text()) for run in (copy, finished)]
     for key in ("log_z", "verdict", "evaluations", "state"):
         assert results[0][key] == results[1][key]
@@ -615,7 +618,7 @@ def test_draws_of_another_state_or_not_whole_are_made_again(copy, capsys):
     other = arrays | {"about": np.asarray(str(arrays["about"]).replace('"state": "', '"state": "0'))}
     np.savez(copy / "draws.npz", **other)
     assert call("run", "--resume", copy, "--judge-repeats", 2) == 0
-    assert "going on: trained; drawing 300" in capsys.readouterr().err
+    assert "going on: trained\ndrawing 300\n" in capsys.readouterr().err
     with np.load(copy / "draws.npz") as draws:
         assert {name: draws[name].tobytes() for name in draws} == {k: v.tobytes() for k, v in arrays.items()}
 

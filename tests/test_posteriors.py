@@ -84,7 +84,8 @@ def test_draws_speak_the_names_of_the_model(name):
 def test_what_is_missing_is_named(monkeypatch, capsys):
     from allmodes.cli import main
 
-    monkeypatch.setitem(sys.modules, "sklearn.datasets", None)
+    monkeypatch.setitem(sys.modules, "sklearn", None)
+    monkeypatch.delitem(sys.modules, "sklearn.datasets", raising=False)
     with pytest.raises(ConfigError, match="scikit-learn is not installed: pip install scikit-learn"):
         targets.get("breast-cancer")
     with pytest.raises(SystemExit) as done:

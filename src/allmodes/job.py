@@ -123,7 +123,8 @@ def _phases(
 
     def say(work: str) -> None:
         if done:
-            bar.message(f"going on: {', '.join(done)}; {work}")
+            bar.message(f"going on: {', '.join(done)}")
+            done.clear()  # said once
         stage(work)
 
     begin, after = time.monotonic(), None
@@ -149,9 +150,9 @@ def _phases(
         return sampler.corrected(n, key=k_correct, pool=after.pool(left, drawing, sampler.seconds))
 
     draws, before = phase.draws("draws.npz", "sample", draw, lambda: say(f"drawing {n:,}"))
-    done += ["drawn"] if before else []
+    done += ["drawn"] if before and done else []
     corrected, before = phase.draws("corrected.npz", "correct", correct, lambda: say(f"correcting {n:,}"))
-    done += ["corrected"] if before else []
+    done += ["corrected"] if before and done else []
     if not leads():
         return {}
     give_back()

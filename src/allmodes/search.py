@@ -34,6 +34,7 @@ _BEST = 800  # one estimate of mass in so many, and two at least, may be too lar
 LOCAL_STEPS = 40  # moves of each point after its climb
 WIDER = 8.0  # first steps of a walk over those of trials, which get short near a peak
 _RAYS, _FAR, _FARTHER = 64, 1e10, 1e12  # how many, and the distances between which the density must fall off
+_WIDEST = 4.0  # first step of a local move, in the box: a density without a slope would have it leap out of the box
 _REACH = 1.25  # the second stage's box over the extent of what the first found
 
 
@@ -66,7 +67,7 @@ def _climb(target: Target, frame: Frame, z: Array, length: Array, limit: int, ke
 def _settle(target: Target, frame: Frame, c: Climb, key: Array, steps: int) -> tuple[Moved, Evaluations]:
     """Local moves of the points of a climb, and what both have cost."""
     steps = steps * _effort(target)
-    first = first_steps(c.points) if target.differentiable else (WIDER * c.length) ** 2
+    first = jnp.minimum(first_steps(c.points), _WIDEST) if target.differentiable else (WIDER * c.length) ** 2
     moved = mala(lambda z: frame.evaluate(target, z), c.points, first, key, steps)
     return moved, c.evaluations.add_points(len(first) * steps, moved.nan, moved.zero)
 

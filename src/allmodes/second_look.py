@@ -40,7 +40,7 @@ MOVES = 40
 NEIGHBOURS = 2  # nearest draws that a point from elsewhere is tried with
 DRIFT = 4.0  # standard errors between the mean log-density before and after the moves
 FALL, FALL_PER_DIM = 5.0, 0.5  # of the log-density between points that are still in one region: regions may be bent
-WORTH = 3.0  # log of the mass around a draw over that around a point from elsewhere, beyond which it is left out
+WORTH = 4.0  # log of the mass around a draw over that around a point from elsewhere, beyond which it is left out
 FEW = 2  # points from elsewhere that tell of a region: the mass around a single one may be misjudged
 
 
@@ -96,19 +96,24 @@ def looking(target: Target, frame: Frame) -> Callable[..., Look]:
     def evaluate(z):
         return frame.evaluate(target, z)
 
-    def moved(key, z):
-        points = Buffer.of(z, evaluate(z))
-        step = jnp.median(first_steps(points)) if target.differentiable else jnp.asarray(1.0 / z.shape[1])
-        return points.log_prob, mala(evaluate, points, step, key, MOVES)
+    def first(points):
+        return first_steps(points) if target.differentiable else jnp.full(points.size, 1.0 / points.z.shape[1])
+
+    def at(z):
+        return Buffer.of(z, evaluate(z))
 
     @jax.jit
     def look(key, z, elsewhere):
         k_draws, k_elsewhere = jax.random.split(key)
-        before, draws = moved(k_draws, z)
-        rise = draws.points.log_prob - before
+        start = at(z)
+        # One step for all leaves the target invariant.
+        draws = mala(evaluate, start, jnp.median(first(start)), k_draws, MOVES)
+        rise = draws.points.log_prob - start.log_prob
         if len(elsewhere) == 0:
             return rise, jnp.zeros(0), jnp.zeros(0, bool)
-        _, others = moved(k_elsewhere, elsewhere)
+        # A step for each: they may be in regions of any width, whose mass alone is asked for.
+        others = at(elsewhere)
+        others = mala(evaluate, others, first(others), k_elsewhere, MOVES)
         mass = local_mass(others, target.differentiable) - jnp.median(local_mass(draws, target.differentiable))
         return rise, mass, _connected(lambda z: frame.values(target, z), others.points.z, draws.points.z)
 

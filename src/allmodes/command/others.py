@@ -220,7 +220,8 @@ def targets(argv: list[str]) -> int:
 
     parse(Targets, argv, "targets")
     rows = [
-        [name, str(entry.dim), entry.known, entry.summary, entry.source] for name, entry in targets.entries().items()
+        [name, str(entry.dim), entry.missing or entry.known, entry.summary, entry.source]
+        for name, entry in targets.entries().items()
     ]
     print_table(["name", "dim", "known", "what", "source"], rows, title="targets")
     return 0

@@ -5,6 +5,7 @@ To add a target: one file with the function that builds it, one line in `REGISTR
 
 import dataclasses
 import difflib
+import importlib.util
 from collections.abc import Callable
 from functools import partial
 
@@ -62,6 +63,14 @@ class Entry:
     source: str
     reference: int | None = None  # draws of `allmodes reference` that stand in for exact ones
     known: str = ""  # what `build` gives, so that a list need not build it; all there is when not given
+    needs: tuple[str, str] | None = None  # a module that it imports, and the package, where that is no dependency
+
+    @property
+    def missing(self) -> str:
+        """What has to be installed before it can be built; empty where nothing has to."""
+        if self.needs is None or importlib.util.find_spec(self.needs[0]) is not None:
+            return ""
+        return f"{self.needs[1]} is not installed: pip install {self.needs[1]}"
 
     def __post_init__(self) -> None:
         known = self.known or ("exact draws, log Z, modes" if self.reference is None else "reference draws")
@@ -113,11 +122,24 @@ REGISTRY: dict[str, Entry] = {
     "lj13": Entry(partial(lennard_jones, 13), 39, "13 Lennard-Jones particles in 3-D", _IDEM, 20_000),
     "lj55": Entry(partial(lennard_jones, 55), 165, "55 Lennard-Jones particles in 3-D", _IDEM, 2000),
     "mixture-labels": Entry(
-        mixture_labels, 11, "posterior of a mixture: 24 labellings, equal masses", _LABELS, 4000, known=_SYMMETRIC
+        mixture_labels,
+        11,
+        "posterior of a mixture: 24 labellings, equal masses",
+        _LABELS,
+        4000,
+        known=_SYMMETRIC,
+        needs=("numpyro", "numpyro"),
     ),
     "sensors": Entry(sensors, 16, "posterior of 8 places from few distances", _SENSORS, 8000),
     "radial-velocity": Entry(radial_velocity, 7, "posterior of an orbit: aliases of its period", _ORBITS, 4000),
-    "breast-cancer": Entry(breast_cancer, 31, "posterior of a logistic regression, one mode", _LOGISTIC, 4000),
+    "breast-cancer": Entry(
+        breast_cancer,
+        31,
+        "posterior of a logistic regression, one mode",
+        _LOGISTIC,
+        4000,
+        needs=("sklearn", "scikit-learn"),
+    ),
     "phi4": Entry(phi4, 64, "field on an 8 x 8 lattice, two signs of equal mass", _PHI4, 8000, known=_SYMMETRIC),
     "cox": Entry(log_gaussian_cox, 256, "posterior of a Cox process on 16 x 16 cells, one mode", _COX, 2000),
 }
