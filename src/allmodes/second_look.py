@@ -24,9 +24,9 @@ from jaxtyping import Array, Bool, Float
 
 from allmodes.buffer import Buffer
 from allmodes.count import Evaluations
-from allmodes.errors import TargetError
 from allmodes.frame import Frame
 from allmodes.mcmc.local import first_steps, mala
+from allmodes.mcmc.smc import UnreachedError
 from allmodes.search import Found, local_mass
 from allmodes.segments import COST, fall_between, nearest
 from allmodes.target import Target
@@ -72,7 +72,8 @@ def explore(
         wide = dataclasses.replace(frame, scale=frame.scale * wider)
         try:
             points = temper(jax.random.fold_in(key, i), searched._replace(frame=wide, evaluations=spent)).found
-        except TargetError:
+        except UnreachedError as error:
+            spent = error.evaluations
             continue
         spent = points.evaluations
         wide_points.append(wider * spread_out(points.points.z, count // 2 // len(WIDER)))

@@ -9,6 +9,7 @@ from jaxtyping import Array, Float
 
 from allmodes import weights
 from allmodes.buffer import Buffer
+from allmodes.count import Evaluations
 from allmodes.errors import TargetError
 from allmodes.mcmc.hmc import LEAPS, drawn_steps, kind_of
 from allmodes.paths import log_normal
@@ -28,6 +29,14 @@ PARTICLE_MOVES = 3  # at least; one for each five particles
 PILOT = 1024  # particles of the runs that find the target's spread
 PILOTS = 6
 SETTLED = 0.1  # largest relative change of the spread between the last two of them
+
+
+class UnreachedError(TargetError):
+    """Tempering did not reach the target; `evaluations` are those before it, and those that it took."""
+
+    def __init__(self, message: str, evaluations: Evaluations):
+        super().__init__(message)
+        self.evaluations = evaluations
 
 
 class Tempered(NamedTuple):
@@ -106,7 +115,7 @@ def tempering(
     with gradient at the first state and at each leapfrog step. The points come equally weighted, resampled by the last
     weights; their `step_size` is MALA's, `eps^2 / 2` of the leapfrog's eps.
 
-    **Raises** `TargetError`, when called, where the target is not reached.
+    **Raises** `UnreachedError` (a `TargetError`), when called, where the target is not reached.
     """
     import blackjax
     from blackjax.smc.resampling import systematic
@@ -146,6 +155,10 @@ def tempering(
         step_size = step_size * jnp.exp(2.0 * (rate - kind.acceptance))
         return state, step_size, info.log_likelihood_increment, origin[info.ancestors]
 
+    def spent(found: Found, stages: int) -> Evaluations:
+        evaluations = found.evaluations.add_points(stages * size * (moves * LEAPS + 1), 0, 0)
+        return evaluations.add_points(stages * size * 2, 0, 0, gradient=False)
+
     def run(key: Array, found: Found = found) -> Tempered:
         k_start, key = jax.random.split(key)
         state = build(found.frame, jnp.ones(size)).init(width * jax.random.normal(k_start, (size, dim)))
@@ -155,12 +168,12 @@ def tempering(
             state, step_size, increment, origin = advance(found.frame, state, step_size, origin, subkey)
             stages, log_z = stages + 1, log_z + float(increment)
             if stages == MOST_STAGES:
-                raise TargetError(f"tempering did not reach the target within {stages} temperatures: start='search'?")
+                text = f"tempering did not reach the target within {stages} temperatures: start='search'?"
+                raise UnreachedError(text, spent(found, stages))
         index = weights.systematic(jax.random.fold_in(key, MOST_STAGES), state.weights, size)
         z = state.particles[index]
         e = found.frame.evaluate(target, z)
-        evaluations = found.evaluations.add_points(stages * size * (moves * LEAPS + 1), 0, 0)
-        evaluations = evaluations.add_points(stages * size * 2, 0, 0, gradient=False).add(e)
+        evaluations = spent(found, stages).add(e)
         families = jnp.bincount(origin[index], length=size).astype(float)  # squares pass the range of int32
         found = found._replace(points=Buffer.of(z, e), step_size=0.5 * step_size**2, evaluations=evaluations)
         return Tempered(found, log_z, float(size / jnp.sum(families**2)))
