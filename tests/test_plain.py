@@ -117,6 +117,12 @@ def test_a_saved_one_draws_the_same(name, tmp_path):
     np.testing.assert_allclose(draws.x, drawn(name).x, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize("name", list(SMALL))
+def test_a_state_of_particles_can_be_kept(name):
+    """Checkpoints take no empty arrays."""
+    assert all(leaf.size > 0 for leaf in jax.tree.leaves(SMALL[name].template(double_well())))
+
+
 @pytest.mark.parametrize(("name", "low"), [("smc", 0.5), ("tempering", 0.5), ("nuts", 0.3)])
 def test_a_budget_of_evaluations_is_spent(name, low):
     budget = 4 * drawn(name).evaluations

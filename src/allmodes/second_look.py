@@ -51,22 +51,22 @@ class Look(NamedTuple):
     evaluations: int
 
 
-def explored(target: Target) -> int:
-    """How many points from elsewhere there are; none of particles, which are everywhere alike."""
-    return EXPLORERS if target.symmetry is None else 0
+def nowhere_else(target: Target) -> Float[Array, "explored free"] | None:
+    """The shape of points from elsewhere; None of particles, which are everywhere alike."""
+    return jnp.zeros((EXPLORERS, target.free_dim)) if target.symmetry is None else None
 
 
 def explore(
     target: Target, searched: Found, frame: Frame, temper: Callable[..., Any], key: Array
-) -> tuple[Float[Array, "explored free"], Evaluations]:
+) -> tuple[Float[Array, "explored free"] | None, Evaluations]:
     """Points from elsewhere, in `frame`, and what is spent in all: `searched.evaluations` and that of the populations.
 
     `temper` is a function of `mcmc.smc.tempering`, for as many particles as `searched` has points. A population that
     does not reach the target has no part in it.
     """
-    count, spent = explored(target), searched.evaluations
-    if count == 0:
-        return jnp.zeros((0, target.free_dim)), spent
+    count, spent = EXPLORERS, searched.evaluations
+    if target.symmetry is not None:
+        return None, spent
     wide_points: list[Array] = []
     for i, wider in enumerate(WIDER):
         wide = dataclasses.replace(frame, scale=frame.scale * wider)
@@ -84,7 +84,8 @@ def explore(
 
 def cost(target: Target) -> int:
     """Evaluations of a look."""
-    return DRAWS * (1 + MOVES) + explored(target) * (1 + MOVES + NEIGHBOURS * COST)
+    elsewhere = EXPLORERS if target.symmetry is None else 0
+    return DRAWS * (1 + MOVES) + elsewhere * (1 + MOVES + NEIGHBOURS * COST)
 
 
 def looking(target: Target, frame: Frame) -> Callable[..., Look]:
@@ -110,21 +111,21 @@ def looking(target: Target, frame: Frame) -> Callable[..., Look]:
         # One step for all leaves the target invariant.
         draws = mala(evaluate, start, jnp.median(first(start)), k_draws, MOVES)
         rise = draws.points.log_prob - start.log_prob
-        if len(elsewhere) == 0:
-            return rise, jnp.zeros(0), jnp.zeros(0, bool)
+        if elsewhere is None:
+            return rise, None, None
         # A step for each: they may be in regions of any width, whose mass alone is asked for.
         others = at(elsewhere)
         others = mala(evaluate, others, first(others), k_elsewhere, MOVES)
         mass = local_mass(others, target.differentiable) - jnp.median(local_mass(draws, target.differentiable))
         return rise, mass, _connected(lambda z: frame.values(target, z), others.points.z, draws.points.z)
 
-    def run(key: Array, z: Float[Array, "n free"], elsewhere: Float[Array, "explored free"]) -> Look:
+    def run(key: Array, z: Float[Array, "n free"], elsewhere: Float[Array, "explored free"] | None) -> Look:
         n = min(len(z), DRAWS)
         if n < LEAST:
             return Look((), 0)
         rise, mass, connected = look(key, z[jnp.arange(DRAWS) % n], elsewhere)
         findings = [_drift(rise[:n])]
-        if len(elsewhere):
+        if elsewhere is not None:
             findings.append(_elsewhere(mass, connected))
         return Look(tuple(findings), cost(target))
 

@@ -17,7 +17,7 @@ from allmodes.methods.base import Untrained
 from allmodes.methods.settings import check
 from allmodes.sampler import PlainSampler, alike
 from allmodes.search import nowhere, search
-from allmodes.second_look import cost, explore, explored, looking, thinned
+from allmodes.second_look import cost, explore, looking, nowhere_else, thinned
 from allmodes.target import Target
 
 PILOT = 512  # points of the search
@@ -30,7 +30,7 @@ class NUTSState(eqx.Module):
     """
 
     frame: Frame
-    elsewhere: Float[Array, "explored free"]
+    elsewhere: Float[Array, "explored free"] | None
     z: Float[Array, "chains dim"]
     step_size: Float[Array, " chains"]
     inverse_mass: Float[Array, "chains dim"]
@@ -99,7 +99,7 @@ class NUTS(Untrained):
         def build():
             z = jnp.zeros((self.chains, target.free_dim))
             nothing, step = jnp.zeros(()), jnp.zeros((), jnp.int32)
-            frame, elsewhere = nowhere(target, 1).frame, jnp.zeros((explored(target), target.free_dim))
+            frame, elsewhere = nowhere(target, 1).frame, nowhere_else(target)
             return NUTSState(frame, elsewhere, z, z[:, 0], z, nothing, step, Evaluations.none())
 
         return jax.eval_shape(build)

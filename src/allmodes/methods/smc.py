@@ -16,7 +16,7 @@ from allmodes.methods.base import Untrained
 from allmodes.methods.settings import check
 from allmodes.sampler import PlainSampler, alike
 from allmodes.search import Found, normalise, nowhere
-from allmodes.second_look import DRAWS, Look, cost, explore, explored, looking, spread_out
+from allmodes.second_look import DRAWS, Look, cost, explore, looking, nowhere_else, spread_out
 from allmodes.target import Target
 
 PILOT = 512  # particles of the run that finds the frame and the cost of a particle
@@ -26,7 +26,7 @@ class SMCState(eqx.Module):
     """What the pilot found, points from elsewhere in its frame, and the evaluations that each of its particles took."""
 
     found: Found
-    elsewhere: Float[Array, "explored free"]
+    elsewhere: Float[Array, "explored free"] | None
     cost: Scalar
     step: Int[Array, ""]
 
@@ -74,7 +74,7 @@ class SMC(Untrained):
         """The shapes of a state."""
 
         def build():
-            elsewhere = jnp.zeros((explored(target), target.free_dim))
+            elsewhere = nowhere_else(target)
             return SMCState(nowhere(target, PILOT), elsewhere, jnp.zeros(()), jnp.zeros((), jnp.int32))
 
         return jax.eval_shape(build)

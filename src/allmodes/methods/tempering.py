@@ -22,7 +22,7 @@ from allmodes.methods.settings import check
 from allmodes.sampler import PlainSampler, alike
 from allmodes.search import nowhere
 from allmodes.second_look import cost as cost_of_look
-from allmodes.second_look import explore, explored, looking, thinned
+from allmodes.second_look import explore, looking, nowhere_else, thinned
 from allmodes.target import Target
 
 PILOT = 512  # points of the search
@@ -32,7 +32,7 @@ class TemperingState(eqx.Module):
     """The replicas, their ladder, the rejection rate across each gap, and points from elsewhere."""
 
     frame: Frame
-    elsewhere: Float[Array, "explored free"]
+    elsewhere: Float[Array, "explored free"] | None
     replicas: Replicas
     ladder: Ladder
     rejection: Float[Array, " gaps"]
@@ -86,14 +86,14 @@ class Tempering:
         def build():
             z = jnp.zeros((self.systems, self.temperatures, target.free_dim))
             ladder = parallel.first_ladder(self.temperatures, 1.0, target.free_dim)
-            frame, elsewhere = nowhere(target, 1).frame, jnp.zeros((explored(target), target.free_dim))
+            frame, elsewhere = nowhere(target, 1).frame, nowhere_else(target)
             none = Evaluations.none(target.differentiable)
             return self._state(frame, elsewhere, Replicas(z, z[..., 0], z), ladder, none)
 
         return jax.eval_shape(build)
 
     def _state(
-        self, frame: Frame, elsewhere: Array, replicas: Replicas, ladder: Ladder, evaluations: Evaluations
+        self, frame: Frame, elsewhere: Array | None, replicas: Replicas, ladder: Ladder, evaluations: Evaluations
     ) -> TemperingState:
         nothing = jnp.zeros(self.temperatures - 1)
         return TemperingState(frame, elsewhere, replicas, ladder, nothing, jnp.zeros((), jnp.int32), evaluations)
