@@ -1,4 +1,4 @@
-"""Whether a verdict is better than the draws: densities with exact answers, on half of which methods go wrong.
+"""Whether a verdict is better than the draws: densities with exact answers, on some of which methods go wrong.
 
     python benchmarks/verdicts.py --methods smc --seeds 3 --out docs/results/verdicts-smc.json
     python benchmarks/verdicts.py --methods iwsm --cases schools --seeds 3 --out docs/results/verdicts-iwsm.json
