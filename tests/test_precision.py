@@ -101,6 +101,20 @@ def test_scouts_find_the_whole_of_a_box_from_its_corner():
     np.testing.assert_allclose(box.scale, 0.5, atol=0.05)
 
 
+def atoms(x):
+    """Two Lennard-Jones atoms in a unit box with hard walls, whose corner is where a search begins."""
+    s6 = (0.439**2 / jnp.sum((x[:3] - x[3:]) ** 2)) ** 3
+    return jnp.where(jnp.all((x >= 0) & (x <= 1)), 4.0 * (s6 - s6**2), -jnp.inf)
+
+
+def test_a_search_comes_out_of_a_core_in_a_corner():
+    found = search(am.Target(atoms, 6), jax.random.key(0), 512)
+    x = np.asarray(found.frame.to_x(found.points.z))
+    r = np.linalg.norm(x[:, :3] - x[:, 3:], axis=1)
+    assert abs(r.mean() - 0.694) < 0.05  # by cubature; at the bottom of a corner it is .16
+    np.testing.assert_allclose(found.frame.location, 0.5, atol=0.05)
+
+
 @pytest.mark.parametrize("outside", [-1e10, -1e30])
 def test_a_large_penalty_is_an_edge(outside):
     found = search(boxed(outside), jax.random.key(0), 512)

@@ -22,6 +22,7 @@ class Climb(NamedTuple):
     points: Buffer
     length: Float[Array, " n"]
     settled: Bool[Array, " n"]
+    walled: Bool[Array, " n"]  # has met the end of the support
     steps: Array
     evaluations: Evaluations
 
@@ -32,20 +33,26 @@ def climb(
     length: Float[Array, " n"],
     limit: int,
     evaluations: Evaluations,
+    key: Array,
 ) -> Climb:
     """Move each point along its gradient until it is in the typical set of a mode, not at its peak.
 
     Steps have a length of their own for each point, doubled after a gain and quartered after a loss, so that any
     distance takes a logarithmic number of them. A point settles once a quadratic model along its gradient promises no
     more than dim/2 + 1 of log-density: that is how far below the peak the mass of a mode lies, and going on would
-    end in spikes without mass. Stops when 99 % have settled, or after `limit` steps. `evaluations` are those before.
+    end in spikes without mass. Where a step leaves the support, the gradient leads into a wall: from then on the point
+    takes its gradient along a random half of the coordinates, with steps as those of `climb_by_trial`, which finds the
+    ways along the wall (two atoms in the corner of a box can part in a few directions only). Stops when 99 % have settled, or after `limit` steps. `evaluations` are those before.
     """
     n, dim = z.shape
 
     def body(c: Climb) -> Climb:
         p = c.points
         norm = jnp.linalg.norm(p.grad, axis=-1)
-        direction = p.grad / jnp.maximum(norm, 1e-30)[:, None]
+        half = jax.random.bernoulli(jax.random.fold_in(key, c.steps), shape=(n, dim))
+        along = jnp.where(c.walled[:, None] & ~half, 0.0, p.grad)
+        norm = jnp.where(c.walled, jnp.linalg.norm(along, axis=-1), norm)
+        direction = along / jnp.maximum(norm, 1e-30)[:, None]
         y = p.z + c.length[:, None] * direction
         e = evaluate(y)
         up = (e.log_prob > p.log_prob) & ~c.settled
@@ -53,15 +60,18 @@ def climb(
         promise = 0.5 * norm**2 / jnp.maximum(curvature, 1e-30)
         local = (curvature > 0) & (c.length <= 4.0 * norm / jnp.maximum(curvature, 1e-30)) & (e.log_prob > -jnp.inf)
         settled = c.settled | (local & (promise <= 0.5 * dim + 1.0))
-        length = jnp.where(up, 2.0 * c.length, 0.25 * c.length)
+        walled = c.walled | (e.log_prob == -jnp.inf)
+        longer, shorter = jnp.where(walled, WIDEN, 2.0), jnp.where(walled, WIDEN**-0.25, 0.25)
+        length = c.length * jnp.where(up, longer, shorter)
         points = choose(up & ~settled, Buffer.of(y, e), p)
-        return Climb(points, length, settled, c.steps + 1, c.evaluations.add(e))
+        return Climb(points, length, settled, walled, c.steps + 1, c.evaluations.add(e))
 
     def unfinished(c: Climb):
         return (c.steps < limit) & (jnp.mean(c.settled) < 0.99)
 
     e = evaluate(z)
-    start = Climb(Buffer.of(z, e), length, jnp.zeros(n, bool), jnp.zeros((), jnp.int32), evaluations.add(e))
+    no = jnp.zeros(n, bool)
+    start = Climb(Buffer.of(z, e), length, no, no, jnp.zeros((), jnp.int32), evaluations.add(e))
     return jax.lax.while_loop(unfinished, body, start)
 
 
@@ -92,11 +102,12 @@ def climb_by_trial(
         settled = c.settled | ((c.steps >= WINDOW) & (recent <= 0.5 * dim + 1.0))
         length = c.length * jnp.where(c.settled, 1.0, jnp.where(up, WIDEN, WIDEN**-0.25))
         points = choose(up, Buffer.of(p.z + step, e), p)
-        return Climb(points, length, settled, c.steps + 1, c.evaluations.add(e)), recent
+        return Climb(points, length, settled, c.walled, c.steps + 1, c.evaluations.add(e)), recent
 
     def unfinished(carry: tuple[Climb, Float[Array, " n"]]):
         return (carry[0].steps < limit) & (jnp.mean(carry[0].settled) < 0.99)
 
     e = evaluate(z)
-    start = Climb(Buffer.of(z, e), length, jnp.zeros(n, bool), jnp.zeros((), jnp.int32), evaluations.add(e))
+    no = jnp.zeros(n, bool)
+    start = Climb(Buffer.of(z, e), length, no, no, jnp.zeros((), jnp.int32), evaluations.add(e))
     return jax.lax.while_loop(unfinished, body, (start, jnp.zeros(n)))[0]

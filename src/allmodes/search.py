@@ -60,7 +60,7 @@ def _climb(target: Target, frame: Frame, z: Array, length: Array, limit: int, ke
 
     none = Evaluations.none(target.differentiable)
     if target.differentiable:
-        return climb(evaluate, z, length, limit, none)
+        return climb(evaluate, z, length, limit, none, key)
     return climb_by_trial(evaluate, z, length / z.shape[1] ** 0.5, limit * _effort(target), none, key)
 
 
