@@ -176,3 +176,15 @@ def test_without_locks_of_the_file_system_the_names_decide(tmp_path, monkeypatch
     else:
         with pytest.raises(RunError, match=f"process {pid} on .*or delete .*lock if"), locked(tmp_path):
             pass
+
+
+def test_a_signal_after_the_end_of_the_work_changes_nothing():
+    code = (
+        "import atexit, os, signal, sys, time\n"
+        "atexit.register(lambda: (os.kill(os.getpid(), signal.SIGTERM), time.sleep(0.5)))\n"
+        "sys.argv = ['allmodes', '--version']\n"
+        "from allmodes import cli\n"
+        "cli.main()\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")

@@ -62,6 +62,8 @@ def main(argv: list[str] | None = None) -> None:
     finally:
         if argv is not None:  # called from Python: the process goes on, else it is guarded up to its end
             undo()
+        else:
+            interrupt.over()
     sys.exit(status)
 
 

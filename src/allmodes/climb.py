@@ -13,6 +13,7 @@ from allmodes.target import Evaluation
 
 # Of trials: a gain widens a point's steps by `WIDEN`, and four losses undo that (the rule of one fifth).
 WIDEN = 1.5
+PATIENT = 1 / 16  # the same share among walls, where few ways lead on
 WINDOW = 20  # trials over which a point that has no gradient must gain to go on
 
 
@@ -40,9 +41,13 @@ def climb(
     Steps have a length of their own for each point, doubled after a gain and quartered after a loss, so that any
     distance takes a logarithmic number of them. A point settles once a quadratic model along its gradient promises no
     more than dim/2 + 1 of log-density: that is how far below the peak the mass of a mode lies, and going on would
-    end in spikes without mass. Where a step leaves the support, the gradient leads into a wall: from then on the point
-    takes its gradient along a random half of the coordinates, with steps as those of `climb_by_trial`, which finds the
-    ways along the wall (two atoms in the corner of a box can part in a few directions only). Stops when 99 % have settled, or after `limit` steps. `evaluations` are those before.
+    end in spikes without mass.
+
+    Where a step leaves the support, the gradient leads into a wall: from then on the point takes its gradient along a
+    random half of the coordinates, by steps that shrink slowly, which finds ways along the wall (two atoms in the
+    corner of a box can part in a few directions only).
+
+    Stops when 99 % have settled, or after `limit` steps. `evaluations` are those before.
     """
     n, dim = z.shape
 
@@ -61,7 +66,7 @@ def climb(
         local = (curvature > 0) & (c.length <= 4.0 * norm / jnp.maximum(curvature, 1e-30)) & (e.log_prob > -jnp.inf)
         settled = c.settled | (local & (promise <= 0.5 * dim + 1.0))
         walled = c.walled | (e.log_prob == -jnp.inf)
-        longer, shorter = jnp.where(walled, WIDEN, 2.0), jnp.where(walled, WIDEN**-0.25, 0.25)
+        longer, shorter = jnp.where(walled, WIDEN, 2.0), jnp.where(walled, WIDEN**-PATIENT, 0.25)
         length = c.length * jnp.where(up, longer, shorter)
         points = choose(up & ~settled, Buffer.of(y, e), p)
         return Climb(points, length, settled, walled, c.steps + 1, c.evaluations.add(e))

@@ -74,6 +74,16 @@ def install() -> Callable[[], None]:
     return undo
 
 
+def over() -> None:
+    """Ignore signals from now on: all is written, and the process only has to end.
+
+    While Python ends it takes its handlers away, and a signal would kill a process that has done its work.
+    """
+    if threading.current_thread() is threading.main_thread():
+        for number in SIGNALS:
+            signal.signal(number, signal.SIG_IGN)
+
+
 def say(line: str | Callable[[], str]) -> None:
     """From now on an interruption says this, or what the function returns then; an empty line for silence."""
     _state.line = line if callable(line) else lambda: line

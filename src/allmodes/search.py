@@ -171,7 +171,7 @@ def _roam(target: Target, frame: Frame, points: Buffer, key: Array) -> tuple[Buf
     """Local moves of the scouts that have mass, in the place of all, where most have ended with none; what they cost.
 
     In a box with hard walls few starts lie inside, and no gradient leads from there along the walls: the few would
-    take a corner for the whole. Their steps begin as wide as they are apart.
+    take a corner for the whole. Their steps begin no wider than they are from where the search began.
     """
     none, dim = Evaluations.none(target.differentiable), target.free_dim
     if target.symmetry is not None:
@@ -182,8 +182,8 @@ def _roam(target: Target, frame: Frame, points: Buffer, key: Array) -> tuple[Buf
     def roam(points):
         k_fill, k_move = jax.random.split(key)
         points = _fill(k_fill, points, inside)
-        apart = jnp.mean(jnp.var(points.z, axis=0))
-        first = jnp.minimum(first_steps(points), jnp.maximum(apart, 1e-12))
+        far = jnp.mean(points.z**2)  # from where the search began
+        first = jnp.minimum(first_steps(points), far)
         moved = mala(lambda z: frame.evaluate(target, z), points, first, k_move, _ROAMING)
         return moved.points, none.add_points(_SCOUTS * _ROAMING, moved.nan, moved.zero)
 
