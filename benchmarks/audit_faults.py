@@ -2,9 +2,10 @@
 
     python benchmarks/audit_faults.py --out docs/results/audit.json
 
-Samplers trained on gmm40, on gmm40 without one of its modes and with one weight off by 30 %, three seeds of each; all
-audited against gmm40, those trained on the whole of it so often that there are 20 audits. The mode is the one farthest
-from the others. Besides, a collapse: a sampler trained on that mode alone.
+Samplers trained on gmm40, on gmm40 without one of its modes and with one weight off by 30 %, three
+seeds of each; all audited against gmm40, those trained on the whole of it so often that there are
+20 audits. The mode is the one farthest from the others. Besides, a collapse: a sampler trained on
+that mode alone.
 """
 
 import argparse
@@ -34,7 +35,8 @@ def planted(target, lonely, fault):
 
 
 def row(audit, target, lonely, fault, seed, turn):
-    """What is kept of an audit; `found`: whether the basin that was tampered with is among those that differ."""
+    """What is kept of an audit; `found`: whether the basin that was tampered with is among those
+    that differ."""
     differs = [b for b in audit.basins if b.differs]
     near = [b.peak is not None and np.linalg.norm(b.peak - target.modes.means[lonely]) < 0.5 for b in differs]
     return {

@@ -1,13 +1,16 @@
-"""What a run costs as it grows: with dimension, modes, draws and devices. Seconds beside XLA's counts.
+"""What a run costs as it grows: with dimension, modes, draws and devices. Seconds beside XLA's
+counts.
 
-    python benchmarks/cost.py --out docs/results/cost.json                    # about a quarter of an hour on one core
-    python benchmarks/cost.py --out docs/results/cost.json --plot docs/results/cost.png --only nothing
+    python benchmarks/cost.py --out docs/results/cost.json                    # about a quarter of
+    an hour on one core python benchmarks/cost.py --out docs/results/cost.json --plot
+    docs/results/cost.png --only nothing
 
-Seconds are those that a processor spends on compiled calls, which other work beside does not lengthen much: medians,
-with the least and the most; `clock` is the time that goes by. FLOPs and bytes are XLA's own count of the compiled
-program; bytes are what its operations read and write, in a cache or not. XLA counts a loop's body once: a training step
-has none (but the chains of particles, which `on_many` says), and of a path one step is counted, times their number.
-Each row is measured in a process of its own, and written when it is there.
+Seconds are those that a processor spends on compiled calls, which other work beside does not
+lengthen much: medians, with the least and the most; `clock` is the time that goes by. FLOPs and
+bytes are XLA's own count of the compiled program; bytes are what its operations read and write, in
+a cache or not. XLA counts a loop's body once: a training step has none (but the chains of
+particles, which `on_many` says), and of a path one step is counted, times their number. Each row is
+measured in a process of its own, and written when it is there.
 """
 
 import argparse
@@ -86,7 +89,8 @@ def nbytes(tree):
 
 
 def peak_mb():
-    """Peak resident memory of this process (of Linux; `ru_maxrss` would be the parent's as well)."""
+    """Peak resident memory of this process (of Linux; `ru_maxrss` would be the parent's as
+    well)."""
     return int(re.search(r"VmHWM:\s*(\d+)", Path("/proc/self/status").read_text())[1]) // 1024
 
 
@@ -175,7 +179,8 @@ def of_draws(folder, n, steps, correct, repeats):
 
 
 def collectives(text):
-    """Collective operations of a compiled program by kind: how many in one call, and the bytes of their results.
+    """Collective operations of a compiled program by kind: how many in one call, and the bytes of
+    their results.
 
     Those within a loop count as often as it goes round, where XLA knows; else once.
     """
@@ -210,7 +215,8 @@ def _size(shape):
 
 
 def on_many(name, preset, devices, batch, changes):
-    """The counts of a step on each of several devices, and its seconds where they are those of one core."""
+    """The counts of a step on each of several devices, and its seconds where they are those of one
+    core."""
     target, key = am.find_target(name), jax.random.key(0)
     method = dataclasses.replace(METHODS[preset], batch=batch, **changes)
     particles = target.symmetry is not None

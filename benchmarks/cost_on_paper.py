@@ -1,8 +1,10 @@
-"""A training step on D accelerators, on paper: counts of `cost.py` and the assumptions below. Nothing here is measured.
+"""A training step on D accelerators, on paper: counts of `cost.py` and the assumptions below.
+Nothing here is measured.
 
     python benchmarks/cost_on_paper.py docs/results/cost.json
 
-Each device reads, computes and exchanges in turn. A device of eight in a node; a ring within it, a ring between nodes.
+Each device reads, computes and exchanges in turn. A device of eight in a node; a ring within it, a
+ring between nodes.
 """
 
 import argparse
@@ -50,9 +52,10 @@ def total(exchange, kind, what):
 def step(points, devices, one, many, row, renewal=None):
     """Parts of a step of so many points on so many devices.
 
-    `one` and `many` are the counts on one device, for the program's arithmetic, and on several, for what they exchange;
-    `row` the bytes that are summed for each point, the rest of what is summed being gradients; `renewal` the counts of
-    one. Everything but the gradients is in proportion to the points.
+    `one` and `many` are the counts on one device, for the program's arithmetic, and on several, for
+    what they exchange; `row` the bytes that are summed for each point, the rest of what is summed
+    being gradients; `renewal` the counts of one. Everything but the gradients is in proportion to
+    the points.
     """
     exchange, more = many["collectives"], many["renewal_collectives"]
     size = points / many["batch"]

@@ -1,9 +1,11 @@
 """How often 95 % intervals of log Z cover the truth, for samplers that are trained already.
 
-    python benchmarks/coverage.py runs/compare/dw4-iwsm-few-particles-* --out docs/results/coverage-dw4.json
+    python benchmarks/coverage.py runs/compare/dw4-iwsm-few-particles-* --out
+    docs/results/coverage-dw4.json
 
-As `allmodes study free-energy`, which trains its own: independent sets of 10,000 weighted draws of each run, all of one
-target. Where log Z is known by a reference only, forty populations of tempered SMC stand for it; their error counts.
+As `allmodes study free-energy`, which trains its own: independent sets of 10,000 weighted draws of
+each run, all of one target. Where log Z is known by a reference only, forty populations of tempered
+SMC stand for it; their error counts.
 """
 
 import argparse

@@ -1,9 +1,11 @@
 """Where the energies of raw draws go wrong: exact draws noised to a level and reversed from there.
 
-    python benchmarks/energies_by_level.py runs/dw4-iwsm-few-particles-0 --out docs/results/energies-dw4.json
+    python benchmarks/energies_by_level.py runs/dw4-iwsm-few-particles-0 --out
+    docs/results/energies-dw4.json
 
-For each level, over the spread of the target: the mean energy of the reversed draws less that of the same draws before,
-with its standard error. Each line holds the errors of all levels below it; the last is about that of raw draws.
+For each level, over the spread of the target: the mean energy of the reversed draws less that of
+the same draws before, with its standard error. Each line holds the errors of all levels below it;
+the last is about that of raw draws.
 """
 
 import argparse

@@ -1,12 +1,15 @@
-"""Whole runs ended by signals at random moments, and gone on with: status, message, and the end, to the last bit.
+"""Whole runs ended by signals at random moments, and gone on with: status, message, and the end, to
+the last bit.
 
     python benchmarks/interruptions.py --count 40 --out docs/results/interruptions.json
 
-A small job (three modes in two dimensions) is run once undisturbed. Then it is begun again and again, and each time
-ended by SIGINT, SIGTERM or SIGKILL at a moment between the start of its process and its end; gone on with, as its last
-line says; sometimes ended again; and in the end compared with the undisturbed one: `draws.npz` and `corrected.npz` byte
-by byte, `metrics.jsonl` and `result.json` but for times, memory and the name of the folder. Compiled programs are kept
-between the runs, and a checkpoint is written each second, so that a kill falls beside one, or into the writing of it.
+A small job (three modes in two dimensions) is run once undisturbed. Then it is begun again and
+again, and each time ended by SIGINT, SIGTERM or SIGKILL at a moment between the start of its
+process and its end; gone on with, as its last line says; sometimes ended again; and in the end
+compared with the undisturbed one: `draws.npz` and `corrected.npz` byte by byte, `metrics.jsonl` and
+`result.json` but for times, memory and the name of the folder. Compiled programs are kept between
+the runs, and a checkpoint is written each second, so that a kill falls beside one, or into the
+writing of it.
 """
 
 import argparse
@@ -43,7 +46,8 @@ def sample(key, n):
 
 target = am.Target(log_prob, 2, name="three", sample=sample, log_z=float(np.log(1.5 * np.pi)))
 """
-# As `allmodes` begins, but that checkpoints are more frequent; nothing is imported before the guard is there.
+# As `allmodes` begins, but that checkpoints are more frequent; nothing is imported before the guard
+# is there.
 COMMAND = """
 import importlib, sys
 from allmodes import cli, interrupt
@@ -114,7 +118,8 @@ def _times(process: Process, run: Path) -> list[float]:
 
 
 def interrupted(words: list[str], run: Path, cache: Path, name: str, moment: float) -> dict:
-    """Run a command, end it after so many seconds, and say how it ended and what of that is wrong."""
+    """Run a command, end it after so many seconds, and say how it ended and what of that is
+    wrong."""
     process = Process(words, cache)
     with contextlib.suppress(subprocess.TimeoutExpired):
         process.process.wait(max(0.0, process.begin + moment - time.monotonic()))
@@ -177,7 +182,8 @@ def _result(path: Path) -> dict:
 def one(
     i: int, begin: list[str], whole: Path, cache: Path, spans: list[tuple[float, float]], rng: random.Random
 ) -> list[dict]:
-    """A run that is ended at least once; returns a row for each time. Each phase is as likely, whatever it takes."""
+    """A run that is ended at least once; returns a row for each time. Each phase is as likely,
+    whatever it takes."""
     run = whole.parent / f"run-{i}"
     rows = []
     while not rows or (rows[-1]["phase"] != "after the end" and len(rows) < 4 and rng.random() < AGAIN):

@@ -1,11 +1,13 @@
 """What a network can learn: trained on exact draws, so that nothing else stands in its way.
 
-    python benchmarks/network_limit.py --modes 40 --dim 32 --steps 3000 --out docs/results/network-limit.json
+    python benchmarks/network_limit.py --modes 40 --dim 32 --steps 3000 --out
+    docs/results/network-limit.json
 
-For the random mixture of `allmodes study dimension` (unequal weights and shapes), with and without anchors: the buffer
-is refilled with exact draws every 500 steps, no point is ever moved, and the loss is that of training. Then the
-effective shares of path weights, reverse and forward, and the share of the loss that is the network's own: its squared
-distance from the exact denoiser at noise levels from the highest to the lowest, in nats for each unit of log sigma.
+For the random mixture of `allmodes study dimension` (unequal weights and shapes), with and without
+anchors: the buffer is refilled with exact draws every 500 steps, no point is ever moved, and the
+loss is that of training. Then the effective shares of path weights, reverse and forward, and the
+share of the loss that is the network's own: its squared distance from the exact denoiser at noise
+levels from the highest to the lowest, in nats for each unit of log sigma.
 """
 
 import argparse
@@ -51,7 +53,8 @@ def trained(method, target, key):
 
 
 def exact_denoiser(parts, frame):
-    """`E[z_0 | z]` of the mixture of these means, covariances and weights, in the frame of training."""
+    """`E[z_0 | z]` of the mixture of these means, covariances and weights, in the frame of
+    training."""
     means, covariances, weights = parts
     scale, location = (np.asarray(a, float) for a in (frame.scale, frame.location))
     means = jnp.asarray((means - location) / scale, jnp.float32)

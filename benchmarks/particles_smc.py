@@ -1,10 +1,12 @@
 """Tempered SMC alone beside a trained sampler, on a particle system, given as many evaluations.
 
-    python benchmarks/particles_smc.py runs/benchmark/dw4-iwsm-few-particles-0 .. --out docs/results/particles-smc.json
+    python benchmarks/particles_smc.py runs/benchmark/dw4-iwsm-few-particles-0 .. --out
+    docs/results/particles-smc.json
 
-Each argument is a run folder of `allmodes run`. SMC gets what the run spent on training, drawing and correcting: the
-pilots that find the spread of the target, then as many particles as the rest pays for. Its draws are judged as the
-run's are. Then what each costs for the next 100,000 draws: SMC anew, the sampler from the seconds of its own draws.
+Each argument is a run folder of `allmodes run`. SMC gets what the run spent on training, drawing
+and correcting: the pilots that find the spread of the target, then as many particles as the rest
+pays for. Its draws are judged as the run's are. Then what each costs for the next 100,000 draws:
+SMC anew, the sampler from the seconds of its own draws.
 """
 
 import argparse

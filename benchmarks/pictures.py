@@ -1,4 +1,5 @@
-"""The README's picture, from the runs of `allmodes benchmark mixtures`: raw draws over contours of the density.
+"""The README's picture, from the runs of `allmodes benchmark mixtures`: raw draws over contours of
+the density.
 
 python benchmarks/pictures.py runs/benchmark docs/results/mixtures.png
 """

@@ -1,12 +1,14 @@
 """References of the posteriors beside an independent method: do their means agree?
 
-    python benchmarks/posteriors_reference.py sensors phi4 .. --out docs/results/posteriors-reference.json
+    python benchmarks/posteriors_reference.py sensors phi4 .. --out
+    docs/results/posteriors-reference.json
 
-Of each target the reference is made if it is not kept yet, and then at least as many draws by parallel tempering (NUTS
-for those with one mode), which share with the reference the density and the search that they start from. Compared are
-the mean and the standard deviation of every coordinate in combined standard errors, each method's by its own effective
-draws (the bulk ESS of the chains, coordinate by coordinate), log Z, and the masses of modes where they are known. Rows
-of targets that are not named stay in the file as they are.
+Of each target the reference is made if it is not kept yet, and then at least as many draws by
+parallel tempering (NUTS for those with one mode), which share with the reference the density and
+the search that they start from. Compared are the mean and the standard deviation of every
+coordinate in combined standard errors, each method's by its own effective draws (the bulk ESS of
+the chains, coordinate by coordinate), log Z, and the masses of modes where they are known. Rows of
+targets that are not named stay in the file as they are.
 """
 
 import argparse
@@ -64,7 +66,8 @@ def against(name, seed):
 
 
 def apart(x, y, draws):
-    """Differences of means and standard deviations of each coordinate, (2, dim), in combined standard errors."""
+    """Differences of means and standard deviations of each coordinate, (2, dim), in combined
+    standard errors."""
     off = []
     for a, b in zip(x.T, y.T, strict=True):
         deviations = a.std(), b.std()

@@ -2,9 +2,10 @@
 
     python benchmarks/published_draws.py lj13 published.npy --out docs/results/published-lj13.json
 
-The file holds an array (n, dim) or (n, particles, dim); iDEM's and DiKL's repositories have such files for DW-4, LJ-13
-and LJ-55. Both sets are judged by the metrics of the main job: the published draws as draws, the reference as ground
-truth. Standard errors of mean energies take draws as independent; rows of published files come from chains.
+The file holds an array (n, dim) or (n, particles, dim); iDEM's and DiKL's repositories have such
+files for DW-4, LJ-13 and LJ-55. Both sets are judged by the metrics of the main job: the published
+draws as draws, the reference as ground truth. Standard errors of mean energies take draws as
+independent; rows of published files come from chains.
 """
 
 import argparse

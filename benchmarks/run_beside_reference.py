@@ -1,10 +1,13 @@
-"""The draws of a finished run beside two references of its target: the one kept, and a larger one of another seed.
+"""The draws of a finished run beside two references of its target: the one kept, and a larger one
+of another seed.
 
-    python benchmarks/run_beside_reference.py RUN -n 32000 --seed 4242 --out docs/results/sensors-reference.json
+    python benchmarks/run_beside_reference.py RUN -n 32000 --seed 4242 --out
+    docs/results/sensors-reference.json
 
-A reference's draws are partly copies of each other, so that their errors are taken too small. Which of two is off, a
-run or its reference, shows beside a third. Figures are those of `metrics.quantities`: the largest difference of a mean
-or a standard deviation in standard errors, of how many, and how many are beyond 3.
+A reference's draws are partly copies of each other, so that their errors are taken too small. Which
+of two is off, a run or its reference, shows beside a third. Figures are those of
+`metrics.quantities`: the largest difference of a mean or a standard deviation in standard errors,
+of how many, and how many are beyond 3.
 """
 
 import argparse

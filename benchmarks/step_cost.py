@@ -2,9 +2,10 @@
 
     python benchmarks/step_cost.py gmm40 --out docs/results/step-cost.json
 
-Seconds are medians of compiled calls; FLOPs of a step are XLA's own count of the same step with all points at once (it
-counts a loop's body once, so a renewal has none, and posterior chains count as one move); the rate is that of a product
-of (rows, width) with (width, width), the network's own shape, alone; rows are those of a block.
+Seconds are medians of compiled calls; FLOPs of a step are XLA's own count of the same step with all
+points at once (it counts a loop's body once, so a renewal has none, and posterior chains count as
+one move); the rate is that of a product of (rows, width) with (width, width), the network's own
+shape, alone; rows are those of a block.
 """
 
 import argparse

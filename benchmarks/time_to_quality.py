@@ -1,13 +1,14 @@
-"""Seconds and density evaluations to a given quality: a trained sampler beside tempered SMC on BlackJAX.
+"""Seconds and density evaluations to a given quality: a trained sampler beside tempered SMC on
+BlackJAX.
 
     python benchmarks/time_to_quality.py --out runs/time-to-quality
 
-Each method climbs a ladder of budgets, on three targets and three seeds, each job in a process of its own; what is in
-the folder already is kept. The bar: 10,000 draws in which every mode has at least half of its share, W2 over its floor
-is at most 1.10 and the total variation of the mode weights over its floor at most 1.3 (less two standard errors each).
-Seconds count search, compilation and training, or compilation and tempering. The next 100,000 draws are timed once a
-target and method, on the last rung.
-Writes `time-to-quality.json` and `time-to-quality.md`.
+Each method climbs a ladder of budgets, on three targets and three seeds, each job in a process of
+its own; what is in the folder already is kept. The bar: 10,000 draws in which every mode has at
+least half of its share, W2 over its floor is at most 1.10 and the total variation of the mode
+weights over its floor at most 1.3 (less two standard errors each). Seconds count search,
+compilation and training, or compilation and tempering. The next 100,000 draws are timed once a
+target and method, on the last rung. Writes `time-to-quality.json` and `time-to-quality.md`.
 """
 
 import argparse
@@ -28,7 +29,8 @@ UNIT = {"iwsm": "steps", "smc": "particles"}
 
 
 def trained(target, rung, key):
-    """Draws of a sampler that IWSM trained for so many steps, its cost, and a function for more draws."""
+    """Draws of a sampler that IWSM trained for so many steps, its cost, and a function for more
+    draws."""
     import jax
 
     import allmodes as am
@@ -41,7 +43,8 @@ def trained(target, rung, key):
 
 
 def tempered(target, particles, key):
-    """Particles of adaptive tempered SMC in the box that scouts find, its cost, and the same again for more."""
+    """Particles of adaptive tempered SMC in the box that scouts find, its cost, and the same again
+    for more."""
     import jax
     import jax.numpy as jnp
 

@@ -1,10 +1,13 @@
-"""Whether a verdict is better than the draws: densities with exact answers, on some of which methods go wrong.
+"""Whether a verdict is better than the draws: densities with exact answers, on some of which
+methods go wrong.
 
     python benchmarks/verdicts.py --methods smc --seeds 3 --out docs/results/verdicts-smc.json
-    python benchmarks/verdicts.py --methods iwsm --cases schools --seeds 3 --out docs/results/verdicts-iwsm.json
+    python benchmarks/verdicts.py --methods iwsm --cases schools --seeds 3 --out
+    docs/results/verdicts-iwsm.json
 
-A row is `wrong` where log Z is off by more than .1 and 4 of its errors, or a share of the mass by more than a fifth and
-5 of its errors. Silently wrong: wrong, and the word is better than `do not use`.
+A row is `wrong` where log Z is off by more than .1 and 4 of its errors, or a share of the mass by
+more than a fifth and 5 of its errors. Silently wrong: wrong, and the word is better than
+`do not use`.
 """
 
 import argparse
@@ -29,7 +32,8 @@ ERROR = np.array([15.0, 10.0, 16.0, 11.0, 9.0, 11.0, 10.0, 18.0])
 
 
 def schools():
-    """Eight schools (Rubin 1981), centred, `mu ~ N(0, 5^2)`, `tau ~ half-Cauchy(5)` as `log tau`: 10-D, a funnel."""
+    """Eight schools (Rubin 1981), centred, `mu ~ N(0, 5^2)`, `tau ~ half-Cauchy(5)` as `log tau`:
+    10-D, a funnel."""
 
     def normal(x, mean, sd):
         return -0.5 * ((x - mean) / sd) ** 2 - jnp.log(sd) - 0.5 * np.log(2 * np.pi)

@@ -1,4 +1,5 @@
-"""Run in a process of its own with eight forced devices: everything that can be seen there, as JSON."""
+"""Run in a process of its own with eight forced devices: everything that can be seen there, as
+JSON."""
 
 import contextlib
 import json
@@ -53,7 +54,8 @@ def main():
             worst((a.x, a.log_weight), (b.x, b.log_weight)) for a, b in zip(draws_of_one, draws_of_eight, strict=True)
         ]
         seen["ordinary"] = all(len(a.sharding.device_set) == 1 for a in jax.tree.leaves(eight.state))
-        # The checkpoint that eight devices wrote, as one reads it; and half of the way on eight, the rest on one.
+        # The checkpoint that eight devices wrote, as one reads it; and half of the way on eight,
+        # the rest on one.
         back, _ = run.load_state(METHOD.template(target))
         seen["checkpoint"] = worst(back, eight.state)
         with am.on_devices(8):

@@ -1,4 +1,5 @@
-"""The audit: basins, masses of both sides against known ones, what is said of differences, and planted faults."""
+"""The audit: basins, masses of both sides against known ones, what is said of differences, and
+planted faults."""
 
 import dataclasses
 import importlib
@@ -42,7 +43,8 @@ def _quick(tmp_path_factory):
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Exact(Sampler):
-    """Draws exactly, of its target or of what `source` draws; knows its density where `log_q` is given."""
+    """Draws exactly, of its target or of what `source` draws; knows its density where `log_q` is
+    given."""
 
     source: Callable | None = None
     log_q: Callable | None = None
@@ -100,7 +102,8 @@ def test_a_ring_is_one_basin_and_two_rings_are_two():
 
 @pytest.mark.parametrize(("apart", "count"), [(3.0, 1), (5.0, 2)])
 def test_modes_that_touch_are_one_basin(apart, count):
-    """Halfway between two unit Gaussians the log-density lies `apart^2 / 8 - log 2` below their peaks: .4 and 2.4."""
+    """Halfway between two unit Gaussians the log-density lies `apart^2 / 8 - log 2` below their
+    peaks: .4 and 2.4."""
     target = gaussian_mixture([[0.0, 0.0], [apart, 0.0]], 1.0)
     assert basins_of(target, target.sample(jax.random.key(0), 500))[0].count == count
 

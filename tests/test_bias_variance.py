@@ -1,4 +1,5 @@
-"""The study of bias and variance: its closed forms against quadrature, its quick version against the closed forms."""
+"""The study of bias and variance: its closed forms against quadrature, its quick version against
+the closed forms."""
 
 import json
 

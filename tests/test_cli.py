@@ -1,4 +1,5 @@
-"""The command line: the main job end to end, and one clear line with status 2 for all that is wrong."""
+"""The command line: the main job end to end, and one clear line with status 2 for all that is
+wrong."""
 
 import importlib
 import json
@@ -152,7 +153,8 @@ def test_a_second_run_of_one_seed_gives_the_same_result_but_for_times_and_memory
 
 
 def test_seconds_are_those_of_the_whole_job(models, tmp_path, capsys):
-    """What comes after training is measured before it; a job that is done sooner ends where it would have ended."""
+    """What comes after training is measured before it; a job that is done sooner ends where it
+    would have ended."""
     words = ["run", f"{models / 'pair.py'}:target", "--out", tmp_path / "run"]
     assert call(*words, "--steps", 30, "--seconds", 1000, *TINY) == 0
     result = json.loads((tmp_path / "run" / "result.json").read_text())
@@ -532,7 +534,8 @@ def test_a_damaged_checkpoint_is_one_line(copy, capsys):
 
 
 def test_a_checkpoint_that_cannot_be_read_is_one_line_in_a_shell(copy, tmp_path):
-    """In a process of its own: what the tasks of Orbax leave on stderr comes late, and past `capsys`."""
+    """In a process of its own: what the tasks of Orbax leave on stderr comes late, and past
+    `capsys`."""
     other = tmp_path / "other"
     shutil.copytree(copy, other)
     config = json.loads((other / "config.json").read_text())

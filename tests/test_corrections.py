@@ -1,4 +1,5 @@
-"""Corrections: each leaves the target invariant or is consistent, with networks that know nothing too."""
+"""Corrections: each leaves the target invariant or is consistent, with networks that know nothing
+too."""
 
 import functools
 import math
@@ -103,7 +104,8 @@ def test_chains_of_a_wrong_sampler_follow_the_target(perturbed):
 
 
 def started(spread, each):
-    """Raw draws of two modes, 8 to 2 instead of 1 to 1, and weights that say so, times noise: where chains start."""
+    """Raw draws of two modes, 8 to 2 instead of 1 to 1, and weights that say so, times noise: where
+    chains start."""
     rng = np.random.default_rng(3)
     left = rng.uniform(size=(each, N)) < 0.8
     log_w = np.where(left, math.log(0.5 / 0.8), math.log(0.5 / 0.2)) + spread * rng.normal(size=(each, N))
@@ -137,7 +139,8 @@ def test_chains_that_have_no_draw_of_any_weight_start_somewhere():
     ("spread", "draws"), [(0.1, 5), (1.0, 11), (1.6, 16), (4.0, 2)], ids=["even", "uneven", "very", "hopeless"]
 )
 def test_raw_draws_are_made_until_enough_are_effective(spread, draws):
-    # Log-normal weights of spread s are effective to exp(-s^2): four for each chain need 4 exp(s^2) draws.
+    # Log-normal weights of spread s are effective to exp(-s^2): four for each chain need 4 exp(s^2)
+    # draws.
     rng, log_w = np.random.default_rng(5), []
     while not log_w or not corrections.enough(jnp.stack(log_w), 16):
         log_w.append(jnp.asarray(spread * rng.normal(size=N), jnp.float32))
@@ -174,7 +177,8 @@ def test_populations_are_unbiased(name, perturbed):
 
 
 def test_populations_resample_where_that_helps(monkeypatch):
-    # Weights of a wrong network, with its kernels as they are: fewer are lost when some are resampled on the way.
+    # Weights of a wrong network, with its kernels as they are: fewer are lost when some are
+    # resampled on the way.
     process = make_process(perturbed=0.3, sigma_min=0.05)
 
     def run():
@@ -244,7 +248,8 @@ def test_weights_without_a_tail_are_left(log_w):
 
 
 def test_evidence_of_batches_covers_the_truth():
-    # Unbiased estimates of Z with a spread of 20 %: the nominal 95 % interval covers in 95 % of the cases.
+    # Unbiased estimates of Z with a spread of 20 %: the nominal 95 % interval covers in 95 % of the
+    # cases.
     rng, covered = np.random.default_rng(2), []
     for _ in range(1000):
         value, error = batch_log_z(np.log(rng.gamma(25.0, 1 / 25.0, size=5)))

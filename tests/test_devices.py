@@ -1,4 +1,5 @@
-"""Several devices give what one gives; several processes do one job, and say so when one of them has gone."""
+"""Several devices give what one gives; several processes do one job, and say so when one of them
+has gone."""
 
 import json
 import os

@@ -36,7 +36,8 @@ RAW = "https://raw.githubusercontent.com/allmodes/allmodes/main/"
 
 
 def test_links_of_the_readme_are_absolute_and_lead_to_what_is_there():
-    """So that they hold on a package index too; those into the repository are held against its files."""
+    """So that they hold on a package index too; those into the repository are held against its
+    files."""
     links = re.findall(r"\]\(([^)]*)\)", (ROOT / "README.md").read_text())
     assert all(link.startswith("https://") for link in links)
     ours = [link.removeprefix(prefix) for prefix in (HOME, RAW) for link in links if link.startswith(prefix)]

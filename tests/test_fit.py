@@ -1,7 +1,8 @@
-"""The training loop: misuse, densities with holes, budgets, determinism, interruption and resumption.
+"""The training loop: misuse, densities with holes, budgets, determinism, interruption and
+resumption.
 
-`SMALL`, `pair_log_prob`, `same_bits` and `compiled_once` serve other test files too: settings, and so compiled
-programs, are shared.
+`SMALL`, `pair_log_prob`, `same_bits` and `compiled_once` serve other test files too: settings, and
+so compiled programs, are shared.
 """
 
 import contextlib
@@ -52,7 +53,8 @@ def same_bits(a, b):
 
 @contextlib.contextmanager
 def compiled_once(folder):
-    """Compile quickly, and each program once a session: the many fits below differ in their data alone."""
+    """Compile quickly, and each program once a session: the many fits below differ in their data
+    alone."""
     settings = {
         "jax_disable_most_optimizations": True,
         "jax_compilation_cache_dir": str(folder / "compiled"),
@@ -81,7 +83,8 @@ def _short_chunks(monkeypatch):
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
-    """An uninterrupted run of 60 steps in a folder: the sampler, the folder, and what was told on the way."""
+    """An uninterrupted run of 60 steps in a folder: the sampler, the folder, and what was told on
+    the way."""
     run, told = Run(tmp_path_factory.mktemp("whole") / "run").create(), []
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(fit_module, "CHUNK", CHUNK)
@@ -218,10 +221,11 @@ def test_a_line_of_metrics_is_complete(whole):
 
 
 def test_seconds_wind_training_down():
-    """By a clock on which the search takes 15 s, compilation 5 and a step one: 60 of 80 s are left for training.
+    """By a clock on which the search takes 15 s, compilation 5 and a step one: 60 of 80 s are left
+    for training.
 
-    A step to see the pace, then a 20th of that time at once; before the first renewal, which may take as long as the
-    20 steps before it, single steps; the last third is a cooldown.
+    A step to see the pace, then a 20th of that time at once; before the first renewal, which may
+    take as long as the 20 steps before it, single steps; the last third is a cooldown.
     """
 
     class Clock:
@@ -275,7 +279,8 @@ def test_seconds_are_refused_where_nothing_is_trained():
 
 
 def test_evaluations_wind_training_down():
-    """Of what a run of 60 steps takes beyond its search, half is allowed: training ends near it, wound down."""
+    """Of what a run of 60 steps takes beyond its search, half is allowed: training ends near it,
+    wound down."""
     method = small(100_000, cooldown=50_000, local_every=5)
     searched = am.fit(pair(), method, key=jax.random.key(3), steps=1).evaluations["log_prob"]
     whole = am.fit(pair(), small(60, local_every=5), key=jax.random.key(3)).evaluations["log_prob"]
@@ -313,7 +318,8 @@ def test_steps_replace_the_methods_own_number():
 
 
 def test_enough_ends_training_early():
-    """The first renewal, at step 20, finds a sampler that is good enough: the cooldown follows, and the end."""
+    """The first renewal, at step 20, finds a sampler that is good enough: the cooldown follows, and
+    the end."""
     told = []
     sampler = am.fit(pair(), small(1000, enough=0.01), key=jax.random.key(3), on_progress=told.append)
     assert int(sampler.state.step) == 20 + SMALL["cooldown"]

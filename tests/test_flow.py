@@ -55,7 +55,8 @@ class Mixture(Denoiser):
 
 
 def gaussian_process(dim, seed=0, sigma_min=0.1):
-    """A process that knows a Gaussian with correlated coordinates exactly, but for the prior, which is isotropic."""
+    """A process that knows a Gaussian with correlated coordinates exactly, but for the prior, which
+    is isotropic."""
     rng = np.random.default_rng(seed)
     turn = np.linalg.qr(rng.normal(size=(dim, dim)))[0]
     arrays = [jnp.asarray(a, jnp.float32) for a in (rng.normal(size=dim), rng.uniform(0.3, 1.5, dim), turn)]
@@ -64,10 +65,11 @@ def gaussian_process(dim, seed=0, sigma_min=0.1):
 
 
 def known(process):
-    """Mean, variances and turn of the Gaussian, and by how much the flow stretches each principal coordinate.
+    """Mean, variances and turn of the Gaussian, and by how much the flow stretches each principal
+    coordinate.
 
-    By `sqrt((variance + sigma_max^2) / (variance + sigma_min^2))` from sigma_min up, and below sigma_min, with its
-    score held, by `exp(sigma_min^2 / (variance + sigma_min^2) / 2)`.
+    By `sqrt((variance + sigma_max^2) / (variance + sigma_min^2))` from sigma_min up, and below
+    sigma_min, with its score held, by `exp(sigma_min^2 / (variance + sigma_min^2) / 2)`.
     """
     d, m2 = process.denoiser, float(process.noise.sigma_min) ** 2
     mean, variance, turn = (np.asarray(a, float) for a in (d.mean, d.variance, d.turn))
@@ -120,7 +122,8 @@ def test_tolerances_are_what_the_error_follows():
 
 
 def test_held_score_leaves_little_of_the_blur_of_sigma_min():
-    """The flow's law is the target's to fourth order in sigma_min; stopped there it would be so to second order."""
+    """The flow's law is the target's to fourth order in sigma_min; stopped there it would be so to
+    second order."""
     biases = []
     for sigma_min in (0.1, 0.2):
         # With the prior that belongs to the Gaussian, what is left is what happens below sigma_min.
@@ -134,7 +137,8 @@ def test_held_score_leaves_little_of_the_blur_of_sigma_min():
 
 @pytest.fixture(scope="module")
 def estimates():
-    """Exact log-densities of a Gaussian in 20 dimensions, and its estimates with few and many probes."""
+    """Exact log-densities of a Gaussian in 20 dimensions, and its estimates with few and many
+    probes."""
     process, z = gaussian_process(20), points(20, 200)
     return log_flow(process, z), {k: run_flow(process, z, jax.random.key(1), k, TOL, TOL) for k in (4, 64)}
 
@@ -189,7 +193,8 @@ def test_density_of_an_exact_denoiser_is_the_targets(mixture):
 
 
 def test_density_agrees_with_path_weights(mixture):
-    """At a point, the mean of `q / pi` over noising paths is the density of the reverse SDE: here the same law."""
+    """At a point, the mean of `q / pi` over noising paths is the density of the reverse SDE: here
+    the same law."""
     z = draw_mixture(5, 4)
     log_q = run_flow(mixture, z, jax.random.key(0), 0, TOL, TOL).log_density
     path = run_noising(mixture, jax.random.key(6), jnp.repeat(z, 2000, axis=0), 64)
@@ -220,7 +225,8 @@ def sampler_of(frame, process, symmetry=None):
 
 
 def particle_sampler():
-    """Three particles in the plane, the exact denoiser of a Gaussian in the mean-free coordinates, scale 3."""
+    """Three particles in the plane, the exact denoiser of a Gaussian in the mean-free coordinates,
+    scale 3."""
     frame = Frame(jnp.zeros(4), jnp.full(4, 3.0), PARTICLES)
     return sampler_of(frame, gaussian_process(4), PARTICLES)
 

@@ -1,4 +1,5 @@
-"""Models as they are: nested parameters and NumPyro models, from the density to named, constrained draws."""
+"""Models as they are: nested parameters and NumPyro models, from the density to named, constrained
+draws."""
 
 import math
 import sys
@@ -66,7 +67,8 @@ def test_draws_without_named_parameters_say_where_they_are():
 
 
 def weighted():
-    """Draws of two equal modes at -1 and 1, three times as many of the first, and the weights that make that right."""
+    """Draws of two equal modes at -1 and 1, three times as many of the first, and the weights that
+    make that right."""
     rng = np.random.default_rng(1)
     left = np.arange(4000) % 4 > 0
     x = np.where(left, -1.0, 1.0)[:, None] + 0.1 * rng.normal(size=(4000, 8))
@@ -172,7 +174,8 @@ def test_netcdf_without_what_writes_it_says_so(tmp_path, monkeypatch):
 
 
 def scipy_mixture(x):
-    """Two normals of standard deviation 1/2, weights 1 and 3, times 5, by SciPy; nothing beyond 50."""
+    """Two normals of standard deviation 1/2, weights 1 and 3, times 5, by SciPy; nothing beyond
+    50."""
     if np.abs(x).max() > 50:
         return -np.inf
     parts = [stats.norm.logpdf(x, m, 0.5).sum() for m in (-2.0, 2.0)]

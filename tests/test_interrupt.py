@@ -1,4 +1,5 @@
-"""Signals at any moment: status 130, the line that goes on, nothing lost; and one process at a time in a folder."""
+"""Signals at any moment: status 130, the line that goes on, nothing lost; and one process at a time
+in a folder."""
 
 import json
 import multiprocessing

@@ -155,7 +155,8 @@ every_choice = pytest.mark.parametrize("choice", CHOICES)
 
 @functools.cache
 def advance(choice):
-    """The states before and after, what was reported, how many points were evaluated, and the compiled steps."""
+    """The states before and after, what was reported, how many points were evaluated, and the
+    compiled steps."""
     target = Counting(MIXTURE.log_prob, 2)
     method = CHOICES[choice]
 
@@ -267,7 +268,8 @@ def test_own_draws_replace_the_oldest_points_in_turn():
 
 @functools.cache
 def renewed():
-    """The kde choice before and after one renewal, a quarter of it spread over the box, that is enough to end on."""
+    """The kde choice before and after one renewal, a quarter of it spread over the box, that is
+    enough to end on."""
     method, start, *_ = advance("kde-blend")
     method = dataclasses.replace(method, enough=1e-6)
     start = dataclasses.replace(start, step=jnp.asarray(5, jnp.int32), cooldown=jnp.asarray(3, jnp.int32))
@@ -384,7 +386,8 @@ def test_evaluations_of_a_fit():
     gradients, total = counts["gradient"], counts["gradient"] + counts["value"]
     assert sampler.evaluations == {"log_prob": total, "gradient": gradients, "nan": 0, "zero": 0}
     assert counts["value"] == 2 * 64  # of the rays along which the density must fall off
-    # After the first chunk of a hundred steps, each has one renewal and one local move of the buffer.
+    # After the first chunk of a hundred steps, each has one renewal and one local move of the
+    # buffer.
     assert [line["step"] for line in lines] == [100, 200, 300, 400, 500, 600]
     assert np.array_equal(np.diff([line["log_prob_evaluations"] for line in lines]), [2 * 1024] * 5)
     assert (lines[-1]["log_prob_evaluations"], lines[-1]["gradient_evaluations"]) == (total, gradients)

@@ -1,4 +1,5 @@
-"""MALA and Hamiltonian moves of a population: what they leave invariant, where they lead, and how they adapt."""
+"""MALA and Hamiltonian moves of a population: what they leave invariant, where they lead, and how
+they adapt."""
 
 import functools
 import math
@@ -125,7 +126,8 @@ def test_moves_converge_from_a_wrong_start(per_point):
 def test_acceptance_goes_to_the_target(first):
     adapted = run_on(GAUSSIAN, gaussian_draws(), jnp.asarray(first), jax.random.key(4), 8)
     moved = run(GAUSSIAN, adapted.points.z, adapted.step_size, jax.random.key(5))
-    # The rate of one move of all points has a standard error of .0055; the adaptation averages over five.
+    # The rate of one move of all points has a standard error of .0055; the adaptation averages over
+    # five.
     assert abs(moved.acceptance - TARGET_ACCEPTANCE) < 0.01
     np.testing.assert_allclose(moved.step_size, adapted.step_size, rtol=0.05)
 
@@ -180,7 +182,8 @@ def chain(target, z, sigma, key, steps, narrow=0.1):
 
 @pytest.mark.parametrize("sigma", [0.3, 1.0, 4.0])
 def test_averages_over_a_posterior_chain_are_unbiased_and_vary_less(sigma):
-    """The posterior of a Gaussian is known: its mean is `S (S + sigma^2)^-1 z_t`, its covariance `S - S (..)^-1 S`."""
+    """The posterior of a Gaussian is known: its mean is `S (S + sigma^2)^-1 z_t`, its covariance `S
+    - S (..)^-1 S`."""
     z = gaussian_draws()
     z_t, found = chain(GAUSSIAN, z, sigma, jax.random.key(9), 16)
     gain = COVARIANCE @ np.linalg.inv(COVARIANCE + sigma**2 * np.eye(2))

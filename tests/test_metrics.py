@@ -1,4 +1,5 @@
-"""Metrics against closed forms; bounds are standard errors derived from the distribution at hand."""
+"""Metrics against closed forms; bounds are standard errors derived from the distribution at
+hand."""
 
 import dataclasses
 import importlib
@@ -262,7 +263,8 @@ def test_ess_of_constructed_weights():
 
 @pytest.mark.parametrize("k", [0.2, 0.7, 1.5])
 def test_khat_of_exactly_pareto_ratios(k):
-    # log w = k E with E ~ Exp(1): w is Pareto, and its excesses over any threshold are GPD with shape k.
+    # log w = k E with E ~ Exp(1): w is Pareto, and its excesses over any threshold are GPD with
+    # shape k.
     log_w = k * RNG(32).exponential(size=N) - 100.0
     tail = 3 * np.sqrt(N)
     error = (1 + k) / np.sqrt(tail)  # of the maximum-likelihood shape; the fit's prior moves it by 0.03 at most
@@ -353,7 +355,8 @@ def test_ratio_standard_error_is_calibrated():
         found = ratio(mean_square, draws, fast_normals, jax.random.key(seed), size=50, repeats=15)
         assert found.repeats == 15
         scores.append((found.ratio - 1) / found.ratio_se)
-    # Student's t with 14 degrees of freedom has standard deviation 1.08; that of 60 scores has a tenth of it as error.
+    # Student's t with 14 degrees of freedom has standard deviation 1.08; that of 60 scores has a
+    # tenth of it as error.
     assert 1.08 * (1 - 0.3) < np.std(scores) < 1.08 * (1 + 0.3)
     assert abs(np.mean(scores)) < 3 * 1.08 / np.sqrt(60)
 
@@ -414,7 +417,8 @@ def test_two_sets_of_draws_share_what_is_of_exact_draws_alone(monkeypatch):
 
 
 def test_judging_does_not_look_at_the_clock(monkeypatch):
-    """On a machine a million times as slow the figures of a set of draws are the same, to the last bit."""
+    """On a machine a million times as slow the figures of a set of draws are the same, to the last
+    bit."""
     target = get("gmm40")
     x = np.asarray(target.sample(jax.random.key(66), 150))
     judge = lambda: evaluate(target, x, jax.random.key(67), size=60)  # noqa: E731
@@ -441,7 +445,8 @@ def test_ratio_of_draws_that_are_not_finite_is_told_as_missing():
 
 
 def largest(shift=0.0, wide=1.0, n=1000, dim=4, sets=300):
-    """The figure for sets of N(shift, 1) against N(0, 1); drawn `wide` times as wide and weighed back."""
+    """The figure for sets of N(shift, 1) against N(0, 1); drawn `wide` times as wide and weighed
+    back."""
     rng, found = RNG(60), []
     for _ in range(sets):
         z = wide * rng.normal(size=(n, dim))
@@ -454,7 +459,8 @@ def largest(shift=0.0, wide=1.0, n=1000, dim=4, sets=300):
 def test_quantities_of_exact_draws_are_the_largest_of_normal_variables(wide):
     found = largest(wide=wide)
     assert {entry["of"] for entry in found} == {8}
-    # Means and deviations of Gaussian draws are independent: P(largest < v) = (2 Phi(v) - 1)^8, which is uniform.
+    # Means and deviations of Gaussian draws are independent: P(largest < v) = (2 Phi(v) - 1)^8,
+    # which is uniform.
     uniform = np.array([erf(entry["value"] / np.sqrt(2)) ** 8 for entry in found])
     assert abs(uniform.mean() - 0.5) < 4 / np.sqrt(12 * len(found))
     assert abs(np.mean(uniform < 0.2) - 0.2) < 4 * np.sqrt(0.2 * 0.8 / len(found))
@@ -585,7 +591,8 @@ def test_mode_floors_of_exact_draws_and_of_counts_agree():
         for exact in (True, False)
     )
     assert len(drawn) == len(counted) == 50
-    # One binomial share: E |p^ - p| = sqrt(2 p (1 - p) / (pi n)), which is also the total variation of two modes.
+    # One binomial share: E |p^ - p| = sqrt(2 p (1 - p) / (pi n)), which is also the total variation
+    # of two modes.
     expected = np.sqrt(2 * 0.75 * 0.25 / (np.pi * n))
     for floors in (drawn, counted):
         assert abs(floors.mean() - expected) < 3 * floors.std(ddof=1) / np.sqrt(50)

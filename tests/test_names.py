@@ -1,4 +1,5 @@
-"""What results call things: presets by their names, identities beside what they should be, no ratio to rounding."""
+"""What results call things: presets by their names, identities beside what they should be, no ratio
+to rounding."""
 
 import numpy as np
 import pytest

@@ -164,7 +164,8 @@ WIDTHS = np.array([0.1, 0.4, 0.2])
 
 @functools.cache
 def anchored(learned=None):
-    """A fresh network of three anchors, or one whose zero layers have become random ones of this scale."""
+    """A fresh network of three anchors, or one whose zero layers have become random ones of this
+    scale."""
     places, widths = jnp.asarray(PLACES, jnp.float32), jnp.asarray(WIDTHS, jnp.float32)
     network = Anchored(places, widths, 16, 2, 4, 8, key=jax.random.key(3))
     if learned is not None:

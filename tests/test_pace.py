@@ -1,4 +1,5 @@
-"""The pace of training, the end that a method expects, and what is kept for after training: by synthetic times."""
+"""The pace of training, the end that a method expects, and what is kept for after training: by
+synthetic times."""
 
 import io
 
@@ -45,7 +46,8 @@ def test_before_the_first_renewal_it_is_taken_to_cost_as_much_as_the_steps_betwe
     assert not Pace(EVERY).known
 
 
-# What renewals showed: steps and effective shares of the default settings, and where training ended.
+# What renewals showed: steps and effective shares of the default settings, and where training
+# ended.
 QUICK = ([(500, 0.444), (900, 0.586)], 2800)
 SLOW = (
     [(500, 0.003), (900, 0.008), (1300, 0.048), (1700, 0.095), (2100, 0.132), (2500, 0.123), (2900, 0.172),
@@ -56,7 +58,8 @@ SLOW = (
 
 @pytest.mark.parametrize(("renewals", "ended"), [QUICK, SLOW], ids=["gmm40", "mixture-10d"])
 def test_the_time_left_is_right_within_a_factor_of_two(renewals, ended):
-    """After every renewal of two recorded runs, the first of which ended by itself and the second did not."""
+    """After every renewal of two recorded runs, the first of which ended by itself and the second
+    did not."""
     assert expected_end([], 0.5, EVERY, 2000, 12_000) is None  # nothing tells yet: no figure is better than a wrong one
     for i, (step, _) in enumerate(renewals):
         end = expected_end(renewals[: i + 1], 0.5, EVERY, 2000, 12_000)

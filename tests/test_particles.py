@@ -1,4 +1,5 @@
-"""Particle systems: the mean-free subspace, densities, the equivariant network, and exactness on a Gaussian."""
+"""Particle systems: the mean-free subspace, densities, the equivariant network, and exactness on a
+Gaussian."""
 
 import dataclasses
 import math
@@ -316,7 +317,8 @@ def test_a_frame_of_scattered_particles_settles_to_the_width_of_the_target(monke
 
 @pytest.mark.parametrize("exact", [True, False])
 def test_an_exchange_by_weight_leaves_the_target_invariant(exact):
-    """Target N(0, 1), draws of N(0.5, 1.5^2): an exchange keeps what is exact and mends what is not, by acceptance."""
+    """Target N(0, 1), draws of N(0.5, 1.5^2): an exchange keeps what is exact and mends what is
+    not, by acceptance."""
     n = 20_000
     k_points, k_fresh, k_accept = jax.random.split(jax.random.key(3), 3)
 

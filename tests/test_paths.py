@@ -1,4 +1,5 @@
-"""Reverse and noising paths, whose weights are exact whatever the network is, and the renewals that rest on them."""
+"""Reverse and noising paths, whose weights are exact whatever the network is, and the renewals that
+rest on them."""
 
 import functools
 import math
@@ -145,7 +146,8 @@ class Exact(Process):
 
 @pytest.mark.parametrize(("dim", "steps"), [(1, 64), (3, 2)])
 def test_exact_denoiser_of_a_gaussian_gives_equal_weights(dim, steps):
-    # The reverse kernel is then exact however long the steps: every path has the weight Z, every draw is exact.
+    # The reverse kernel is then exact however long the steps: every path has the weight Z, every
+    # draw is exact.
     process = make_process(dim, Exact, sigma_min=0.05)
 
     def log_prob(z):

@@ -1,4 +1,5 @@
-"""The plain methods: SMC, parallel tempering and NUTS give right draws and log Z, and count what they cost."""
+"""The plain methods: SMC, parallel tempering and NUTS give right draws and log Z, and count what
+they cost."""
 
 import functools
 import math
@@ -45,7 +46,8 @@ def drawn(name, single=False, n=3000):
 
 
 def off(values, truth, draws):
-    """Standard errors between the weighted mean of values and the truth, by the draws' own effective number."""
+    """Standard errors between the weighted mean of values and the truth, by the draws' own
+    effective number."""
     w = np.exp(np.asarray(draws.log_weight, float) - np.max(draws.log_weight))
     w /= w.sum()
     mean = np.sum(w * values)
@@ -165,7 +167,8 @@ def test_evaluations_are_counted(name):
     methods = {
         "smc": am.SMC(particles=20, populations=2),
         "tempering": am.Tempering(steps=2, sweeps=2, temperatures=3, systems=2, thin=1),
-        # One chain: of many at once those that end a trajectory early go on being computed, in vain.
+        # One chain: of many at once those that end a trajectory early go on being computed, in
+        # vain.
         "nuts": am.NUTS(chains=1, warmup=20),
     }
     target, calls = counted(pair())
@@ -180,7 +183,8 @@ def test_evaluations_are_counted(name):
 
 
 def test_swaps_leave_every_temperature_invariant():
-    """Replicas drawn exactly at each temperature (all Gaussian) stay so; swaps happen; the ladder evens out."""
+    """Replicas drawn exactly at each temperature (all Gaussian) stay so; swaps happen; the ladder
+    evens out."""
     target, dim = gaussian(2, mean=0.0, covariance=0.25 * np.eye(2)), 2
     frame = Frame(jnp.zeros(dim), jnp.ones(dim))
     width, betas = 2.0, jnp.array([0.0, 0.1, 0.4, 1.0])
@@ -249,7 +253,8 @@ def test_states_are_pytrees_of_arrays():
 
 
 def test_runs_together_gauge_a_frame_that_was_far_too_wide(monkeypatch):
-    """Modes 60 times as far apart as they are wide, one of a quarter: a single run may well lose that one."""
+    """Modes 60 times as far apart as they are wide, one of a quarter: a single run may well lose
+    that one."""
     monkeypatch.setattr(smc, "PILOT", 256)
     means, covariance = np.array([[-3.0, 0.0], [3.0, 0.0]]), 0.01 * np.eye(2)
     target = gaussian_mixture(means, np.stack([covariance, covariance]), np.array([0.75, 0.25]))

@@ -80,9 +80,9 @@ def test_from_draws_does_not_depend_on_the_constant_of_the_density():
 
 @pytest.mark.parametrize("K", [16, 64])
 def test_bias_is_of_order_one_over_k(K):
-    # With w = pi(x) over draws of N(x_t, sigma^2): E log mean w = log E w - cv2 / (2K), and the self-normalised mean
-    # of x is off by -E[w^2 (x - mean)] / (K (E w)^2); both up to O(1/K^2), and all in closed form, since w^2 is again
-    # a Gaussian, of standard deviation TAU / sqrt 2.
+    # With w = pi(x) over draws of N(x_t, sigma^2): E log mean w = log E w - cv2 / (2K), and the
+    # self-normalised mean of x is off by -E[w^2 (x - mean)] / (K (E w)^2); both up to O(1/K^2), and
+    # all in closed form, since w^2 is again a Gaussian, of standard deviation TAU / sqrt 2.
     x_t, sigma, replicates = np.array([1.0, 0.5]), 0.5, 2_000_000 // K
 
     @jax.jit
@@ -178,7 +178,8 @@ def denoised_two(x_t, sigma):
 
 
 def regression_errors(estimate, x_t, sigma):
-    """Standard errors by which E[(estimate - D(x_t)) f(x_t)] is off zero, for three f; D is the exact denoiser."""
+    """Standard errors by which E[(estimate - D(x_t)) f(x_t)] is off zero, for three f; D is the
+    exact denoiser."""
     off = np.asarray(estimate, float) - denoised_two(x_t, sigma)
     values = np.stack([off, off * x_t, off * np.sin(3 * np.asarray(x_t))], axis=1)
     return np.abs(values.mean(0)) / (values.std(0) / np.sqrt(len(values)))
@@ -295,8 +296,8 @@ def test_gate_learned_from_data_is_the_gaussian_one(off):
     # A running mean with decay 1/2 has the variance of a mean over 3 batches.
     effective = 3 * n
     start = Gate.start(SCHEDULE, jnp.asarray(TAU, jnp.float32))
-    # Up to noise: the denominator is the mean square of a Gaussian; with an error of D, the numerator has
-    # -off (dsi - tsi) besides, of mean zero.
+    # Up to noise: the denominator is the mean square of a Gaussian; with an error of D, the
+    # numerator has -off (dsi - tsi) besides, of mean zero.
     error = np.sqrt(2 / effective)
     np.testing.assert_allclose(gate.denominator, start.denominator, rtol=SIGMAS * error)
     spread = np.sqrt(2 * np.asarray(start.numerator) ** 2 + off**2 * np.asarray(start.denominator))

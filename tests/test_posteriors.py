@@ -1,4 +1,5 @@
-"""Posteriors among the targets: data, densities, Jacobians. No reference is made: it takes minutes."""
+"""Posteriors among the targets: data, densities, Jacobians. No reference is made: it takes
+minutes."""
 
 import functools
 import itertools
@@ -56,7 +57,8 @@ def test_what_is_listed_is_known(name):
 
 @every_posterior
 def test_value_and_gradient(name):
-    """Where its prior puts draws, about: finite, gradient against differences, and float32 is enough."""
+    """Where its prior puts draws, about: finite, gradient against differences, and float32 is
+    enough."""
     target, entry = posterior(name), targets.entries()[name]
     assert (target.name, target.source, target.dim) == (name, entry.source, entry.dim)
     assert target.reference == entry.reference

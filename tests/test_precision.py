@@ -1,4 +1,5 @@
-"""float64 densities, coordinates that float32 does not resolve, walls and cliffs, functions that fail at points."""
+"""float64 densities, coordinates that float32 does not resolve, walls and cliffs, functions that
+fail at points."""
 
 import math
 
@@ -102,7 +103,8 @@ def test_scouts_find_the_whole_of_a_box_from_its_corner():
 
 
 def atoms(x):
-    """Two Lennard-Jones atoms in a unit box with hard walls, whose corner is where a search begins."""
+    """Two Lennard-Jones atoms in a unit box with hard walls, whose corner is where a search
+    begins."""
     s6 = (0.439**2 / jnp.sum((x[:3] - x[3:]) ** 2)) ** 3
     return jnp.where(jnp.all((x >= 0) & (x <= 1)), 4.0 * (s6 - s6**2), -jnp.inf)
 

@@ -139,7 +139,8 @@ def test_bare_run(tmp_path):
 
 
 def test_parts_drop_out(tmp_path):
-    """No target: no exact draws and no contours; no modes; no truth; damaged draws are said to be damaged."""
+    """No target: no exact draws and no contours; no modes; no truth; damaged draws are said to be
+    damaged."""
     run, target = make_run(tmp_path / "run", 2, mode_weights=None, metrics_corrected={}, log_z={"value": 1.5})
     page = read(write_report(run))
     assert "contours" not in page.text + "".join(page.alts)

@@ -1,4 +1,5 @@
-"""`kill -9` at a random moment, `--resume`, and the end is that of a run that nobody killed, to the last bit."""
+"""`kill -9` at a random moment, `--resume`, and the end is that of a run that nobody killed, to the
+last bit."""
 
 import json
 import os
@@ -29,8 +30,8 @@ def sample(key, n):
 
 target = am.Target(log_prob, 2, name="three", sample=sample, log_z=float(np.log(1.5 * np.pi)))
 """
-# A checkpoint after every chunk, so that a kill falls between two, or into the writing of one. The package's attribute
-# `fit` is the function: its module must be asked for by name.
+# A checkpoint after every chunk, so that a kill falls between two, or into the writing of one. The
+# package's attribute `fit` is the function: its module must be asked for by name.
 COMMAND = """
 import importlib, sys
 module = importlib.import_module("allmodes.fit")
@@ -48,7 +49,8 @@ SETTINGS = (
 
 
 def start(cache, *words):
-    """The command in a process of its own. Compiled programs are kept between them, to save time."""
+    """The command in a process of its own. Compiled programs are kept between them, to save
+    time."""
     environment = os.environ | {
         "JAX_COMPILATION_CACHE_DIR": str(cache),
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
@@ -85,7 +87,8 @@ def kill_after(process, run, lines, delay):
 
 
 def facts(run):
-    """What must be equal: all of `result.json` but times, places, and figures that take as long as they are given."""
+    """What must be equal: all of `result.json` but times, places, and figures that take as long as
+    they are given."""
     result = json.loads((run / "result.json").read_text())
     for name in ("seconds", "peak_memory_mb", "command"):
         del result[name]

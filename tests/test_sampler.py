@@ -204,7 +204,8 @@ def test_evaluations_are_counted_exactly(sampler):
     assert all(type(value) is int for value in spent.values())
     assert spent["nan"] == spent["zero"] == 0
     assert spent["log_prob"] >= spent["gradient"] > 512
-    # 40 steps more: renewals of the buffer at steps 100 and 120, and local moves at step 100, of 512 points each.
+    # 40 steps more: renewals of the buffer at steps 100 and 120, and local moves at step 100, of
+    # 512 points each.
     longer = am.fit(pair(), small(140), key=jax.random.key(0))
     assert longer.evaluations["log_prob"] - spent["log_prob"] == 3 * 512
     assert longer.evaluations["gradient"] - spent["gradient"] == 3 * 512

@@ -1,4 +1,5 @@
-"""The search for where a density has its mass: scale, location, typical sets, and what it says when there is none."""
+"""The search for where a density has its mass: scale, location, typical sets, and what it says when
+there is none."""
 
 import dataclasses
 import functools
@@ -61,11 +62,12 @@ def test_standard_normal():
     dim = 10
     target = Target(normal, dim)
     result, x = found(target)
-    # Forty moves after the climb the points are a sample: standard errors of its mean and standard deviation, and as
-    # much again for what is left of the start.
+    # Forty moves after the climb the points are a sample: standard errors of its mean and standard
+    # deviation, and as much again for what is left of the start.
     assert np.all(np.abs(result.frame.location) < 10 / np.sqrt(SIZE))
     assert np.all(np.abs(np.asarray(result.frame.scale) - 1) < 10 / np.sqrt(2 * SIZE))
-    # At equilibrium, neither on top of the mode nor far out: E|grad|^2 = dim, and the narrowest scale is one.
+    # At equilibrium, neither on top of the mode nor far out: E|grad|^2 = dim, and the narrowest
+    # scale is one.
     gradient = np.mean(np.sum(x**2, axis=1))
     assert abs(gradient / dim - 1) < 10 * np.sqrt(2 / dim / SIZE)
     np.testing.assert_allclose(result.tau, 1.0, atol=0.3)
@@ -93,7 +95,8 @@ def test_mixture_at_any_scale_and_place(scale, shift):
     for m in range(3):
         radius = np.sum((x[mode == m] - MIXTURE.modes.means[m]) ** 2, axis=1) / WIDTHS[m] ** 2
         assert 1.0 < np.mean(radius) < 3.0  # 2 at equilibrium
-    # The same box and the same shares of points as at scale one, within standard errors of two samples.
+    # The same box and the same shares of points as at scale one, within standard errors of two
+    # samples.
     reference = np.bincount(MIXTURE.modes.assign(x_one))
     error = np.sqrt(2 * reference / SIZE * (1 - reference / SIZE) * SIZE)
     assert np.all(np.abs(counts - reference) < 5 * error + 1e-9)
@@ -142,7 +145,8 @@ def test_region_of_nan():
 
 
 def test_edge_of_a_region_of_nan_is_an_edge():
-    # As in log(x), which is NaN and not -inf for x < 0: the target-score identity fails on it all the same.
+    # As in log(x), which is NaN and not -inf for x < 0: the target-score identity fails on it all
+    # the same.
     assert nan_region()[0].edges > 0.01
 
 
@@ -175,7 +179,8 @@ def test_ring_all_around():
 
 
 def test_funnel_is_not_all_neck():
-    # The density has its peak deep in the neck, where there is no mass: the first coordinate is N(0, 9).
+    # The density has its peak deep in the neck, where there is no mass: the first coordinate is
+    # N(0, 9).
     target = funnel(10)
     _, x = found(target)
     assert np.mean(x[:, 0] > -9) > 0.95
@@ -229,7 +234,8 @@ def test_a_point_off_the_mass_finds_it_by_trial():
 
 
 def two_components():
-    """The posterior of a mixture of two normals: basins in which one stands for nothing lie 35 below its two modes."""
+    """The posterior of a mixture of two normals: basins in which one stands for nothing lie 35
+    below its two modes."""
     rng = np.random.default_rng(0)
     data = jnp.asarray(np.concatenate([rng.normal(-2.0, 1.0, 60), rng.normal(2.0, 1.0, 30)]), jnp.float32)
 

@@ -1,4 +1,5 @@
-"""A second look at draws: they have settled or not, and no region that points from elsewhere know is without any."""
+"""A second look at draws: they have settled or not, and no region that points from elsewhere know
+is without any."""
 
 import functools
 

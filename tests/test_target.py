@@ -1,4 +1,5 @@
-"""The target: what it makes of values that are no numbers, and what it says of functions that are no densities."""
+"""The target: what it makes of values that are no numbers, and what it says of functions that are
+no densities."""
 
 import jax
 import jax.numpy as jnp
@@ -13,7 +14,8 @@ INF = np.inf
 
 
 def patchy(x):
-    """-|x|^2 / 2 for x_0 in (-1, 1); NaN, +inf, -inf beyond, and a NaN gradient at 0.5 < x_0 < 1."""
+    """-|x|^2 / 2 for x_0 in (-1, 1); NaN, +inf, -inf beyond, and a NaN gradient at 0.5 < x_0 <
+    1."""
     value = -0.5 * jnp.sum(x**2)
     broken = value + 0.0 * jnp.sqrt(jnp.where(x[0] > 0.5, 0.0 * x[1], 1.0))
     value = jnp.where(x[0] > 1, jnp.nan, broken)

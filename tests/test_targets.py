@@ -30,7 +30,8 @@ def value_and_grad(target, x):
 
 @functools.cache
 def target_and_draws(name: str):
-    """The target, N exact draws in float64, their values and gradients, and a function for more points; built once."""
+    """The target, N exact draws in float64, their values and gradients, and a function for more
+    points; built once."""
     target = targets.get(name)
     f = jax.jit(jax.vmap(jax.value_and_grad(target.log_prob)))
 
@@ -60,7 +61,8 @@ def grid_2d(x, pad=1.5, points=400):
     return grid, math.prod(axis[1] - axis[0] for axis in axes)
 
 
-# Those with exact draws; particle systems and posteriors have references instead, and tests of their own.
+# Those with exact draws; particle systems and posteriors have references instead, and tests of
+# their own.
 def with_exact_draws(dim=None):
     return [
         name
@@ -109,7 +111,8 @@ def test_draws_are_reproducible(name):
 
 @every_target
 def test_draws_follow_the_density(name):
-    """Stein's identities: `E[grad log p] = 0` and `E[x_i d_i log p] = -1`, the latter about the points' mean."""
+    """Stein's identities: `E[grad log p] = 0` and `E[x_i d_i log p] = -1`, the latter about the
+    points' mean."""
     _, x, _, grads, _ = target_and_draws(name)
     assert_near(grads, 0.0)
     centred = x - x.mean(axis=0)
@@ -175,7 +178,8 @@ def test_the_target_of_contributing_passes_when_it_is_registered_and_one_without
 
 @pytest.mark.parametrize("name", ["gaussian", "mixture-10d", "two-modes", "manywell-8"])
 def test_log_z_by_reversed_importance_sampling(name):
-    """`E_p[q / exp(log_prob)] = 1 / Z` for a normalised q narrower than p: a Gaussian on the heaviest mode."""
+    """`E_p[q / exp(log_prob)] = 1 / Z` for a normalised q narrower than p: a Gaussian on the
+    heaviest mode."""
     target, x, values, *_ = target_and_draws(name)
     one = x[: N // 2][target.modes.assign(x[: N // 2]) == np.argmax(target.modes.weights)]
     mean, cov = one.mean(axis=0), 0.6 * np.cov(one.T)

@@ -60,7 +60,8 @@ def test_each_figure_alone_lowers_the_word(within, beyond, word, figure):
 
 
 def test_the_thresholds_are_the_documented_ones():
-    """Pareto k^ as in Vehtari et al. 2024; the others are ours, and figures in the docs depend on them."""
+    """Pareto k^ as in Vehtari et al. 2024; the others are ours, and figures in the docs depend on
+    them."""
     assert (trust.MAX_KHAT, trust.MIN_SHARE, trust.MIN_EFFECTIVE) == (0.7, 0.8, 100)
     assert (trust.MIN_FORWARD, trust.MAX_ERROR) == (0.05, 0.1)
 

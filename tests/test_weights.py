@@ -1,4 +1,5 @@
-"""Importance weights: ESS, normalising, tempering, truncating, resampling, the noised buffer's density."""
+"""Importance weights: ESS, normalising, tempering, truncating, resampling, the noised buffer's
+density."""
 
 import jax
 import jax.numpy as jnp
@@ -180,8 +181,8 @@ def test_systematic_of_equal_weights_takes_each_once():
 
 
 def test_systematic_never_takes_a_point_without_weight():
-    # The first and the last of the points have no weight either. Sums in float32 round: with thousands of points, as
-    # in a replay buffer, that must not lend them any.
+    # The first and the last of the points have no weight either. Sums in float32 round: with
+    # thousands of points, as in a replay buffer, that must not lend them any.
     n, repeats = 8192, 1000
     rng = np.random.default_rng(9)
     dead = rng.random(n) < 0.5
@@ -198,7 +199,8 @@ def test_systematic_never_takes_a_point_without_weight():
 
 
 def test_systematic_never_rounds_past_the_last_weight():
-    # The last position is (size - 1 + u) / size of the total, which rounds to the total for u close to one.
+    # The last position is (size - 1 + u) / size of the total, which rounds to the total for u close
+    # to one.
     size = 100_000
     keys = jax.random.split(jax.random.key(10), 20_000)
     u = jax.vmap(jax.random.uniform)(keys)

@@ -1,4 +1,6 @@
-"""Draw from a density you can only evaluate, without missing a mode, and know how far to trust the draws."""
+"""Draw from a density you can only evaluate, without missing a mode, and know how far to trust the
+draws.
+"""
 
 import importlib
 import sys
@@ -50,8 +52,8 @@ __all__ = [
     "on_devices",
 ]
 
-# Module -> what of it is offered here. Imported when first asked for, so that the command line can guard itself
-# against signals before JAX is there, and lists what there is at once.
+# Module -> what of it is offered here. Imported when first asked for, so that the command line can
+# guard itself against signals before JAX is there, and lists what there is at once.
 _OFFERED = {
     "agreement": ("Agreement", "agreement"),
     "audit": ("Audit", "audit"),
@@ -83,7 +85,9 @@ def __dir__() -> list[str]:
 
 
 class _Package(types.ModuleType):
-    """Keeps `allmodes.fit` the function: importing the module of that name would bind the module here."""
+    """Keeps `allmodes.fit` the function: importing the module of that name would bind the module
+    here.
+    """
 
     def __setattr__(self, name: str, value: Any) -> None:
         if not (name in _HOME and isinstance(value, types.ModuleType)):

@@ -1,4 +1,6 @@
-"""How long a job takes after training, so that a budget of seconds can keep time for it; measured, not guessed."""
+"""How long a job takes after training, so that a budget of seconds can keep time for it; measured,
+not guessed.
+"""
 
 import dataclasses
 import math
@@ -30,7 +32,8 @@ TRIED = 256  # points whose density is timed, twice; they are not among the eval
 
 @dataclasses.dataclass(frozen=True)
 class Afterwards:
-    """What comes after training: `n` draws, drawn, corrected, judged for `judging` seconds and reported.
+    """What comes after training: `n` draws, drawn, corrected, judged for `judging` seconds and
+    reported.
 
     `evaluation`: seconds that the density and its gradient take at one point, many at a time.
     """
@@ -51,7 +54,9 @@ class Afterwards:
         return total + self.n * self.evaluation * (1 + raw) + self._moves()
 
     def pool(self, left: float, drawing: float, clock: dict[str, float]) -> int:
-        """How many raw draws for each corrected one fit into the seconds `left`, where n draws took `drawing`."""
+        """How many raw draws for each corrected one fit into the seconds `left`, where n draws took
+        `drawing`.
+        """
         left -= self.judging + REPORT + 0.5 * drawing + 0.75 * COMPILE * clock["compile"] + self._moves()
         fits = math.floor(left / max(drawing, 1e-9)) - corrections.rounds_for(self.target)
         return min(max(fits, 1), corrections.pool_for(self.target))
@@ -63,7 +68,9 @@ class Afterwards:
 
 
 def measured(target: Target, method: Any, n: int, repeats: int) -> Afterwards:
-    """Time a little of each kind of the work: two repeats of the metrics, a report of modes, and the density."""
+    """Time a little of each kind of the work: two repeats of the metrics, a report of modes, and
+    the density.
+    """
     with told_to(lambda *_: None):  # the stages of a rehearsal are nobody's
         return _measured(target, method, n, repeats)
 

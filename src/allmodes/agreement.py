@@ -1,4 +1,6 @@
-"""Whether two independently seeded samplers of one density agree: a second opinion that needs no exact draws."""
+"""Whether two independently seeded samplers of one density agree: a second opinion that needs no
+exact draws.
+"""
 
 import dataclasses
 
@@ -22,10 +24,11 @@ class Agreement:
 
     **Attributes**
 
-    - `log_z_off`, `energy_off`: standard errors between their estimates of log Z (None where one has none) and of the
-      mean log-density.
-    - `cross_ess`: effective share, in [0, 1], of the first one's draws seen by the second and of the second's seen by
-      the first (`forward_ess`); it falls when the seer misses a region. None where the seer cannot tell.
+    - `log_z_off`, `energy_off`: standard errors between their estimates of log Z (None where one
+      has none) and of the mean log-density.
+    - `cross_ess`: effective share, in [0, 1], of the first one's draws seen by the second and of
+      the second's seen by the first (`forward_ess`); it falls when the seer misses a region. None
+      where the seer cannot tell.
     """
 
     log_z_off: float | None
@@ -55,10 +58,12 @@ class Agreement:
 def agreement(first: Sampler, second: Sampler, *, key: Array, n: int = 4000) -> Agreement:
     """Compare two samplers of one density by n draws of each, resampled by their weights.
 
-    What both miss stays unseen: samplers of one kind tend to miss the same (`allmodes audit` looks elsewhere).
+    What both miss stays unseen: samplers of one kind tend to miss the same (`allmodes audit` looks
+    elsewhere).
 
-    Two samplers trained from other seeds that found other modes give each other's draws weights of enormous spread:
-    `E[w] E[1/w]` over the draws of one, by the other's path weights. About 4 n evaluations, and what draws cost.
+    Two samplers trained from other seeds that found other modes give each other's draws weights of
+    enormous spread: `E[w] E[1/w]` over the draws of one, by the other's path weights. About 4 n
+    evaluations, and what draws cost.
 
     **Raises** `ConfigError` when the targets' dimensions or densities differ, or n is below 100.
     """

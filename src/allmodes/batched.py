@@ -1,4 +1,6 @@
-"""A `log_prob` of one point from functions of many, which JAX cannot look into: stored computations, callbacks."""
+"""A `log_prob` of one point from functions of many, which JAX cannot look into: stored
+computations, callbacks.
+"""
 
 from collections.abc import Callable
 
@@ -10,7 +12,8 @@ Both = Callable[[Float[Array, "n dim"]], tuple[Float[Array, " n"], Float[Array, 
 
 
 def log_prob_of(values: Values, both: Both | None) -> Callable[[Float[Array, " dim"]], Float[Array, ""]]:
-    """One that takes whole batches in one call of `values`, or of `both` (values and gradients) when differentiated.
+    """One that takes whole batches in one call of `values`, or of `both` (values and gradients)
+    when differentiated.
 
     It can be differentiated once; not at all where `both` is None.
     """

@@ -64,7 +64,8 @@ def benchmark(
     judge_repeats: int = REPEATS,
     quiet: bool = False,
 ) -> dict[str, Any]:
-    """Run what is not there yet, each job in a process of its own, and write `SUITE-METHOD.json` beside the runs.
+    """Run what is not there yet, each job in a process of its own, and write `SUITE-METHOD.json`
+    beside the runs.
 
     `suite` is one of `SUITES` or a registered target; with no method, each target gets its default.
 
@@ -102,7 +103,9 @@ def run_once(
     quiet: bool,
     options: Sequence[str] = (),
 ) -> dict[str, Any]:
-    """`result.json` of a run folder, after `allmodes run` in a process of its own where it is not there yet."""
+    """`result.json` of a run folder, after `allmodes run` in a process of its own where it is not
+    there yet.
+    """
     if not (run / "result.json").exists():
         where = ["--resume", str(run.path)]
         if not (run / "config.json").exists():

@@ -1,4 +1,6 @@
-"""A function of many points: all at once, or on a processor in blocks whose intermediate values stay in its cache."""
+"""A function of many points: all at once, or on a processor in blocks whose intermediate values
+stay in its cache.
+"""
 
 from collections.abc import Callable
 from typing import Any
@@ -20,7 +22,9 @@ def block_size(n: int, point_bytes: int | None) -> int:
 
 
 def many(function: Callable[..., Any], points: Any, size: int) -> Any:
-    """`function` of every point, on each device `size` at a time; `points` may be a tree of arrays of rows."""
+    """`function` of every point, on each device `size` at a time; `points` may be a tree of arrays
+    of rows.
+    """
     points, n = spread(points), len(jax.tree.leaves(points)[0])
     devices = traced_count()
     if size >= n // devices:
@@ -32,7 +36,8 @@ def many(function: Callable[..., Any], points: Any, size: int) -> Any:
 
 
 def _rounds(n: int, size: int) -> tuple[Callable, Callable]:
-    """To rounds of equal blocks, of at most `size` points on each device, and back: `(n, ..)` to `(rounds, block, ..)`.
+    """To rounds of equal blocks, of at most `size` points on each device, and back: `(n, ..)` to
+    `(rounds, block, ..)`.
 
     A device keeps the points that it has: rounds go over what is its own.
     """
@@ -58,8 +63,8 @@ def value_and_grad(
 ) -> tuple[tuple[Array, Any], Any]:
     """`((value, outputs), gradient)` of an `objective(model, *points)` that is a sum over points.
 
-    At most `size` points at a time on each device, in equal blocks; a block's gradient is added to the total before the
-    next begins. `outputs` are one row for each point.
+    At most `size` points at a time on each device, in equal blocks; a block's gradient is added to
+    the total before the next begins. `outputs` are one row for each point.
     """
     whole = jax.value_and_grad(objective, has_aux=True)
     points, n = spread(points), len(points[0])

@@ -1,4 +1,6 @@
-"""The replay buffer: a fixed number of points, each with its log-density and gradient, as one pytree."""
+"""The replay buffer: a fixed number of points, each with its log-density and gradient, as one
+pytree.
+"""
 
 import equinox as eqx
 import jax
@@ -10,7 +12,9 @@ from allmodes.target import Evaluation
 
 
 class Buffer(eqx.Module):
-    """Points in normalised coordinates, and the stored values that make single-draw score targets free."""
+    """Points in normalised coordinates, and the stored values that make single-draw score targets
+    free.
+    """
 
     z: Float[Array, "*size dim"]
     log_prob: Float[Array, "*size"]

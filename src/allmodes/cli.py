@@ -55,7 +55,8 @@ def main(argv: list[str] | None = None) -> None:
         status = _main(sys.argv[1:] if argv is None else argv)
         interrupt.say(interrupt.WRITTEN)
         if status and _joined():
-            # At once: the usual way out would wait for the other processes, which wait for this one.
+            # At once: the usual way out would wait for the other processes, which wait for this
+            # one.
             sys.stdout.flush()
             sys.stderr.flush()
             os._exit(status)
@@ -118,5 +119,7 @@ def _one_line(show: Callable[..., None]) -> Callable[..., None]:
 
 
 def _joined() -> bool:
-    """Whether this process is one of several that work together; JAX is not imported for the answer."""
+    """Whether this process is one of several that work together; JAX is not imported for the
+    answer.
+    """
     return "jax" in sys.modules and sys.modules["jax"].distributed.is_initialized()

@@ -1,4 +1,6 @@
-"""Ways uphill for a population, each point by itself: along gradients, or by trial where there are none."""
+"""Ways uphill for a population, each point by itself: along gradients, or by trial where there are
+none.
+"""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -11,7 +13,8 @@ from allmodes.buffer import Buffer, choose
 from allmodes.count import Evaluations
 from allmodes.target import Evaluation
 
-# Of trials: a gain widens a point's steps by `WIDEN`, and four losses undo that (the rule of one fifth).
+# Of trials: a gain widens a point's steps by `WIDEN`, and four losses undo that (the rule of one
+# fifth).
 WIDEN = 1.5
 PATIENT = 1 / 16  # the same share among walls, where few ways lead on
 WINDOW = 20  # trials over which a point that has no gradient must gain to go on
@@ -38,14 +41,14 @@ def climb(
 ) -> Climb:
     """Move each point along its gradient until it is in the typical set of a mode, not at its peak.
 
-    Steps have a length of their own for each point, doubled after a gain and quartered after a loss, so that any
-    distance takes a logarithmic number of them. A point settles once a quadratic model along its gradient promises no
-    more than dim/2 + 1 of log-density: that is how far below the peak the mass of a mode lies, and going on would
-    end in spikes without mass.
+    Steps have a length of their own for each point, doubled after a gain and quartered after a
+    loss, so that any distance takes a logarithmic number of them. A point settles once a quadratic
+    model along its gradient promises no more than dim/2 + 1 of log-density: that is how far below
+    the peak the mass of a mode lies, and going on would end in spikes without mass.
 
-    Where a step leaves the support, the gradient leads into a wall: from then on the point takes its gradient along a
-    random half of the coordinates, by steps that shrink slowly, which finds ways along the wall (two atoms in the
-    corner of a box can part in a few directions only).
+    Where a step leaves the support, the gradient leads into a wall: from then on the point takes
+    its gradient along a random half of the coordinates, by steps that shrink slowly, which finds
+    ways along the wall (two atoms in the corner of a box can part in a few directions only).
 
     Stops when 99 % have settled, or after `limit` steps. `evaluations` are those before.
     """
@@ -90,8 +93,8 @@ def climb_by_trial(
 ) -> Climb:
     """`climb` without gradients: each point tries a random step and keeps it when it is better.
 
-    Steps have a length of their own for each point, which follows its success (Rechenberg 1973). A point settles once
-    about `WINDOW` trials together have gained no more than dim/2 + 1.
+    Steps have a length of their own for each point, which follows its success (Rechenberg 1973). A
+    point settles once about `WINDOW` trials together have gained no more than dim/2 + 1.
     """
     n, dim = z.shape
 

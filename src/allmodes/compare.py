@@ -1,4 +1,6 @@
-"""Methods side by side on one target: quality against evaluations and seconds, and what the next draws cost."""
+"""Methods side by side on one target: quality against evaluations and seconds, and what the next
+draws cost.
+"""
 
 import statistics
 from pathlib import Path
@@ -37,11 +39,13 @@ def compare(
     judge_repeats: int = REPEATS,
     quiet: bool = False,
 ) -> dict[str, Any]:
-    """Run every method with every budget and seed that is not there yet; write `TARGET.json`, `.md` and `.png`.
+    """Run every method with every budget and seed that is not there yet; write `TARGET.json`, `.md`
+    and `.png`.
 
-    Budgets are `evaluations` and `budgets - 1` smaller ones, each a quarter of the one before, for training and raw
-    draws together. Each run is a folder of `allmodes run`, in a process of its own; a stopped comparison goes on where
-    it was. Of a method that corrects its draws the corrected ones are judged, and what they cost is counted.
+    Budgets are `evaluations` and `budgets - 1` smaller ones, each a quarter of the one before, for
+    training and raw draws together. Each run is a folder of `allmodes run`, in a process of its
+    own; a stopped comparison goes on where it was. Of a method that corrects its draws the
+    corrected ones are judged, and what they cost is counted.
 
     **Raises** `ConfigError` for an unknown target or no method, budget or seed.
     """
@@ -146,7 +150,9 @@ def markdown(table: dict[str, Any]) -> str:
 
 
 def plot(rows: list[dict], merit: str) -> bytes:
-    """Merit against evaluations and against seconds, a line a method, bars from the least to the most of the seeds."""
+    """Merit against evaluations and against seconds, a line a method, bars from the least to the
+    most of the seeds.
+    """
     from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, NullLocator
 
     from allmodes.report.style import NARROW, new_figure, png, style

@@ -1,4 +1,6 @@
-"""What makes draws of a diffusion right whatever its network has learned: chains, and SMC along the reverse path."""
+"""What makes draws of a diffusion right whatever its network has learned: chains, and SMC along the
+reverse path.
+"""
 
 from collections.abc import Callable
 
@@ -21,7 +23,8 @@ PARTICLE_MOVES = 30  # the same for particles, whose energies are stiff: one a f
 ROUNDS = 2  # proposals by noising and denoising
 POOL = 16  # most raw draws for each chain, out of which it starts
 PARTICLE_POOL = 2  # the same for particles, whose networks are dear
-# Effective draws for each chain, after which no more are made: mode weights then err 1.12 times as independent draws.
+# Effective draws for each chain, after which no more are made: mode weights then err 1.12 times as
+# independent draws.
 ENOUGH = 4.0
 ONE = 1.0  # effective draw for each chain, below which a joint resample would make copies of few
 
@@ -41,7 +44,9 @@ def moves_for(target: Target) -> int:
 
 
 def rounds_for(target: Target) -> int:
-    """Proposals by noising, when not said otherwise; none for particles, whose networks are dearer than their moves."""
+    """Proposals by noising, when not said otherwise; none for particles, whose networks are dearer
+    than their moves.
+    """
     return ROUNDS if target.symmetry is None else 0
 
 
@@ -53,8 +58,8 @@ def pool_for(target: Target) -> int:
 def enough(log_w: Float[Array, "each n"], most: int) -> bool:
     """Whether to stop at the raw draws that there are for n chains, of at most `most` for each.
 
-    Yes when `ENOUGH` are effective for each chain, or when after two for each it is plain that not even the most would
-    give each an effective one.
+    Yes when `ENOUGH` are effective for each chain, or when after two for each it is plain that not
+    even the most would give each an effective one.
     """
     each = log_w.shape[0]
     effective = each * float(weights.ess_fraction(log_w.ravel()))
@@ -63,12 +68,14 @@ def enough(log_w: Float[Array, "each n"], most: int) -> bool:
 
 @jax.jit
 def starts(key: Array, log_w: Float[Array, "each n"]) -> Int[Array, " n"]:
-    """Which of `each n` raw draws, counted row by row, the n chains start from, by their path weights.
+    """Which of `each n` raw draws, counted row by row, the n chains start from, by their path
+    weights.
 
-    Where there is an effective draw for each chain, all are resampled together: mode weights are then as right as
-    weighted averages are (consistent in n), with few copies, which the moves part. Where there is not, a few would
-    crowd out all others: each chain chooses among `each` draws of its own instead (sampling importance resampling). A
-    draw of the sampler comes with its path, so no path has to be made up for it.
+    Where there is an effective draw for each chain, all are resampled together: mode weights are
+    then as right as weighted averages are (consistent in n), with few copies, which the moves part.
+    Where there is not, a few would crowd out all others: each chain chooses among `each` draws of
+    its own instead (sampling importance resampling). A draw of the sampler comes with its path, so
+    no path has to be made up for it.
     """
     each, n = log_w.shape
 
@@ -94,10 +101,11 @@ def chains(
     block: int,
     differentiable: bool,
 ) -> Buffer:
-    """Each point the start of a chain of its own, whose every move leaves the target invariant; their ends.
+    """Each point the start of a chain of its own, whose every move leaves the target invariant;
+    their ends.
 
-    `rounds` proposals by `renoised`, from high noise to low; then `moves` of HMC, `block` points at a time.
-    `n (1 + rounds + moves LEAPS)` evaluations.
+    `rounds` proposals by `renoised`, from high noise to low; then `moves` of HMC, `block` points at
+    a time. `n (1 + rounds + moves LEAPS)` evaluations.
     """
     k_rounds, k_local = jax.random.split(key)
 
@@ -115,7 +123,9 @@ def chains(
 
 
 def narrow(process: Process) -> Scalar:
-    """A first step of a random walk, to be adapted: of the order of the narrowest scale, less in many dimensions."""
+    """A first step of a random walk, to be adapted: of the order of the narrowest scale, less in
+    many dimensions.
+    """
     return NARROWEST * process.noise.sigma_min / process.mean.shape[0] ** 0.5
 
 
@@ -127,11 +137,13 @@ def renoised(
     steps: int,
     level: int | Scalar,
 ) -> tuple[Buffer, Float[Array, " n"]]:
-    """Noise each point to step `level` of the path, denoise it, and accept by the weights of the two partial paths.
+    """Noise each point to step `level` of the path, denoise it, and accept by the weights of the
+    two partial paths.
 
-    Given the noisy end, the old path and the new one are two points of one space, on which the target times the
-    noising process has a density and the reverse kernels propose: independence Metropolis again, local in as far as
-    the level is low. Returns also which points moved, as 0 or 1. An evaluation a point.
+    Given the noisy end, the old path and the new one are two points of one space, on which the
+    target times the noising process has a density and the reverse kernels propose: independence
+    Metropolis again, local in as far as the level is low. Returns also which points moved, as 0 or
+    1. An evaluation a point.
     """
     k_up, k_down, k_accept = jax.random.split(key, 3)
     sigmas = process.noise.grid(steps)
@@ -151,10 +163,12 @@ def look_ahead(
     z: Float[Array, "n dim"],
     sigma: Scalar,
 ) -> tuple[Float[Array, " n"], Float[Array, " n"]]:
-    """Estimate `log p_t(z) + log Z` by importance sampling of p(z_0 | z), and its relative variance.
+    """Estimate `log p_t(z) + log Z` by importance sampling of p(z_0 | z), and its relative
+    variance.
 
-    The proposal is the Gaussian that the denoiser knows: its own value and its error at the level. The mean of
-    `pi(z_0) N(z; z_0, sigma^2) / q(z_0)` over it is unbiased for `Z p_t(z)`. `LOOKS` evaluations a point.
+    The proposal is the Gaussian that the denoiser knows: its own value and its error at the level.
+    The mean of `pi(z_0) N(z; z_0, sigma^2) / q(z_0)` over it is unbiased for `Z p_t(z)`. `LOOKS`
+    evaluations a point.
     """
     mean, variance = process.denoiser.many(z, sigma), WIDER * process.error_at(sigma)
     n, dim = z.shape
@@ -171,19 +185,22 @@ def look_ahead(
 def smc(
     process: Process, values: Callable[[Float[Array, "n dim"]], Float[Array, " n"]], key: Array, n: int, steps: int
 ) -> tuple[Float[Array, "n dim"], Float[Array, " n"], Float[Array, " n"]]:
-    """One population along the reverse path, resampled where its weights have become uneven: z, log_prob, log_weight.
+    """One population along the reverse path, resampled where its weights have become uneven: z,
+    log_prob, log_weight.
 
-    The target of a path that has come down to z is `Z p_t(z)`, times the noising kernels above it; at some levels
-    `look_ahead` estimates it, and whatever it estimates cancels in the end: weights are exact, `mean(exp(log_weight))`
-    is unbiased for Z but for the adaptive choice of where to resample, and averages are consistent in n (Del Moral et
-    al. 2006; Doucet et al. 2022 for diffusions). A level whose estimates vary too much is passed by.
-    `n (1 + LEVELS LOOKS)` evaluations.
+    The target of a path that has come down to z is `Z p_t(z)`, times the noising kernels above it;
+    at some levels `look_ahead` estimates it, and whatever it estimates cancels in the end: weights
+    are exact, `mean(exp(log_weight))` is unbiased for Z but for the adaptive choice of where to
+    resample, and averages are consistent in n (Del Moral et al. 2006; Doucet et al. 2022 for
+    diffusions). A level whose estimates vary too much is passed by. `n (1 + LEVELS LOOKS)`
+    evaluations.
     """
     sigmas = process.noise.grid(steps)
     stops = np.unique(np.round(np.linspace(0, steps, LEVELS + 2)).astype(int))
     k_prior, k_path, k_look, k_choose = jax.random.split(key, 4)
     z = process.prior(k_prior, n)
-    # `since`: log weight since the last resampling without the look-ahead of now; `log_z`: of what was resampled away.
+    # `since`: log weight since the last resampling without the look-ahead of now; `log_z`: of what
+    # was resampled away.
     start = (z, -process.log_prior(z), jnp.zeros(()))
 
     def segment(carry, bounds):

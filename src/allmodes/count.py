@@ -29,10 +29,11 @@ class Counter(eqx.Module):
 
 
 class Evaluations(eqx.Module):
-    """The field's currency: at how many points the density was computed, at how many of them a gradient was.
+    """The field's currency: at how many points the density was computed, at how many of them a
+    gradient was.
 
-    `nan` and `zero` count the points whose value was NaN or +inf, and -inf: they carry no mass. Of a density that is
-    not `differentiable` no gradient is counted.
+    `nan` and `zero` count the points whose value was NaN or +inf, and -inf: they carry no mass. Of
+    a density that is not `differentiable` no gradient is counted.
     """
 
     log_prob: Counter

@@ -1,8 +1,9 @@
-"""More than one device, and more than one process: points spread over a mesh, everything else on each device.
+"""More than one device, and more than one process: points spread over a mesh, everything else on
+each device.
 
-One program, written as if for one device, is partitioned by JAX: what it needs for that are `spread`, which marks
-arrays of points, and `Placement` (`placement.py`), which says where the state of training lies. With one device both do
-nothing.
+One program, written as if for one device, is partitioned by JAX: what it needs for that are
+`spread`, which marks arrays of points, and `Placement` (`placement.py`), which says where the state
+of training lies. With one device both do nothing.
 """
 
 import contextlib
@@ -25,12 +26,14 @@ _MESH: contextvars.ContextVar[Mesh | None] = contextvars.ContextVar("mesh", defa
 
 @contextlib.contextmanager
 def on_devices(devices: str | int | Sequence[jax.Device] | None = "all") -> Iterator[None]:
-    """Within it, training and draws are spread over several devices: `with am.on_devices("all"): am.fit(..)`.
+    """Within it, training and draws are spread over several devices: `with am.on_devices("all"):
+    am.fit(..)`.
 
-    `devices` are all that JAX sees (of all processes), the first so many of them, or a list; None is one device, as
-    without. Batch and buffer are spread over them, the network is on each. The same key gives the same sampler on any
-    number of devices up to the order of sums in float32, until the first acceptance that this tips. Searches and
-    tempering, which come before training, run on one device, as the plain methods do.
+    `devices` are all that JAX sees (of all processes), the first so many of them, or a list; None
+    is one device, as without. Batch and buffer are spread over them, the network is on each. The
+    same key gives the same sampler on any number of devices up to the order of sums in float32,
+    until the first acceptance that this tips. Searches and tempering, which come before training,
+    run on one device, as the plain methods do.
 
     **Raises** `ConfigError` for a number that there is not.
     """
@@ -86,7 +89,9 @@ def traced_count() -> int:
 
 
 def spread(points: Any, axis: int = 0) -> Any:
-    """Arrays of points, spread over the devices along `axis` where their number allows; for use in traced programs."""
+    """Arrays of points, spread over the devices along `axis` where their number allows; for use in
+    traced programs.
+    """
     devices = traced_count()
 
     def one(a):
@@ -98,7 +103,9 @@ def spread(points: Any, axis: int = 0) -> Any:
 
 
 def everywhere(program: Callable[..., Any], *args: Any) -> Any:
-    """Call a compiled program on all devices; its outputs are ordinary arrays, whole, on each process."""
+    """Call a compiled program on all devices; its outputs are ordinary arrays, whole, on each
+    process.
+    """
     mesh = _MESH.get()
     if mesh is None:
         return program(*args)
@@ -135,13 +142,16 @@ def _split(tree: Any) -> tuple[list, Callable[[list], Any]]:
 
 
 def join(coordinator: str | None = None, processes: int | None = None, process: int | None = None) -> None:
-    """Join the other processes of a job: `jax.distributed.initialize`, which finds them by itself under SLURM and MPI.
+    """Join the other processes of a job: `jax.distributed.initialize`, which finds them by itself
+    under SLURM and MPI.
 
-    Before any other use of JAX. The first process waits for the others, and they for it, up to five minutes.
+    Before any other use of JAX. The first process waits for the others, and they for it, up to five
+    minutes.
 
     **Raises** `JobError` when there are none to be found, or they do not come.
     """
-    # Else SIGTERM, which a job's end sends, would be kept for a check that nothing here makes, and end nothing.
+    # Else SIGTERM, which a job's end sends, would be kept for a check that nothing here makes, and
+    # end nothing.
     jax.config.update("jax_enable_preemption_service", False)
     # On processors two programs in flight could meet each other's messages.
     jax.config.update("jax_cpu_enable_async_dispatch", False)

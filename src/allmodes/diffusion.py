@@ -45,24 +45,27 @@ class DiffusionSampler(Sampler):
     ) -> Draws:
         """N draws with exact weights, by `steps` steps of the reverse SDE.
 
-        When not given, `steps` are the method's own `sample_steps`. More of them raise the ESS of the weights towards
-        the limit that the network sets.
+        When not given, `steps` are the method's own `sample_steps`. More of them raise the ESS of
+        the weights towards the limit that the network sets.
 
         - With no correction: independent draws with exact path weights; n evaluations.
-        - `"snis"`: the same, their weights Pareto-smoothed; n evaluations. Never better than the raw weights allow.
-        - `"smc"`: 10 populations (fewer where n is below 500) along the reverse path, resampled where their weights
-          have become uneven; log Z from the populations. Weighted draws, some with a common origin; 97 n evaluations.
-        - `"mcmc"`: each draw is the end of a chain of its own that leaves the target invariant. Raw draws, until 4 for
-          each chain are effective but at most `pool` (16; for particles 2), are resampled by their path weights. Where
-          so many would not give each chain one that is effective, it chooses between two of its own. Then come `rounds`
-          of noising and denoising (2; for particles none), and Hamiltonian `moves` (5; for particles one for each free
+        - `"snis"`: the same, their weights Pareto-smoothed; n evaluations. Never better than the
+          raw weights allow.
+        - `"smc"`: 10 populations (fewer where n is below 500) along the reverse path, resampled
+          where their weights have become uneven; log Z from the populations. Weighted draws, some
+          with a common origin; 97 n evaluations.
+        - `"mcmc"`: each draw is the end of a chain of its own that leaves the target invariant. Raw
+          draws, until 4 for each chain are effective but at most `pool` (16; for particles 2), are
+          resampled by their path weights. Where so many would not give each chain one that is
+          effective, it chooses between two of its own. Then come `rounds` of noising and denoising
+          (2; for particles none), and Hamiltonian `moves` (5; for particles one for each free
           dimension, at least 30). Draws of equal weight; log Z is that of all the raw ones;
           `n (raw + 1 + rounds + 10 moves)` evaluations.
 
         What no correction can mend is a region that the sampler does not meet.
 
-        **Raises** `ConfigError` when n is below 1, steps below 2, the correction unknown, rounds below 0, or moves or
-        pool below 1.
+        **Raises** `ConfigError` when n is below 1, steps below 2, the correction unknown, rounds
+        below 0, or moves or pool below 1.
         """
         steps = self.method.sample_steps if steps is None else steps
         if n < 1 or steps < 2:
@@ -123,7 +126,8 @@ class DiffusionSampler(Sampler):
         value, std_error = log_z(raw)
         evidence = Estimate(value + self._process[0].constant, std_error)
         pool = Pool(len(raw), ess(raw), khat(raw), std_error, self.forward_ess)
-        # Shares of modes keep the errors of the weighted draws that the chains start from, on top of their own.
+        # Shares of modes keep the errors of the weighted draws that the chains start from, on top
+        # of their own.
         independent = effective / (effective + n)
         return Draws(
             x, log_prob, jnp.zeros(n), cost, evidence, independent=independent, parameters=self.target.parameters,
@@ -147,10 +151,11 @@ class DiffusionSampler(Sampler):
     @functools.cached_property
     @single
     def forward_ess(self) -> float:
-        """Effective share, in [0, 1], as the points that training ended with see the sampler; no evaluations.
+        """Effective share, in [0, 1], as the points that training ended with see the sampler; no
+        evaluations.
 
-        Path weights of those points, by noising them; they need their log-densities, which the buffer holds. It falls
-        when the sampler misses a region that the points know.
+        Path weights of those points, by noising them; they need their log-densities, which the
+        buffer holds. It falls when the sampler misses a region that the points know.
         """
         from allmodes.metrics.weights import forward_ess
 
@@ -161,9 +166,11 @@ class DiffusionSampler(Sampler):
         return forward_ess(log_ratio + points.log_prob)
 
     def log_weights(self, x: Float[Array, "n dim"], *, key: Array, steps: int | None = None) -> Float[Array, " n"]:
-        """Path weights of given points, by noising them: for exact draws, the target's own view of the sampler.
+        """Path weights of given points, by noising them: for exact draws, the target's own view of
+        the sampler.
 
-        Their mean is the EUBO; `forward_ess` of them falls when the sampler misses a mode. n evaluations.
+        Their mean is the EUBO; `forward_ess` of them falls when the sampler misses a mode. n
+        evaluations.
 
         **Raises** `ConfigError` when there is no point or steps is below 2.
         """
@@ -184,25 +191,29 @@ class DiffusionSampler(Sampler):
         rtol: float = 1e-5,
         atol: float = 1e-5,
     ) -> LogDensity:
-        """Log-density of the sampler itself at given points, normalised: `log_density (n,)` and `std_error (n,)`.
+        """Log-density of the sampler itself at given points, normalised: `log_density (n,)` and
+        `std_error (n,)`.
 
-        It is the density of draws of the sampler's prior that its probability-flow ODE brings down to sigma = 0, in the
-        coordinates of x (Song et al. 2021, section 4.3; `flow.py`, which says what is done below sigma_min). A perfect
-        network makes it the target's. It is not the density of the draws of `sample`, which come from the reverse
-        SDE: the two differ as far as the network is wrong. For particles it is with respect to the volume of the
-        mean-free subspace, as log Z is, and what all particles share is taken off first.
+        It is the density of draws of the sampler's prior that its probability-flow ODE brings down
+        to sigma = 0, in the coordinates of x (Song et al. 2021, section 4.3; `flow.py`, which says
+        what is done below sigma_min). A perfect network makes it the target's. It is not the
+        density of the draws of `sample`, which come from the reverse SDE: the two differ as far as
+        the network is wrong. For particles it is with respect to the volume of the mean-free
+        subspace, as log Z is, and what all particles share is taken off first.
 
-        The divergence of the flow is exact up to 16 dimensions. Above it is estimated with 16 random `probes`, which
-        need a `key`, and `std_error` says how well (FFJORD, Grathwohl et al. 2019); 0 probes make it exact in any
-        dimension. `rtol` and `atol` bound the error of each step of the solver; that of log_density is tens of times
-        as large (thousands where the network bends sharply), and not part of `std_error`: below .001 at most points.
+        The divergence of the flow is exact up to 16 dimensions. Above it is estimated with 16
+        random `probes`, which need a `key`, and `std_error` says how well (FFJORD, Grathwohl et al.
+        2019); 0 probes make it exact in any dimension. `rtol` and `atol` bound the error of each
+        step of the solver; that of log_density is tens of times as large (thousands where the
+        network bends sharply), and not part of `std_error`: below .001 at most points.
 
-        Costs no evaluation of the density. The solver takes tens of steps, each with 6 calls of the network and of its
-        derivative in every direction: as many directions as probes, or as dimensions where it is exact.
+        Costs no evaluation of the density. The solver takes tens of steps, each with 6 calls of the
+        network and of its derivative in every direction: as many directions as probes, or as
+        dimensions where it is exact.
 
-        **Raises** `ConfigError` when there is no point, a tolerance is not positive and finite, `probes` is 1 or
-        negative, or probes are to be drawn without a key; `SolverError` when points were not solved, with their
-        number.
+        **Raises** `ConfigError` when there is no point, a tolerance is not positive and finite,
+        `probes` is 1 or negative, or probes are to be drawn without a key; `SolverError` when
+        points were not solved, with their number.
         """
         # Diffrax takes a second to import, and must not be imported while JAX traces.
         from allmodes import flow
@@ -238,7 +249,9 @@ class DiffusionSampler(Sampler):
 
     @property
     def process(self) -> Process:
-        """The denoiser, noise levels and prior that the draws are made with, in normalised coordinates."""
+        """The denoiser, noise levels and prior that the draws are made with, in normalised
+        coordinates.
+        """
         return self._process[1]
 
     @functools.cached_property
@@ -314,7 +327,9 @@ class DiffusionSampler(Sampler):
 
 
 def _blocks(x: Float[Array, "n dim"], most: int) -> list[Float[Array, "size dim"]]:
-    """The points in as few blocks of equal size as can be, so that one program does; the last point fills up."""
+    """The points in as few blocks of equal size as can be, so that one program does; the last point
+    fills up.
+    """
     count = -(-len(x) // most)
     size = even(-(-len(x) // count))
     padded = jnp.concatenate([x, jnp.broadcast_to(x[-1], (count * size - len(x), x.shape[1]))])
@@ -322,7 +337,9 @@ def _blocks(x: Float[Array, "n dim"], most: int) -> list[Float[Array, "size dim"
 
 
 class _Programs(NamedTuple):
-    """Compiled on their first use: `(process, key, n, steps)`, points in place of n for the last ones."""
+    """Compiled on their first use: `(process, key, n, steps)`, points in place of n for the last
+    ones.
+    """
 
     draw: Callable[..., tuple]
     path: Callable[..., tuple]

@@ -20,7 +20,9 @@ SHOWN = 20  # parameters in a summary
 
 
 class LogDensity(NamedTuple):
-    """A sampler's own log-density at points, and the standard error of each: 0 where nothing in it is random."""
+    """A sampler's own log-density at points, and the standard error of each: 0 where nothing in it
+    is random.
+    """
 
     log_density: Float[Array, " n"]
     std_error: Float[Array, " n"]
@@ -34,20 +36,24 @@ class Draws:
 
     - `x`: `(n, dim)`, in the user's coordinates.
     - `log_prob`: `(n,)`, the target's unnormalised log-density; -inf where it has no mass.
-    - `log_weight`: `(n,)`. Raw draws of a diffusion carry the log of target over sampler along the whole path:
-      `mean(exp(log_weight))` is unbiased for Z whatever the network has learned. All equal after `resample` and after
-      most corrections.
+    - `log_weight`: `(n,)`. Raw draws of a diffusion carry the log of target over sampler along the
+      whole path: `mean(exp(log_weight))` is unbiased for Z whatever the network has learned. All
+      equal after `resample` and after most corrections.
     - `evaluations`: points at which the density was computed for these draws.
     - `evidence`: log Z where it does not come from `log_weight`.
-    - `chains`: where the draws are those of Markov chains or of populations, how many of them, draw i of chain
-      i mod `chains`; else 0.
-    - `independent`: share of the draws that count as such where some descend from a common one, or from weighted ones
-      whose errors they keep: in a population that was resampled on its way, `n / (sum of squared families)`. Moves part
-      relatives, but not from mode to mode.
-    - `pool`: of draws that were made of weighted ones, by resampling or a correction, what those showed (`Pool`).
-    - `forward_ess`: effective share, in [0, 1], as the points that training ended with see the sampler.
-    - `findings`: what the sampler found out about these draws when it made them (`Finding`s: a word and a reason).
-    - `parameters`: maps draws to the parameters that the user knows them by, where the target has such (`unravel`).
+    - `chains`: where the draws are those of Markov chains or of populations, how many of them, draw
+      i of chain i mod `chains`; else 0.
+    - `independent`: share of the draws that count as such where some descend from a common one, or
+      from weighted ones whose errors they keep: in a population that was resampled on its way,
+      `n / (sum of squared families)`. Moves part relatives, but not from mode to mode.
+    - `pool`: of draws that were made of weighted ones, by resampling or a correction, what those
+      showed (`Pool`).
+    - `forward_ess`: effective share, in [0, 1], as the points that training ended with see the
+      sampler.
+    - `findings`: what the sampler found out about these draws when it made them (`Finding`s: a word
+      and a reason).
+    - `parameters`: maps draws to the parameters that the user knows them by, where the target has
+      such (`unravel`).
     """
 
     x: Float[Array, "n dim"]
@@ -84,14 +90,17 @@ class Draws:
 
     @property
     def log_z(self) -> "Estimate":
-        """`Estimate(value, std_error)` of the log evidence; NaN and inf from chains, which do not know it."""
+        """`Estimate(value, std_error)` of the log evidence; NaN and inf from chains, which do not
+        know it.
+        """
         from allmodes.metrics.weights import log_z
 
         return self.evidence or log_z(self.log_weight)
 
     @property
     def ess(self) -> float:
-        """Effective sample size, in [0, n]: of the weights, of chains (bulk ESS, ArviZ), of what is independent.
+        """Effective sample size, in [0, n]: of the weights, of chains (bulk ESS, ArviZ), of what is
+        independent.
 
         Blind to a mode that no draw has met.
         """
@@ -108,14 +117,17 @@ class Draws:
 
     @property
     def khat(self) -> float:
-        """Pareto k^ of the weights (Vehtari et al. 2024): below 0.7 weighted averages can be relied on."""
+        """Pareto k^ of the weights (Vehtari et al. 2024): below 0.7 weighted averages can be relied
+        on.
+        """
         from allmodes.metrics.weights import khat
 
         return khat(self.log_weight)
 
     @property
     def rhat(self) -> float | None:
-        """Largest R^ over coordinates and log-density (Vehtari et al. 2021): above 1.01 the chains disagree.
+        """Largest R^ over coordinates and log-density (Vehtari et al. 2021): above 1.01 the chains
+        disagree.
 
         None without any.
         """
@@ -124,11 +136,13 @@ class Draws:
         return chain_rhat(self._by_chain(self._figures())) if self.chains else None
 
     def unravel(self) -> Any:
-        """The draws as the user's parameters: a pytree of arrays, each with the draws along its first axis.
+        """The draws as the user's parameters: a pytree of arrays, each with the draws along its
+        first axis.
 
         Of a NumPyro model, a dictionary of its sites in their own (constrained) values.
 
-        **Raises** `ConfigError` when the target was made from a function of one array: there the draws are `x`.
+        **Raises** `ConfigError` when the target was made from a function of one array: there the
+        draws are `x`.
         """
         if self.parameters is None:
             raise ConfigError("the target of these draws has no named parameters: they are draws.x")
@@ -157,16 +171,19 @@ class Draws:
         )  # fmt: skip
 
     def as_pool(self) -> Pool | None:
-        """What these draws show of their sampler, for those that are made of them; None of chains, whose R^ does."""
+        """What these draws show of their sampler, for those that are made of them; None of chains,
+        whose R^ does.
+        """
         if self.chains:
             return None
         return Pool(len(self), self.ess, self.khat, self.log_z.std_error, self.forward_ess)
 
     def verdict(self) -> Verdict:
-        """`trusted`, `use with correction` or `do not use`, with the reasons: from these draws alone.
+        """`trusted`, `use with correction` or `do not use`, with the reasons: from these draws
+        alone.
 
-        What they cannot show is a region that none of them has met: see `allmodes audit`, and `allmodes.agreement` of
-        two independent samplers.
+        What they cannot show is a region that none of them has met: see `allmodes audit`, and
+        `allmodes.agreement` of two independent samplers.
         """
         value, error = self.log_z
         raw = self.pool is None and not self.chains and not self.even
@@ -177,7 +194,8 @@ class Draws:
         )  # fmt: skip
 
     def summary(self) -> str:
-        """Say how far to trust the draws and why, then a row for each parameter: weighted mean, deviation, quantiles.
+        """Say how far to trust the draws and why, then a row for each parameter: weighted mean,
+        deviation, quantiles.
 
         `mcse` is the error of the mean, from `ess` effective draws.
         """
@@ -199,11 +217,12 @@ class Draws:
         return "\n".join(lines)
 
     def to_arviz(self, key: Array | None = None) -> Any:
-        """An xarray `DataTree` as ArviZ wants it: groups `posterior` and `sample_stats`, chains by draws.
+        """An xarray `DataTree` as ArviZ wants it: groups `posterior` and `sample_stats`, chains by
+        draws.
 
-        Parameters have their names where the target has such; log Z and the verdict are attributes. ArviZ knows no
-        weights: give a `key` to have uneven ones resampled away; without one they are `sample_stats.log_weight`, and
-        ArviZ's own averages are then wrong.
+        Parameters have their names where the target has such; log Z and the verdict are attributes.
+        ArviZ knows no weights: give a `key` to have uneven ones resampled away; without one they
+        are `sample_stats.log_weight`, and ArviZ's own averages are then wrong.
 
         **Raises** `ConfigError` when arviz-base is not installed.
         """
@@ -219,12 +238,14 @@ class Draws:
     def save(self, path: str | os.PathLike, key: Array | None = None) -> None:
         """Write the draws to a file, whole or not at all.
 
-        - `.npz`: arrays `x`, `log_prob` and `log_weight`, and `parameters.NAME` where the target has named parameters.
-        - `.nc`: NetCDF that xarray and ArviZ read (`xarray.open_datatree`), with what `to_arviz` gives.
+        - `.npz`: arrays `x`, `log_prob` and `log_weight`, and `parameters.NAME` where the target
+          has named parameters.
+        - `.nc`: NetCDF that xarray and ArviZ read (`xarray.open_datatree`), with what `to_arviz`
+          gives.
         - `key`: uneven weights are resampled away where one is given; else they are kept beside.
 
-        **Raises** `ConfigError` for another suffix, or where what `.nc` needs is not installed (`pip install
-        arviz-base h5netcdf`); `RunError` when the file cannot be written.
+        **Raises** `ConfigError` for another suffix, or where what `.nc` needs is not installed
+        (`pip install arviz-base h5netcdf`); `RunError` when the file cannot be written.
         """
         named.save(self, Path(path), key)
 

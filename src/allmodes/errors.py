@@ -1,4 +1,6 @@
-"""The library's own exceptions: each message says what was wrong, with the value, and what to do."""
+"""The library's own exceptions: each message says what was wrong, with the value, and what to
+do.
+"""
 
 
 class AllmodesError(Exception):
@@ -6,7 +8,9 @@ class AllmodesError(Exception):
 
 
 class TargetError(AllmodesError, ValueError):
-    """The density cannot be used as given: not traceable, wrong shape, no finite value, unknown name."""
+    """The density cannot be used as given: not traceable, wrong shape, no finite value, unknown
+    name.
+    """
 
 
 class ConfigError(AllmodesError, ValueError):

@@ -1,4 +1,6 @@
-"""Whether a density is still the one that a run or a reference was made from: its values at a few fixed points."""
+"""Whether a density is still the one that a run or a reference was made from: its values at a few
+fixed points.
+"""
 
 from collections.abc import Sequence
 

@@ -1,4 +1,6 @@
-"""The training loop: compiled chunks of steps, budgets, progress and checkpoints. It knows no method by name."""
+"""The training loop: compiled chunks of steps, budgets, progress and checkpoints. It knows no
+method by name.
+"""
 
 import contextlib
 import dataclasses
@@ -74,28 +76,34 @@ def fit(
     progress: bool = True,
     reserve: Callable[[Pace, dict[str, float]], float] | None = None,
 ) -> Sampler:
-    """Train a sampler on a density, with no data; or prepare one of the plain methods, which train nothing.
+    """Train a sampler on a density, with no data; or prepare one of the plain methods, which train
+    nothing.
 
     **Arguments**
 
-    - `target`: the density; `method`: its configuration, `IWSM()` when not given, `IWSM.particles()` for particles.
+    - `target`: the density; `method`: its configuration, `IWSM()` when not given,
+      `IWSM.particles()` for particles.
     - `key`: a JAX key; the same key gives the same sampler, bit for bit, on the same machine.
     - `steps`: at most so many, instead of the method's own number.
-    - `seconds`: for all of it, about: the search, compilation and training. The method winds down over the last third
-      of what training gets, so that what it ends with is whole; where it ends depends on the speed of the machine. The
-      search is made whole whatever it takes: where it leaves nothing, nothing is trained, with a warning.
+    - `seconds`: for all of it, about: the search, compilation and training. The method winds down
+      over the last third of what training gets, so that what it ends with is whole; where it ends
+      depends on the speed of the machine. The search is made whole whatever it takes: where it
+      leaves nothing, nothing is trained, with a warning.
     - `evaluations`: the same by evaluations of the density, those of the search included.
-    - `run`: a folder to keep `metrics.jsonl` and checkpoints in; with `resume`, go on from its newest checkpoint.
+    - `run`: a folder to keep `metrics.jsonl` and checkpoints in; with `resume`, go on from its
+      newest checkpoint.
     - `on_progress`: called after each chunk of steps.
     - `progress`: show a bar on stderr where that is a terminal, and nothing where it is not.
-    - `reserve`: how many of the `seconds` to leave for what comes after, by the `Pace` of the steps so far and the
-      seconds of each part; training keeps a seventh of what the search and compilation leave.
+    - `reserve`: how many of the `seconds` to leave for what comes after, by the `Pace` of the steps
+      so far and the seconds of each part; training keeps a seventh of what the search and
+      compilation leave.
 
-    Interrupted (Ctrl-C), it saves a checkpoint if there is a run folder, and raises `KeyboardInterrupt`.
+    Interrupted (Ctrl-C), it saves a checkpoint if there is a run folder, and raises
+    `KeyboardInterrupt`.
 
-    **Raises** `TargetError` when the density cannot be used, `ConfigError` for a budget below 1, or one of seconds for
-    a method that trains nothing, `RunError` when the run folder is damaged, cannot be written, or another process is
-    at work in it.
+    **Raises** `TargetError` when the density cannot be used, `ConfigError` for a budget below 1, or
+    one of seconds for a method that trains nothing, `RunError` when the run folder is damaged,
+    cannot be written, or another process is at work in it.
     """
     if not isinstance(target, Target):
         raise TargetError(
@@ -193,8 +201,8 @@ def _trained(
             told(Progress(step, end, sum(clock.values()), line, _left(method, state, seen, budget)))
         whole = True
     finally:
-        # An interruption too leaves a checkpoint of the last whole chunk. One of several processes cannot: to read a
-        # spread state takes all of them.
+        # An interruption too leaves a checkpoint of the last whole chunk. One of several processes
+        # cannot: to read a spread state takes all of them.
         if whole or jax.process_count() == 1:
             state = gather(state)
             _save(run, step, state, clock)
@@ -214,7 +222,9 @@ def _told(clock: dict[str, float]) -> dict[str, float]:
 
 @contextlib.contextmanager
 def _shown(progress: bool, on_progress: Callable[[Progress], None] | None) -> Iterator[Callable[[Progress], None]]:
-    """What to tell progress to: the caller, and a bar of our own on a terminal where nobody shows one yet."""
+    """What to tell progress to: the caller, and a bar of our own on a terminal where nobody shows
+    one yet.
+    """
     callers = [] if on_progress is None else [on_progress]
     with contextlib.ExitStack() as stack:
         if progress and leads() and not heard() and sys.stderr is not None and sys.stderr.isatty():
@@ -239,7 +249,9 @@ def _see(seen: list[tuple[int, float]], line: dict) -> None:
 
 
 def _left(method: Method, state: Any, seen: list[tuple[int, float]], budget: "_Budget") -> float | None:
-    """Seconds until training ends, by the pace so far and by where the method expects its end, if it does."""
+    """Seconds until training ends, by the pace so far and by where the method expects its end, if
+    it does.
+    """
     expected = getattr(method, "expected_end", lambda state, seen: int(method.end(state)))(state, seen)
     limits = [] if expected is None else [budget.pace.seconds(int(state.step), expected - int(state.step))]
     limits += [] if budget.seconds_left is None else [max(0.0, budget.seconds_left)]
@@ -249,7 +261,8 @@ def _left(method: Method, state: Any, seen: list[tuple[int, float]], budget: "_B
 class _Budget:
     """What is left of seconds and of evaluations, where they are limited, by the pace so far.
 
-    Of the seconds, training has what the search, compilation and the reserve for what comes after leave.
+    Of the seconds, training has what the search, compilation and the reserve for what comes after
+    leave.
     """
 
     def __init__(
@@ -327,7 +340,8 @@ class _Budget:
 
 
 def _compile(method: Method, target: Target, placement: Placement, state: Any, key: Array) -> Callable:
-    """A compiled `(state, key, steps) -> state, mean Info, last Info`: one program for chunks of any length.
+    """A compiled `(state, key, steps) -> state, mean Info, last Info`: one program for chunks of
+    any length.
 
     The old state is not given up to the new one: an interruption in the midst of a chunk saves it.
     """

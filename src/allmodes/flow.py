@@ -1,13 +1,15 @@
-"""The probability-flow ODE: the density that a denoiser gives to a point (Song et al. 2021, section 4.3).
+"""The probability-flow ODE: the density that a denoiser gives to a point (Song et al. 2021, section
+4.3).
 
-Noise is variance exploding, `dz/dsigma = (z - D(z, sigma)) / sigma`. With `u = log sigma` the velocity is `z - D`.
-Along its flow `d log q / du = -div(z - D)` (Chen et al. 2018), so that
+Noise is variance exploding, `dz/dsigma = (z - D(z, sigma)) / sigma`. With `u = log sigma` the
+velocity is `z - D`. Along its flow `d log q / du = -div(z - D)` (Chen et al. 2018), so that
 
 `log q(z_0) = log prior(z at sigma_max) + integral of div(z - D) du`, from z_0 up to sigma_max.
 
-A network is trained down to sigma_min, at which the target is still blurred. Below it the score is held at its value at
-sigma_min, which takes the flow to sigma = 0: the velocity in `sigma^2 / (2 sigma_min^2)` is then `z - D(z, sigma_min)`
-still, so that this is half a unit of u more. For a Gaussian of standard deviation tau it leaves log q wrong by about
+A network is trained down to sigma_min, at which the target is still blurred. Below it the score is
+held at its value at sigma_min, which takes the flow to sigma = 0: the velocity in
+`sigma^2 / (2 sigma_min^2)` is then `z - D(z, sigma_min)` still, so that this is half a unit of u
+more. For a Gaussian of standard deviation tau it leaves log q wrong by about
 `dim (sigma_min / tau)^4 / 4`; without it, by `dim (sigma_min / tau)^2 / 2`.
 """
 
@@ -27,7 +29,9 @@ MAX_STEPS = 1000  # of the solver, rejected ones included; tens are usual
 
 
 def velocity(process: Process, clock: Scalar, z: Float[Array, " dim"]) -> Float[Array, " dim"]:
-    """Of one point: sigma is 0 at clock 0, sigma_min at `BELOW`, and e times as large for each unit after it."""
+    """Of one point: sigma is 0 at clock 0, sigma_min at `BELOW`, and e times as large for each unit
+    after it.
+    """
     sigma = process.noise.sigma_min * jnp.exp(jnp.maximum(clock - BELOW, 0.0))
     return z - process.denoiser(z, sigma)
 
@@ -38,7 +42,9 @@ def end(process: Process) -> Scalar:
 
 
 def directions(probes: int, dim: int) -> int:
-    """Derivatives of the network for one divergence: each probe, or each coordinate where `probes` is 0 (exact)."""
+    """Derivatives of the network for one divergence: each probe, or each coordinate where `probes`
+    is 0 (exact).
+    """
     return probes or dim
 
 
@@ -52,10 +58,11 @@ def log_density(
 ) -> LogDensity:
     """Log-densities of z at sigma = 0; NaN where the solver did not reach sigma_max in `MAX_STEPS`.
 
-    Each point has its own steps (Tsit5), that the error of a step in z and in log q be at most `atol + rtol |value|`.
-    With `probes` of 0 the divergence is exact, `dim` derivatives of the network a step. Otherwise it is
-    Hutchinson's estimate with so many random signs, each point's own and the same all along its path (FFJORD, Grathwohl
-    et al. 2019): unbiased. The error is that of the mean over the probes.
+    Each point has its own steps (Tsit5), that the error of a step in z and in log q be at most
+    `atol + rtol |value|`. With `probes` of 0 the divergence is exact, `dim` derivatives of the
+    network a step. Otherwise it is Hutchinson's estimate with so many random signs, each point's
+    own and the same all along its path (FFJORD, Grathwohl et al. 2019): unbiased. The error is that
+    of the mean over the probes.
     """
     point_bytes = getattr(process.denoiser.network, "point_bytes", None)
     size = block_size(len(z), point_bytes and point_bytes * (1 + directions(probes, z.shape[1])))

@@ -1,4 +1,6 @@
-"""The affine map between the user's coordinates x and the unit-scale coordinates z that the sampler works in."""
+"""The affine map between the user's coordinates x and the unit-scale coordinates z that the sampler
+works in.
+"""
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -14,9 +16,11 @@ FAR_BELOW = 1e4  # nats below the best of a batch
 
 
 def beneath(e: Evaluation) -> Evaluation:
-    """The same with no mass where a density is flat far below any that counts: what -1e10 in place of -inf stands for.
+    """The same with no mass where a density is flat far below any that counts: what -1e10 in place
+    of -inf stands for.
 
-    Taken as it is, it would be a support without an edge, and the target-score identity fails at edges.
+    Taken as it is, it would be a support without an edge, and the target-score identity fails at
+    edges.
     """
     cliff = jnp.max(e.log_prob) - (FAR_BELOW + 100.0 * e.grad.shape[1])
     flat = (e.log_prob > -jnp.inf) & (e.log_prob < cliff) & jnp.all(e.grad == 0.0, axis=1)
@@ -24,14 +28,17 @@ def beneath(e: Evaluation) -> Evaluation:
 
 
 class Frame(eqx.Module):
-    """`x = location + scale z`, per coordinate, so that the target has about zero mean and unit spread in z.
+    """`x = location + scale z`, per coordinate, so that the target has about zero mean and unit
+    spread in z.
 
-    The target in z keeps its integral: `log_prob_z(z) = log_prob(x) + sum log scale`. With a symmetry, z are
-    coordinates of the mean-free subspace, `location` is zero and all of `scale` equal.
+    The target in z keeps its integral: `log_prob_z(z) = log_prob(x) + sum log scale`. With a
+    symmetry, z are coordinates of the mean-free subspace, `location` is zero and all of `scale`
+    equal.
 
-    For a target in float64 (`Target.double`) the map and the density are in float64, and z, values in z and their
-    gradients in float32 all the same: `rest` is what float32 leaves of the location, and values in z are less by
-    `offset`, two float32 whose sum is near the best log-density, so that a constant of 1e9 takes no digit from them.
+    For a target in float64 (`Target.double`) the map and the density are in float64, and z, values
+    in z and their gradients in float32 all the same: `rest` is what float32 leaves of the location,
+    and values in z are less by `offset`, two float32 whose sum is near the best log-density, so
+    that a constant of 1e9 takes no digit from them.
     """
 
     location: Float[Array, " free"]
@@ -88,7 +95,9 @@ class Frame(eqx.Module):
             return ((x - whole(self.location, self.rest)) / self.scale.astype(jnp.float64)).astype(jnp.float32)
 
     def from_frame(self, other: "Frame", z: Float[Array, "*n free"]) -> Float[Array, "*n free"]:
-        """Points of another frame in this one, without passing through x, whose grid is coarse far from the origin."""
+        """Points of another frame in this one, without passing through x, whose grid is coarse far
+        from the origin.
+        """
         return (z * other.scale - self.shift(other)) / self.scale
 
     @property
@@ -121,7 +130,9 @@ class Frame(eqx.Module):
             return (log_prob - whole(*self.offset)).astype(jnp.float32)
 
     def total(self, log_prob: Float[Array, "*n"] | float) -> Float[Array, "*n"] | float:
-        """Log weights, or values of log Z, of the density in z with the offset that they are without."""
+        """Log weights, or values of log Z, of the density in z with the offset that they are
+        without.
+        """
         if self.offset is None:
             return log_prob
         with double():
@@ -137,5 +148,7 @@ class Frame(eqx.Module):
         return 0.0 if self.offset is None else float(np.sum(np.asarray(self.offset, np.float64)))
 
     def even(self, v: Float[Array, "*n free"]) -> Float[Array, "*n free"]:
-        """A figure of each coordinate, such as a variance, averaged over those that a symmetry makes alike."""
+        """A figure of each coordinate, such as a variance, averaged over those that a symmetry
+        makes alike.
+        """
         return v if self.symmetry is None else jnp.broadcast_to(jnp.mean(v, axis=-1, keepdims=True), v.shape)

@@ -1,10 +1,12 @@
-"""Ctrl-C, SIGTERM and SIGHUP on the command line: status 130 at any moment, and a line that says how to go on.
+"""Ctrl-C, SIGTERM and SIGHUP on the command line: status 130 at any moment, and a line that says
+how to go on.
 
-A handler in Python runs between two steps of the interpreter in the main thread, which may be minutes away in compiled
-code, and an exception that it raises may come out of a callback of such code, which ends the process. So handlers here
-do nothing; what the interpreter writes to a pipe at the moment of the signal wakes a thread, and that acts. As all
-files are written whole or not at all, it may end the process at once. Only training, which holds what no file has yet,
-is asked to stop by itself, between two chunks of steps.
+A handler in Python runs between two steps of the interpreter in the main thread, which may be
+minutes away in compiled code, and an exception that it raises may come out of a callback of such
+code, which ends the process. So handlers here do nothing; what the interpreter writes to a pipe at
+the moment of the signal wakes a thread, and that acts. As all files are written whole or not at
+all, it may end the process at once. Only training, which holds what no file has yet, is asked to
+stop by itself, between two chunks of steps.
 
 Imports nothing that takes time: it is there before all else.
 """
@@ -47,7 +49,8 @@ _state = _State()
 
 
 def install() -> Callable[[], None]:
-    """Guard this process from now on; returns what undoes it. Does nothing outside of the main thread.
+    """Guard this process from now on; returns what undoes it. Does nothing outside of the main
+    thread.
 
     A signal that is ignored already (`nohup`, a job in the background of a script) stays so.
     """
@@ -77,7 +80,8 @@ def install() -> Callable[[], None]:
 def over() -> None:
     """Ignore signals from now on: all is written, and the process only has to end.
 
-    While Python ends it takes its handlers away, and a signal would kill a process that has done its work.
+    While Python ends it takes its handlers away, and a signal would kill a process that has done
+    its work.
     """
     if threading.current_thread() is threading.main_thread():
         for number in SIGNALS:
@@ -85,7 +89,9 @@ def over() -> None:
 
 
 def say(line: str | Callable[[], str]) -> None:
-    """From now on an interruption says this, or what the function returns then; an empty line for silence."""
+    """From now on an interruption says this, or what the function returns then; an empty line for
+    silence.
+    """
     _state.line = line if callable(line) else lambda: line
 
 
@@ -135,7 +141,8 @@ def forget(path: str) -> None:
 
 
 def call(command: list[str], **options: Any) -> subprocess.CompletedProcess:
-    """`subprocess.run` of a command of ours, to which an interruption is passed on; it then ends first.
+    """`subprocess.run` of a command of ours, to which an interruption is passed on; it then ends
+    first.
 
     It has a process group of its own, so that it does not hear a terminal's Ctrl-C besides.
 
@@ -180,7 +187,9 @@ def _watch(read: int) -> None:
 
 
 def _ended(read: int, limit: float) -> bool:
-    """Wait for the main thread to end the process by itself; whether it has to be ended now, by a second signal."""
+    """Wait for the main thread to end the process by itself; whether it has to be ended now, by a
+    second signal.
+    """
     time.sleep(SAME)
     deadline, extended = time.monotonic() + limit, False
     heard = select.select([read], [], [], 0.0)[0] and os.read(read, 64)  # the same signal
@@ -195,7 +204,9 @@ def _ended(read: int, limit: float) -> bool:
 
 
 def _leave(cut: bool) -> None:
-    """End the process from this thread. Nothing that the main thread may hold is waited for: not even `sys.stderr`."""
+    """End the process from this thread. Nothing that the main thread may hold is waited for: not
+    even `sys.stderr`.
+    """
     with _state.lock:
         spoken, _state.spoken = _state.spoken, True
     for path in list(_state.temporaries):

@@ -60,9 +60,11 @@ def start(
 
 
 def finished(run: Run) -> dict | None:
-    """What `result.json` holds, where the run is finished and its last state is there; None where work is left.
+    """What `result.json` holds, where the run is finished and its last state is there; None where
+    work is left.
 
-    Work is left, too, where that state is damaged and an older one is not: training from there ends in the same.
+    Work is left, too, where that state is damaged and an older one is not: training from there ends
+    in the same.
 
     **Raises** `RunError` when the folder is damaged otherwise.
     """
@@ -83,11 +85,12 @@ def finished(run: Run) -> dict | None:
 
 
 def carry_out(run: Run, *, seconds: float | None = None, quiet: bool = False, repeats: int = REPEATS) -> dict:
-    """Do the job that `config.json` describes, from wherever it stands: returns what `result.json` holds.
+    """Do the job that `config.json` describes, from wherever it stands: returns what `result.json`
+    holds.
 
-    `seconds` is about what all of it may take, since it began; `repeats` how often each metric between sets is taken.
-    Of several processes that work together, all call it; the leading one alone writes, evaluates and returns the
-    result, the others nothing.
+    `seconds` is about what all of it may take, since it began; `repeats` how often each metric
+    between sets is taken. Of several processes that work together, all call it; the leading one
+    alone writes, evaluates and returns the result, the others nothing.
 
     **Raises** `RunError` when the folder is damaged, or another job is at work in it.
     """
@@ -114,7 +117,9 @@ def carry_out(run: Run, *, seconds: float | None = None, quiet: bool = False, re
 def _phases(
     run: Run, target: Target, method: Method, config: dict, seconds: float | None, repeats: int, bar: Bar
 ) -> dict:
-    """Train, draw, correct, evaluate, as far as each is not done already; writes and returns the result."""
+    """Train, draw, correct, evaluate, as far as each is not done already; writes and returns the
+    result.
+    """
     root = jax.random.key(config["seed"])
     k_fit, k_draw, k_exact, k_forward, k_points, k_metrics = jax.random.split(root, 6)
     k_correct = jax.random.fold_in(root, 6)
@@ -223,7 +228,9 @@ class _Phase:
     def draws(
         self, file: str, what: str, make: Callable[[], Draws | None], say: Callable[[], None]
     ) -> tuple[Draws | None, bool]:
-        """The draws of a file, and whether they were there before; None where there are none of their kind."""
+        """The draws of a file, and whether they were there before; None where there are none of
+        their kind.
+        """
         before = kept.read(self.run, file, self.target, self.state, self.n) if leads() else None
         if agreed(before is not None):
             return before, True
@@ -238,7 +245,8 @@ class _Phase:
             return made, False
         kept.write(self.run, file, made, self.state)
         self.run.write_json(SECONDS, self.seconds)
-        # As they are read, so that what follows is the same where it is done by another process, later.
+        # As they are read, so that what follows is the same where it is done by another process,
+        # later.
         return kept.read(self.run, file, self.target, self.state, self.n) or made, False
 
 
@@ -347,7 +355,9 @@ def _reference(target: Target) -> Any:
 
 
 def _levels(sampler: Sampler, run: Run) -> dict:
-    """Loss, weight ESS and gate per noise level over the last tenth of training; sigma over the target's spread."""
+    """Loss, weight ESS and gate per noise level over the last tenth of training; sigma over the
+    target's spread.
+    """
     lines = run.read_metrics()
     lines = [line for line in lines[-max(1, len(lines) // 10) :] if line["loss"] is not None]
     if not lines:

@@ -1,4 +1,6 @@
-"""Draws in a run folder: all fields of them, and the digest of the state that they were drawn from."""
+"""Draws in a run folder: all fields of them, and the digest of the state that they were drawn
+from.
+"""
 
 import dataclasses
 import importlib
@@ -20,7 +22,8 @@ _ERRORS = (OSError, ValueError, KeyError, TypeError, AttributeError, EOFError, z
 
 
 def write(run: Run, name: str, draws: Draws, state: str) -> None:
-    """Write all fields of draws but the function `parameters`; `state` is the digest of what they were drawn from.
+    """Write all fields of draws but the function `parameters`; `state` is the digest of what they
+    were drawn from.
 
     **Raises** `RunError` when the file cannot be written.
     """
@@ -36,7 +39,9 @@ def write(run: Run, name: str, draws: Draws, state: str) -> None:
 
 
 def read(run: Run, name: str, target: Target, state: str, n: int) -> Draws | None:
-    """The n draws of this state that `write` has left, to the bit; None where they are not there, whole and of it."""
+    """The n draws of this state that `write` has left, to the bit; None where they are not there,
+    whole and of it.
+    """
     try:
         with np.load(run / name, allow_pickle=False) as file:
             stored = dict(file)  # a damaged member fails its checksum here
@@ -56,7 +61,9 @@ def _kinds(arrays: dict[str, np.ndarray]) -> dict[str, str]:
 
 
 def _plain(value: Any) -> Any:
-    """A number, None, a record of such (a dataclass or a named tuple) or a tuple, as JSON can hold it."""
+    """A number, None, a record of such (a dataclass or a named tuple) or a tuple, as JSON can hold
+    it.
+    """
     fields = value._asdict() if hasattr(value, "_asdict") else None
     if dataclasses.is_dataclass(value):
         fields = {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}

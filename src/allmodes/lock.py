@@ -1,4 +1,6 @@
-"""One process at a time in a run folder: a lock that the kernel frees when its holder dies, however it dies."""
+"""One process at a time in a run folder: a lock that the kernel frees when its holder dies, however
+it dies.
+"""
 
 import contextlib
 import datetime
@@ -28,9 +30,10 @@ class InUseError(RunError):
 def locked(folder: Path) -> Iterator[None]:
     """Hold the lock of a folder; the process that does may enter it again.
 
-    The file `lock` names the holder (process, host, since when) for others to read. It is the kernel that holds the
-    lock (`flock`): a file that a killed process has left binds no one. Where the file system has no such locks, the
-    names decide: a process of this host that is no more is passed over, and any other one believed.
+    The file `lock` names the holder (process, host, since when) for others to read. It is the
+    kernel that holds the lock (`flock`): a file that a killed process has left binds no one. Where
+    the file system has no such locks, the names decide: a process of this host that is no more is
+    passed over, and any other one believed.
 
     **Raises** `InUseError`, a `RunError` that names the holder, when another process holds it.
     """
@@ -117,7 +120,9 @@ def _holder(file: int) -> dict[str, Any]:
 
 
 def _gone(holder: dict[str, Any]) -> bool:
-    """Whether a holder is a process of this host that has ended; of another host's no one here can tell."""
+    """Whether a holder is a process of this host that has ended; of another host's no one here can
+    tell.
+    """
     if holder.get("host") != socket.gethostname() or not isinstance(holder.get("pid"), int):
         return False
     try:

@@ -7,10 +7,12 @@ import sys
 
 
 def give_back() -> None:
-    """Return freed memory to the operating system, where the C library can (glibc); elsewhere nothing.
+    """Return freed memory to the operating system, where the C library can (glibc); elsewhere
+    nothing.
 
-    Compiling a training step takes half a gigabyte that glibc goes on holding in its arenas, and the next compilation
-    takes new memory on top: a DW-4 run peaked at 2.05 GB without this, most of it free.
+    Compiling a training step takes half a gigabyte that glibc goes on holding in its arenas, and
+    the next compilation takes new memory on top: a DW-4 run peaked at 2.05 GB without this, most of
+    it free.
     """
     gc.collect()
     if sys.platform == "linux":

@@ -1,4 +1,6 @@
-"""Draws by the names of their parameters, as other libraries want them: columns, a table, ArviZ, pandas, files."""
+"""Draws by the names of their parameters, as other libraries want them: columns, a table, ArviZ,
+pandas, files.
+"""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -39,7 +41,9 @@ def columns(draws: "Draws") -> dict[str, Float[np.ndarray, " n"]]:
 
 
 def table(draws: "Draws") -> dict[str, dict[str, float]]:
-    """For each of `columns`: weighted mean, standard deviation, quantiles, effective draws, error of the mean."""
+    """For each of `columns`: weighted mean, standard deviation, quantiles, effective draws, error
+    of the mean.
+    """
     w = np.asarray(weights.normalise(draws.log_weight), np.float64) / len(draws)
     rows = {}
     with np.errstate(invalid="ignore"):

@@ -1,4 +1,6 @@
-"""Variance-exploding noise: x_t = x_0 + sigma(t) eps, with a geometric sigma (Song et al. 2021) that may dwell."""
+"""Variance-exploding noise: x_t = x_0 + sigma(t) eps, with a geometric sigma (Song et al. 2021)
+that may dwell.
+"""
 
 import equinox as eqx
 import jax
@@ -10,10 +12,12 @@ _TABLE = 1024
 
 
 class Noise(eqx.Module):
-    """`sigma(t) = sigma_min (sigma_max / sigma_min)^u(t)` for t in [0, 1], in units of the normalised target.
+    """`sigma(t) = sigma_min (sigma_max / sigma_min)^u(t)` for t in [0, 1], in units of the
+    normalised target.
 
-    `u(t) = t` unless the schedule dwells: with `dwell` in (0, 1), training points and steps of a path are
-    `1 / (1 - dwell)` times as dense around the noise level `dwell_at` and `1 / (1 + dwell)` times far from it.
+    `u(t) = t` unless the schedule dwells: with `dwell` in (0, 1), training points and steps of a
+    path are `1 / (1 - dwell)` times as dense around the noise level `dwell_at` and
+    `1 / (1 + dwell)` times far from it.
     """
 
     sigma_min: Scalar
@@ -34,11 +38,15 @@ class Noise(eqx.Module):
         return jnp.interp(u, self._warp(t), t)
 
     def rate(self, t: Float[Array, "*n"]) -> Float[Array, "*n"]:
-        """`du/dt`: what a uniform t must be weighted with to stand for a uniform log sigma; its mean is one."""
+        """`du/dt`: what a uniform t must be weighted with to stand for a uniform log sigma; its
+        mean is one.
+        """
         return 1.0 - self.dwell * jnp.cos(2.0 * np.pi * (t - self._centre))
 
     def grid(self, steps: int) -> Float[Array, " levels"]:
-        """Levels of a reverse path of `steps` steps: from sigma_max to sigma_min, even in t, then 0."""
+        """Levels of a reverse path of `steps` steps: from sigma_max to sigma_min, even in t, then
+        0.
+        """
         return jnp.append(self.sigma(jnp.linspace(1.0, 0.0, steps)), 0.0)
 
     def _share(self, sigma):
@@ -47,7 +55,8 @@ class Noise(eqx.Module):
 
     @property
     def _centre(self):
-        # u is its own centre up to the bend's offset, which moves the densest level a little and no more.
+        # u is its own centre up to the bend's offset, which moves the densest level a little and no
+        # more.
         return self._share(jnp.asarray(self.dwell_at))
 
     def _warp(self, t):

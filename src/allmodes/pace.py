@@ -6,10 +6,11 @@ UNSEEN = 1.0  # what the dear part of a period is taken to cost before one was s
 
 
 class Pace:
-    """Seconds of a step, and of the dear part of the work that comes round every `period` steps (1: there is none).
+    """Seconds of a step, and of the dear part of the work that comes round every `period` steps (1:
+    there is none).
 
-    Renewals of a buffer take as long as the hundreds of steps between two of them, so that a plain average over the
-    steps so far is wrong by a factor of two until a few were seen.
+    Renewals of a buffer take as long as the hundreds of steps between two of them, so that a plain
+    average over the steps so far is wrong by a factor of two until a few were seen.
     """
 
     def __init__(self, period: int = 1):
@@ -27,7 +28,9 @@ class Pace:
             self._plain[1] += seconds
 
     def _due(self, first: int, steps: int) -> int:
-        """How often the dear part falls into these steps: it is due before steps that are multiples of the period."""
+        """How often the dear part falls into these steps: it is due before steps that are multiples
+        of the period.
+        """
         if self._period <= 1:
             return 0
         before = max(0, (first - 1) // self._period) if first > 0 else 0
@@ -61,7 +64,9 @@ class Pace:
         return steps * self.step + self._due(first, steps) * self.renewal
 
     def steps(self, first: int, seconds: float, most: int) -> int:
-        """How many steps after step `first` fit into so many seconds, at most `most`; 0 where none does."""
+        """How many steps after step `first` fit into so many seconds, at most `most`; 0 where none
+        does.
+        """
         low, high = 0, most
         while low < high:
             middle = (low + high + 1) // 2
@@ -73,11 +78,12 @@ class Pace:
 
 
 def expected_end(seen: list[tuple[int, float]], enough: float, every: int, cooldown: int, most: int) -> int | None:
-    """Where training is likely to end that cools down from the renewal on that shows an effective share of `enough`.
+    """Where training is likely to end that cools down from the renewal on that shows an effective
+    share of `enough`.
 
-    `seen`: steps at which shares of renewals were read, and the shares. The share is expected to be met by a line
-    through the last one, from 0 or from the one before, where that rises more slowly. `most`: steps, if it never is.
-    None before the first renewal, when nothing tells.
+    `seen`: steps at which shares of renewals were read, and the shares. The share is expected to be
+    met by a line through the last one, from 0 or from the one before, where that rises more slowly.
+    `most`: steps, if it never is. None before the first renewal, when nothing tells.
     """
     if not seen:
         return None

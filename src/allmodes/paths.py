@@ -1,9 +1,11 @@
-"""Reverse and noising paths between the target and the prior, with exact path weights (`design`: draws).
+"""Reverse and noising paths between the target and the prior, with exact path weights (`design`:
+draws).
 
 A path is z_0, z_1, .., z_N over noise levels 0 = s_0 < s_1 < .. < s_N. The noising kernel is
-`N(z_{i+1}; z_i, s_{i+1}^2 - s_i^2)`; the sampler's reverse kernel q is Gaussian, with the mean of the DDPM posterior at
-the denoised point and a variance that counts the denoiser's own uncertainty (Bao et al. 2022, "Analytic-DPM").
-Whatever the network is, `w = pi(z_0) prod noising / (prior prod q)` has mean Z over paths of the sampler.
+`N(z_{i+1}; z_i, s_{i+1}^2 - s_i^2)`; the sampler's reverse kernel q is Gaussian, with the mean of
+the DDPM posterior at the denoised point and a variance that counts the denoiser's own uncertainty
+(Bao et al. 2022, "Analytic-DPM"). Whatever the network is,
+`w = pi(z_0) prod noising / (prior prod q)` has mean Z over paths of the sampler.
 """
 
 from typing import NamedTuple
@@ -48,7 +50,9 @@ class Process(eqx.Module):
         return log_normal(z, jnp.broadcast_to(self.mean, z.shape), self.prior_variance)
 
     def error_at(self, sigma: Scalar) -> Float[Array, " dim"]:
-        """Posterior variance of z_0 that the denoiser leaves at this level, interpolated in log sigma."""
+        """Posterior variance of z_0 that the denoiser leaves at this level, interpolated in log
+        sigma.
+        """
         levels = self.error.shape[0]
         middles = (jnp.arange(levels) + 0.5) / levels
         t = self.noise.time(sigma)
@@ -75,7 +79,9 @@ class Path(NamedTuple):
 def denoise(
     process: Process, key: Array, z: Float[Array, "n dim"], sigmas: Float[Array, " levels"], first, last
 ) -> Path:
-    """Walk from level `sigmas[first]` to `sigmas[last]` by the reverse kernel; bounds may be traced."""
+    """Walk from level `sigmas[first]` to `sigmas[last]` by the reverse kernel; bounds may be
+    traced.
+    """
 
     def step(i, path):
         z, log_ratio = path
@@ -88,7 +94,9 @@ def denoise(
 
 
 def noise(process: Process, key: Array, z: Float[Array, "n dim"], sigmas: Float[Array, " levels"], first, last) -> Path:
-    """Noise points at `sigmas[last]` up to `sigmas[first]`: `denoise` the other way, with the same log ratio."""
+    """Noise points at `sigmas[last]` up to `sigmas[first]`: `denoise` the other way, with the same
+    log ratio.
+    """
 
     def step(j, path):
         i = last - 1 - j
@@ -110,6 +118,8 @@ def reverse(process: Process, key: Array, n: int, steps: int) -> Path:
 
 
 def noising(process: Process, key: Array, z_0: Float[Array, "n dim"], steps: int) -> Path:
-    """The weights of whole paths that noise given points: for exact draws, draws of the weights under the target."""
+    """The weights of whole paths that noise given points: for exact draws, draws of the weights
+    under the target.
+    """
     path = noise(process, key, z_0, process.noise.grid(steps), 0, steps)
     return Path(z_0, path.log_ratio - process.log_prior(path.z))

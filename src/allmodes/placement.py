@@ -13,7 +13,9 @@ from allmodes.errors import ConfigError
 
 
 class Placement:
-    """Where the state of training lies: points of a `Buffer` spread over the devices, the rest on each of them."""
+    """Where the state of training lies: points of a `Buffer` spread over the devices, the rest on
+    each of them.
+    """
 
     def __init__(self, method: Any):
         self._mesh = mesh()

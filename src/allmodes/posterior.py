@@ -1,4 +1,5 @@
-"""Expectations under the posterior p(x_0 | x_t) ~ pi(x_0) N(x_0; x_t, sigma^2), from which everything follows.
+"""Expectations under the posterior p(x_0 | x_t) ~ pi(x_0) N(x_0; x_t, sigma^2), from which
+everything follows.
 
 Estimates are given as denoised points `E[x_0 | x_t]`; the score is `(denoised - x_t) / sigma^2`.
 
@@ -31,7 +32,8 @@ def from_draws(
     log_prob: Float[Array, " K"],
     grad: Float[Array, "K dim"],
 ) -> Estimate:
-    """Self-normalised estimates from draws of `N(x_t, sigma^2)`: iDEM's (Akhound-Sadegh et al. 2024, eq. 8) and IWSM's.
+    """Self-normalised estimates from draws of `N(x_t, sigma^2)`: iDEM's (Akhound-Sadegh et al.
+    2024, eq. 8) and IWSM's.
 
     Where no draw has mass, both denoised points are x_t itself and the log-density is -inf.
     """
@@ -49,7 +51,8 @@ def from_draws(
 def from_origin(
     x_0: Float[Array, " dim"], grad: Float[Array, " dim"], x_t: Float[Array, " dim"], sigma: Scalar
 ) -> tuple[Float[Array, " dim"], Float[Array, " dim"]]:
-    """`(dsi, tsi)` from the one draw that x_t was made of: exact in expectation when x_0 is at equilibrium.
+    """`(dsi, tsi)` from the one draw that x_t was made of: exact in expectation when x_0 is at
+    equilibrium.
 
     It costs no evaluation of the density when the gradient at x_0 was stored.
     """
@@ -64,15 +67,18 @@ def from_neighbours(
     others: Float[Array, "M dim"],
     other_grads: Float[Array, "M dim"],
 ) -> tuple[Float[Array, " dim"], Float[Array, " dim"]]:
-    """`(dsi, tsi)` averaged over the origin of x_t and M other points, weighted by `N(x_t; x, sigma^2)`.
+    """`(dsi, tsi)` averaged over the origin of x_t and M other points, weighted by `N(x_t; x,
+    sigma^2)`.
 
-    Unbiased, as `from_origin` is, when all the points are independent draws of pi: choosing one of them by those
-    weights would be a step of iterated SIR, which leaves p(x_0 | x_t) invariant, and this is the step's expectation
-    (Rao-Blackwell). Where sigma spans many of the points it has a small fraction of the variance; where it spans none
-    of the others it is `from_origin`. It costs no evaluation either. With a buffer of data in place of draws of pi, its
-    DSI part is the stable target field of Xu et al. 2023.
+    Unbiased, as `from_origin` is, when all the points are independent draws of pi: choosing one of
+    them by those weights would be a step of iterated SIR, which leaves p(x_0 | x_t) invariant, and
+    this is the step's expectation (Rao-Blackwell). Where sigma spans many of the points it has a
+    small fraction of the variance; where it spans none of the others it is `from_origin`. It costs
+    no evaluation either. With a buffer of data in place of draws of pi, its DSI part is the stable
+    target field of Xu et al. 2023.
     """
-    # The origin apart from the others, which a batch shares: one array of both would be a copy of them for each point.
+    # The origin apart from the others, which a batch shares: one array of both would be a copy of
+    # them for each point.
     own, far = (-0.5 * jnp.sum((x_t - x) ** 2, axis=-1) / sigma**2 for x in (x_0, others))
     weight = jax.nn.softmax(jnp.append(far, own))
     mean = weight[-1] * x_0 + weight[:-1] @ others
@@ -83,8 +89,8 @@ def from_neighbours(
 def move(key: Array, log_prob: Float[Array, " K"], own: Scalar) -> Int[Array, ""]:
     """Posterior move by iterated SIR: an index into the K draws, or K for the point's own origin.
 
-    Choosing among {own x_0, K draws of N(x_t, sigma^2)} in proportion to pi leaves p(x_0 | x_t), and so pi, exactly
-    invariant (Andrieu et al. 2018).
+    Choosing among {own x_0, K draws of N(x_t, sigma^2)} in proportion to pi leaves p(x_0 | x_t),
+    and so pi, exactly invariant (Andrieu et al. 2018).
     """
     candidates = jnp.append(log_prob, own)
     return jnp.where(jnp.max(candidates) > -jnp.inf, jax.random.categorical(key, candidates), log_prob.shape[0])
@@ -94,9 +100,9 @@ class Gate(eqx.Module):
     """The share of TSI in the blend at each noise level, from running moments of both identities.
 
     The least-variance blend of two unbiased estimates is `a TSI + (1 - a) DSI` with
-    `a = (V_D - C) / (V_T + V_D - 2C)`. The denominator is the mean square of `DSI - TSI`; the numerator the mean of
-    `(DSI - D)(DSI - TSI)`, in which an error of the current denoiser D drops out on average. Kept for each noise
-    level and coordinate; the rows are equal strata of t.
+    `a = (V_D - C) / (V_T + V_D - 2C)`. The denominator is the mean square of `DSI - TSI`; the
+    numerator the mean of `(DSI - D)(DSI - TSI)`, in which an error of the current denoiser D drops
+    out on average. Kept for each noise level and coordinate; the rows are equal strata of t.
     """
 
     numerator: Float[Array, "levels dim"]
@@ -104,7 +110,9 @@ class Gate(eqx.Module):
 
     @staticmethod
     def start(sigmas: Float[Array, " levels"], tau: Float[Array, " dim"]) -> "Gate":
-        """The exact gate of a Gaussian of standard deviation tau, `tau^2 / (tau^2 + sigma^2)`, as a first guess."""
+        """The exact gate of a Gaussian of standard deviation tau, `tau^2 / (tau^2 + sigma^2)`, as a
+        first guess.
+        """
         s2, t2 = sigmas[:, None] ** 2, tau**2
         # There V_D = s2 t2 / (s2 + t2), C = -(s2/t2) V_D and V_T = (s2/t2)^2 V_D.
         numerator = jnp.broadcast_to(s2, (sigmas.shape[0], tau.shape[0]))
@@ -117,7 +125,9 @@ class Gate(eqx.Module):
     def update(
         self, dsi: Float[Array, "n dim"], tsi: Float[Array, "n dim"], denoised: Float[Array, "n dim"], decay: float
     ) -> "Gate":
-        """Running moments after a batch that is ordered by t, so that level i holds the i-th equal part of it."""
+        """Running moments after a batch that is ordered by t, so that level i holds the i-th equal
+        part of it.
+        """
         levels = self.numerator.shape[0]
 
         def per_level(v):

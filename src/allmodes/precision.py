@@ -1,7 +1,9 @@
-"""Two precisions side by side: the density in float64 where its owner works in it, all else in float32.
+"""Two precisions side by side: the density in float64 where its owner works in it, all else in
+float32.
 
-`jax_enable_x64` changes the type of every number that is made without one. So the library's own programs run without
-it, whatever the user has set (`single`), and go back to it around the user's functions alone (`double`).
+`jax_enable_x64` changes the type of every number that is made without one. So the library's own
+programs run without it, whatever the user has set (`single`), and go back to it around the user's
+functions alone (`double`).
 """
 
 import contextlib

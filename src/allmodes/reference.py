@@ -1,4 +1,6 @@
-"""Draws of a density that has no exact sampler: independent tempered runs that must agree, kept with a checksum."""
+"""Draws of a density that has no exact sampler: independent tempered runs that must agree, kept
+with a checksum.
+"""
 
 import dataclasses
 import functools
@@ -38,7 +40,9 @@ SEED = 20_260_101
 
 @dataclasses.dataclass(frozen=True)
 class Reference:
-    """Draws `(n, dim)`, log Z with its standard error over the runs, what was checked, and what it cost."""
+    """Draws `(n, dim)`, log Z with its standard error over the runs, what was checked, and what it
+    cost.
+    """
 
     x: Float[np.ndarray, "n dim"]
     log_z: float
@@ -53,12 +57,14 @@ class Reference:
 
 
 def make(target: Target, n: int, *, seed: int = SEED, progress: Callable[[str], None] | None = None) -> Reference:
-    """Four independent runs of tempered SMC (BlackJAX); a quarter of the particles, each then moved on its own by HMC.
+    """Four independent runs of tempered SMC (BlackJAX); a quarter of the particles, each then moved
+    on its own by HMC.
 
-    The moves part the copies that resampling made; that they suffice is checked by how each particle's energy changes
-    in the first and in the second half of them (`_memory`). Checked besides, from the draws alone: the runs' mean
-    energies and their log Z agree; the virial identity `E[z . grad log p] = -d` and
-    `E[|grad log p|^2] = -E[laplacian log p]`, on the mean-free subspace of particles.
+    The moves part the copies that resampling made; that they suffice is checked by how each
+    particle's energy changes in the first and in the second half of them (`_memory`). Checked
+    besides, from the draws alone: the runs' mean energies and their log Z agree; the virial
+    identity `E[z . grad log p] = -d` and `E[|grad log p|^2] = -E[laplacian log p]`, on the
+    mean-free subspace of particles.
 
     **Raises** `ConfigError` for fewer than 8 draws, `TargetError` where tempering fails.
     """
@@ -71,8 +77,8 @@ def make(target: Target, n: int, *, seed: int = SEED, progress: Callable[[str], 
     # Of its result the coordinates alone: tempering starts anew.
     start = locate(target, over * size, k_search, jax.random.fold_in(k_search, 1))
     temper = tempering(target, start, moves=None if target.symmetry is not None else TEMPER_MOVES)
-    # Each run by a frame of its own, so that what one frame leaves out shows where runs are compared. That of particles
-    # is settled already.
+    # Each run by a frame of its own, so that what one frame leaves out shows where runs are
+    # compared. That of particles is settled already.
     gauge = gauging(target, start) if target.symmetry is None else lambda key: start
 
     @functools.partial(jax.jit, static_argnums=(4, 5))
@@ -130,11 +136,13 @@ def _checks(target: Target, parts: list, before: list, log_zs: list) -> list[Che
 
 
 def _memory(first: np.ndarray, middle: np.ndarray, last: np.ndarray) -> float:
-    """Correlation r of the energies of chains at times one half of their length apart, basins left out.
+    """Correlation r of the energies of chains at times one half of their length apart, basins left
+    out.
 
-    Chains that do not cross between basins keep what energy belongs to their basin, also where draws are exact. Changes
-    do not know of it: those of two successive spans have correlation `-(1 - r) / 2`. With n chains its standard error
-    is about 1.5 / sqrt(n) at r = 0. NaN where nothing moves.
+    Chains that do not cross between basins keep what energy belongs to their basin, also where
+    draws are exact. Changes do not know of it: those of two successive spans have correlation
+    `-(1 - r) / 2`. With n chains its standard error is about 1.5 / sqrt(n) at r = 0. NaN where
+    nothing moves.
     """
     with np.errstate(divide="ignore", invalid="ignore"):
         return float(1.0 + 2.0 * np.corrcoef(last - middle, middle - first)[0, 1])
@@ -145,7 +153,9 @@ def _error(values: np.ndarray) -> float:
 
 
 def _stein(target: Target, frame: Any, z: Float[Array, "n free"]) -> np.ndarray:
-    """`|grad log p|^2 + laplacian log p` at each point, in normalised coordinates; exact, a direction at a time."""
+    """`|grad log p|^2 + laplacian log p` at each point, in normalised coordinates; exact, a
+    direction at a time.
+    """
 
     def log_prob(z):
         return frame.value(target, z)
@@ -211,7 +221,9 @@ def _sha256(run: Run) -> str:
 
 
 def pool(target: Target, n: int) -> Callable[[Array, int], Float[Array, "n dim"]]:
-    """A stand-in for an exact sampler: draws of the reference in random order, none twice in one call up to n."""
+    """A stand-in for an exact sampler: draws of the reference in random order, none twice in one
+    call up to n.
+    """
 
     @functools.cache
     def draws() -> np.ndarray:

@@ -1,4 +1,6 @@
-"""Which coordinates and parameters float32 does not resolve: an epoch of 2,459,000 days has a spacing of 6 hours."""
+"""Which coordinates and parameters float32 does not resolve: an epoch of 2,459,000 days has a
+spacing of 6 hours.
+"""
 
 import warnings
 
@@ -16,10 +18,11 @@ _POINTS = 1024
 
 
 def coarse(target: Target, frame: Frame, z: Float[Array, "n free"]) -> list[str]:
-    """The names of the coordinates and parameters of points z that float32 makes steps of; none of a float64 density.
+    """The names of the coordinates and parameters of points z that float32 makes steps of; none of
+    a float64 density.
 
-    A parameter that is mapped from elsewhere, as NumPyro's are, may lose in the map what the coordinate has: so the
-    named values are looked at too.
+    A parameter that is mapped from elsewhere, as NumPyro's are, may lose in the map what the
+    coordinate has: so the named values are looked at too.
     """
     if target.double:
         return []

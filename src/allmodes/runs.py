@@ -1,8 +1,9 @@
 """The run folder: what was asked for, what happened, and a state from which to go on.
 
-`config.json` (enough to repeat the run), `metrics.jsonl` (a line a chunk of steps), `checkpoint/` (Orbax), `draws.npz`,
-`corrected.npz`, `result.json`, `report.html`, and `lock` while a process works in it. Every file but the growing
-`metrics.jsonl` is written whole or not at all. Reading changes nothing.
+`config.json` (enough to repeat the run), `metrics.jsonl` (a line a chunk of steps), `checkpoint/`
+(Orbax), `draws.npz`, `corrected.npz`, `result.json`, `report.html`, and `lock` while a process
+works in it. Every file but the growing `metrics.jsonl` is written whole or not at all. Reading
+changes nothing.
 """
 
 import contextlib
@@ -32,9 +33,11 @@ _TEMPORARY = re.compile(r"\.([\w-]+\.(jsonl?|npz|html|png|stablehlo)|writable)\.
 
 
 def write_atomically(path: Path, write: Callable[[Any], None], mode: str = "w") -> None:
-    """Write a file beside `path` and move it into place: a reader, or a crash, sees the old file or the new one.
+    """Write a file beside `path` and move it into place: a reader, or a crash, sees the old file or
+    the new one.
 
-    **Raises** `RunError` when the folder cannot be written or the disk is full; the old file is then still there.
+    **Raises** `RunError` when the folder cannot be written or the disk is full; the old file is
+    then still there.
     """
     temporary = None
     try:
@@ -113,7 +116,8 @@ class Run:
 
         What processes that were killed have left half-written is removed.
 
-        **Raises** `RunError`, which names the process, when one does; or when the folder cannot be written.
+        **Raises** `RunError`, which names the process, when one does; or when the folder cannot be
+        written.
         """
         self.create()
         with locked(self.path):
@@ -198,7 +202,8 @@ class Run:
     def _manager(self) -> Iterator[Any]:
         import orbax.checkpoint as ocp
 
-        # Of several processes the one that calls this does it alone: Orbax must not wait for the others.
+        # Of several processes the one that calls this does it alone: Orbax must not wait for the
+        # others.
         alone = ocp.options.MultiprocessingOptions(
             primary_host=jax.process_index(), active_processes={jax.process_index()}, barrier_sync_key_prefix="alone"
         )
@@ -223,10 +228,12 @@ class Run:
         return sorted(int(path.name) for path in (self / "checkpoint").iterdir() if path.name.isdigit())
 
     def save_state(self, step: int, state: Any, extra: dict) -> None:
-        """Write a checkpoint: every array of the state by the name of its place, and a small JSON object.
+        """Write a checkpoint: every array of the state by the name of its place, and a small JSON
+        object.
 
-        One that is there already, whole and with the same arrays, is left alone. Checkpoints of later steps are those
-        that training could not read, since it came from an earlier one: with a new one written, they go.
+        One that is there already, whole and with the same arrays, is left alone. Checkpoints of
+        later steps are those that training could not read, since it came from an earlier one: with
+        a new one written, they go.
         """
         import orbax.checkpoint as ocp
 
@@ -254,13 +261,15 @@ class Run:
         shutil.rmtree(self / "checkpoint", ignore_errors=True)
 
     def load_state(self, template: Any, *, insist: bool = False) -> tuple[Any, dict] | None:
-        """The newest readable checkpoint, as a state like `template`, with its JSON object; None where there is none.
+        """The newest readable checkpoint, as a state like `template`, with its JSON object; None
+        where there is none.
 
-        Where that is not the newest one, a `RunWarning` says which it is and why. A finished run, with `insist`, has
-        no other state than the one that its result tells of. Nothing is changed.
+        Where that is not the newest one, a `RunWarning` says which it is and why. A finished run,
+        with `insist`, has no other state than the one that its result tells of. Nothing is changed.
 
-        **Raises** `RunError` when there are checkpoints and none can be read, or they are of another configuration;
-        with `insist`, when the run is finished and its last state cannot be read.
+        **Raises** `RunError` when there are checkpoints and none can be read, or they are of
+        another configuration; with `insist`, when the run is finished and its last state cannot be
+        read.
         """
         if not (self / "checkpoint").is_dir():
             return None
@@ -359,12 +368,16 @@ def digest_of(state: Any) -> str:
 
 
 def _named(tree: Any) -> dict[str, Any]:
-    """Leaves by the name of their place, which is what a checkpoint holds: no class of ours is in the file."""
+    """Leaves by the name of their place, which is what a checkpoint holds: no class of ours is in
+    the file.
+    """
     return {jax.tree_util.keystr(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(tree)}
 
 
 def _on_host(arrays: dict[str, Any]) -> dict[str, Any]:
-    """The same as NumPy's where there are several processes: Orbax takes JAX's to be spread over all of them."""
+    """The same as NumPy's where there are several processes: Orbax takes JAX's to be spread over
+    all of them.
+    """
     if jax.process_count() == 1:
         return arrays
     return {
@@ -388,7 +401,9 @@ def _digest(arrays: dict[str, Any]) -> str:
 
 @contextlib.contextmanager
 def _quiet_orbax() -> Iterator[None]:
-    """Orbax logs each step, and each fault that it also raises, to absl; a run has its own words for both."""
+    """Orbax logs each step, and each fault that it also raises, to absl; a run has its own words
+    for both.
+    """
     import logging
 
     logger = logging.getLogger("absl")

@@ -23,8 +23,8 @@ from allmodes.target import Target
 class Sampler(abc.ABC):
     """A method that has been fitted to a target.
 
-    **Attributes**: `target`, `method` (a `Method`, its configuration), `state` (all that fitting knows), and the
-    `seconds` that the warm start, compilation and training took.
+    **Attributes**: `target`, `method` (a `Method`, its configuration), `state` (all that fitting
+    knows), and the `seconds` that the warm start, compilation and training took.
     """
 
     target: Target
@@ -33,7 +33,9 @@ class Sampler(abc.ABC):
     seconds: dict[str, float] = dataclasses.field(default_factory=dict)
 
     def __init_subclass__(cls, **more: Any):
-        """Let what draws and weighs run in float32 where the user has switched to float64: see `precision`."""
+        """Let what draws and weighs run in float32 where the user has switched to float64: see
+        `precision`.
+        """
         super().__init_subclass__(**more)
         for name in ("sample", "corrected", "log_weights", "log_density"):
             if name in vars(cls):
@@ -41,7 +43,9 @@ class Sampler(abc.ABC):
 
     @property
     def evaluations(self) -> dict[str, int]:
-        """What fitting cost: points at which the density, and its gradient, was computed, and the massless ones."""
+        """What fitting cost: points at which the density, and its gradient, was computed, and the
+        massless ones.
+        """
         e = self.method.evaluations(self.state)
         return {
             "log_prob": int(e.log_prob),
@@ -55,7 +59,9 @@ class Sampler(abc.ABC):
         """N draws; their own `evaluations` say what they cost."""
 
     def sample_within(self, n: int, evaluations: int, *, key: Array) -> Draws:
-        """N draws on which about so many evaluations are spent, where more of them make better draws."""
+        """N draws on which about so many evaluations are spent, where more of them make better
+        draws.
+        """
         return self.sample(n, key=key)
 
     def stream(
@@ -68,23 +74,26 @@ class Sampler(abc.ABC):
         progress: Callable[[int, int], None] | None = None,
         **options: Any,
     ) -> Path:
-        """N draws to the file `out` (.npy), `part` of them in memory at a time; `options` are those of `sample`.
+        """N draws to the file `out` (.npy), `part` of them in memory at a time; `options` are those
+        of `sample`.
 
-        The file holds n records: `np.load(out, mmap_mode="r")["x"]` is `(n, dim)`, `["log_prob"]` and `["log_weight"]`
-        are `(n,)`, of float32, or float64 where the density is. An interrupted call leaves `out.part`, from which the
-        same call goes on, and ends with the same bytes as one that was not interrupted. Parts are drawn
-        independently of each other: populations and chains of the plain methods are those of a part.
-        `progress(done, n)` is called after each.
+        The file holds n records: `np.load(out, mmap_mode="r")["x"]` is `(n, dim)`, `["log_prob"]`
+        and `["log_weight"]` are `(n,)`, of float32, or float64 where the density is. An interrupted
+        call leaves `out.part`, from which the same call goes on, and ends with the same bytes as
+        one that was not interrupted. Parts are drawn independently of each other: populations and
+        chains of the plain methods are those of a part. `progress(done, n)` is called after each.
 
-        **Raises** `ConfigError` when n or part is below 1, `out` is not a .npy file, or the draws there are of another
-        call; `RunError` when the file cannot be written; those of `sample`.
+        **Raises** `ConfigError` when n or part is below 1, `out` is not a .npy file, or the draws
+        there are of another call; `RunError` when the file cannot be written; those of `sample`.
         """
         return stream(self, n, key, Path(out), part, progress, options)
 
     def corrected(self, n: int, *, key: Array, pool: int | None = None) -> Draws | None:
-        """N draws made right by more work than their weights, where the method has such a correction; else None.
+        """N draws made right by more work than their weights, where the method has such a
+        correction; else None.
 
-        `pool`: most raw draws for each of them, where it starts from raw draws; the method's own number when not given.
+        `pool`: most raw draws for each of them, where it starts from raw draws; the method's own
+        number when not given.
         """
         return None
 
@@ -98,7 +107,8 @@ class Sampler(abc.ABC):
         return None
 
     def save(self, path: str | os.PathLike) -> None:
-        """Write the sampler to a run folder, from which `allmodes.load` makes it again, in any process.
+        """Write the sampler to a run folder, from which `allmodes.load` makes it again, in any
+        process.
 
         **Raises** `RunError` when the folder cannot be written.
         """
@@ -108,7 +118,9 @@ class Sampler(abc.ABC):
 
 
 class PlainSampler(Sampler):
-    """One whose draws can take more evaluations, and are better for it: `sample` of the plain methods."""
+    """One whose draws can take more evaluations, and are better for it: `sample` of the plain
+    methods.
+    """
 
     @abc.abstractmethod
     def sample(self, n: int, *, key: Array, evaluations: int | None = None) -> Draws:
@@ -120,7 +132,8 @@ class PlainSampler(Sampler):
 
 
 def alike(target: Target, key: Array, x: Float[Array, "chains each dim"]) -> Float[Array, "chains each dim"]:
-    """Draws with their particles exchanged, turned and mirrored at random, where the target has that symmetry.
+    """Draws with their particles exchanged, turned and mirrored at random, where the target has
+    that symmetry.
 
     Exact, and it spares chains that never exchange particles from seeming to disagree.
     """

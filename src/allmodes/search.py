@@ -1,7 +1,9 @@
-"""Find where a density has its mass, from the density alone: location, scale and the regions around its modes.
+"""Find where a density has its mass, from the density alone: location, scale and the regions around
+its modes.
 
-Nothing here needs right weights: points that a search finds stand in the proportion of the basins' widths, and
-training re-weights them. So it can be greedy, which is what finds modes that tempering loses.
+Nothing here needs right weights: points that a search finds stand in the proportion of the basins'
+widths, and training re-weights them. So it can be greedy, which is what finds modes that tempering
+loses.
 """
 
 import functools
@@ -22,13 +24,15 @@ from allmodes.mcmc.local import Moved, first_steps, mala, width_of
 from allmodes.stages import stage
 from allmodes.target import Target
 
-# Starts of the first stage lie at distances between these, in units of the hint of scale (1 without one).
+# Starts of the first stage lie at distances between these, in units of the hint of scale (1 without
+# one).
 _SCALES = (1e-3, 1e4)
 _SCOUTS = 1024
 _ROAMING = 200  # moves of scouts among walls
 _STARTS = 8192  # most starts of the second stage; a larger buffer begins with copies, which local moves part
-# Where most points are in basins of next to no mass: rounds of more moves for all, then such in which a share of those
-# that fall short stays, and the others are chosen anew by a power of the estimate of mass, low because it is rough.
+# Where most points are in basins of next to no mass: rounds of more moves for all, then such in
+# which a share of those that fall short stays, and the others are chosen anew by a power of the
+# estimate of mass, low because it is rough.
 _MORE, _ROUNDS, _KEPT, _POWER = 2, 2, 0.25, 0.25
 _BEST = 800  # one estimate of mass in so many, and two at least, may be too large: the next is the largest that counts
 LOCAL_STEPS = 40  # moves of each point after its climb
@@ -39,7 +43,9 @@ _REACH = 1.25  # the second stage's box over the extent of what the first found
 
 
 class Found(NamedTuple):
-    """What the search knows: a frame, points in it at local equilibrium, their step size and narrowest scale."""
+    """What the search knows: a frame, points in it at local equilibrium, their step size and
+    narrowest scale.
+    """
 
     frame: Frame
     points: Buffer
@@ -50,7 +56,9 @@ class Found(NamedTuple):
 
 
 def _effort(target: Target) -> int:
-    """How many times as many steps a search without gradients takes: trials must find their direction among dim."""
+    """How many times as many steps a search without gradients takes: trials must find their
+    direction among dim.
+    """
     return 1 if target.differentiable else max(1, -(-target.free_dim // 2))
 
 
@@ -73,7 +81,9 @@ def _settle(target: Target, frame: Frame, c: Climb, key: Array, steps: int) -> t
 
 
 def _alive(log_prob: Float[Array, " n"], dim: int) -> Bool[Array, " n"]:
-    """Points that may carry mass: within 20 + 5 dim of the best, generous for modes of very different widths."""
+    """Points that may carry mass: within 20 + 5 dim of the best, generous for modes of very
+    different widths.
+    """
     return log_prob >= _matters(jnp.max(log_prob), dim)
 
 
@@ -88,10 +98,11 @@ def _fill(key: Array, points: Buffer, alive: Bool[Array, " n"]) -> Buffer:
 
 
 def scout(target: Target, key: Array, climb_limit: int = 120) -> tuple[Frame, Evaluations]:
-    """The box that holds the regions of mass found from starts at distances spread over seven decades.
+    """The box that holds the regions of mass found from starts at distances spread over seven
+    decades.
 
-    Hints of location and scale in `target` replace the guesses of 0 and 1. Warns of a density with an infinite
-    integral.
+    Hints of location and scale in `target` replace the guesses of 0 and 1. Warns of a density with
+    an infinite integral.
 
     **Raises** `TargetError` when no point with a finite density was found.
     """
@@ -127,7 +138,8 @@ def scout(target: Target, key: Array, climb_limit: int = 120) -> tuple[Frame, Ev
         points, spent = _roam(target, rough, points, jax.random.fold_in(key, 3))
         evaluations = jax.tree.map(jnp.add, evaluations, spent)
         alive = _alive(points.log_prob, dim)[:, None]
-        # The box must not collapse on a density with a single peak: it is at least as wide as a mode.
+        # The box must not collapse on a density with a single peak: it is at least as wide as a
+        # mode.
         sharp = points.grad**2 if width is None else jnp.broadcast_to(1.0 / width[:, None] ** 2, z.shape)
         tau2 = jnp.sum(alive) / jnp.maximum(jnp.sum(jnp.where(alive, sharp, 0.0), axis=0), 1e-30)
         tau2 = jnp.where(tau2 < 1e20, tau2, 0.0)  # no slope at all says nothing of a width
@@ -168,10 +180,12 @@ def scout(target: Target, key: Array, climb_limit: int = 120) -> tuple[Frame, Ev
 
 
 def _roam(target: Target, frame: Frame, points: Buffer, key: Array) -> tuple[Buffer, Evaluations]:
-    """Local moves of the scouts that have mass, in the place of all, where most have ended with none; what they cost.
+    """Local moves of the scouts that have mass, in the place of all, where most have ended with
+    none; what they cost.
 
-    In a box with hard walls few starts lie inside, and no gradient leads from there along the walls: the few would
-    take a corner for the whole. Their steps begin no wider than they are from where the search began.
+    In a box with hard walls few starts lie inside, and no gradient leads from there along the
+    walls: the few would take a corner for the whole. Their steps begin no wider than they are from
+    where the search began.
     """
     none, dim = Evaluations.none(target.differentiable), target.free_dim
     if target.symmetry is not None:
@@ -191,12 +205,15 @@ def _roam(target: Target, frame: Frame, points: Buffer, key: Array) -> tuple[Buf
 
 
 def _flat_rays(target: Target, rough: Frame, best: Scalar, key: Array) -> Scalar:
-    """Along how many rays, far out, the density falls by less than an integral needs, from where it matters.
+    """Along how many rays, far out, the density falls by less than an integral needs, from where it
+    matters.
 
-    Below that lie the floors that numerical care leaves, as in log(p + 1e-30), which no point stays on.
+    Below that lie the floors that numerical care leaves, as in log(p + 1e-30), which no point stays
+    on.
 
-    Half of the directions are random, where it is the volume that grows; half are those of random coordinates, on lines
-    through random points, nearly all of which have a finite integral where the whole has one.
+    Half of the directions are random, where it is the volume that grows; half are those of random
+    coordinates, on lines through random points, nearly all of which have a finite integral where
+    the whole has one.
     """
     dim, half = target.free_dim, _RAYS // 2
     k_direction, k_coordinate, k_sign, k_point = jax.random.split(key, 4)
@@ -213,9 +230,11 @@ def _flat_rays(target: Target, rough: Frame, best: Scalar, key: Array) -> Scalar
 
 
 def search(target: Target, key: Array, size: int, climb_limit: int = 120, local_steps: int = LOCAL_STEPS) -> Found:
-    """Fill the scouts' box with starts, climb each into the typical set that it can reach, then move it locally.
+    """Fill the scouts' box with starts, climb each into the typical set that it can reach, then
+    move it locally.
 
-    Where most of them end in basins of next to no mass, points with more of it take the place of most that have less.
+    Where most of them end in basins of next to no mass, points with more of it take the place of
+    most that have less.
 
     **Raises** `TargetError` when no point with a finite density was found.
     """
@@ -239,7 +258,9 @@ def search(target: Target, key: Array, size: int, climb_limit: int = 120, local_
 
     @jax.jit
     def favour(key, box, moved, short, kept):
-        """Copies of points with more mass in the place of most that fall short, parted by more moves."""
+        """Copies of points with more mass in the place of most that fall short, parted by more
+        moves.
+        """
         k_kept, k_copy, k_local = jax.random.split(key, 3)
         beyond = jnp.maximum(short - 4.0 * dim**0.5, 0.0)  # points of one mode are alike: no single one takes over
         copied = jax.random.categorical(k_copy, -_POWER * beyond, shape=(size,))
@@ -278,19 +299,21 @@ def search(target: Target, key: Array, size: int, climb_limit: int = 120, local_
 def _shortfall(moved: Moved, differentiable: bool) -> Float[Array, " n"]:
     """By how much an estimate of the log of the mass around each point is below the largest ones.
 
-    Climbs also end in wide basins far below the best, such as that of a component of a mixture which stands for
-    nothing. Half of the exact draws of six posteriors in 7 to 256 dimensions are nearer than 3 sqrt(dim), all nearer
-    than 8 sqrt(dim).
+    Climbs also end in wide basins far below the best, such as that of a component of a mixture
+    which stands for nothing. Half of the exact draws of six posteriors in 7 to 256 dimensions are
+    nearer than 3 sqrt(dim), all nearer than 8 sqrt(dim).
     """
     mass = local_mass(moved, differentiable)
     return jax.lax.top_k(mass, min(max(3, len(mass) // _BEST), len(mass)))[0][-1] - mass
 
 
 def local_mass(moved: Moved, differentiable: bool) -> Float[Array, " n"]:
-    """Estimate the log of the mass around each point, but for a constant, by the moves that it made.
+    """Estimate the log of the mass around each point, but for a constant, by the moves that it
+    made.
 
-    Height alone does not tell worthless basins from modes, as a wide mode is lower than a narrow one of the same mass:
-    so the widths count, those of the gradients along each coordinate, or of the frame where it is narrower.
+    Height alone does not tell worthless basins from modes, as a wide mode is lower than a narrow
+    one of the same mass: so the widths count, those of the gradients along each coordinate, or of
+    the frame where it is narrower.
     """
     dim = moved.points.z.shape[1]
     if differentiable:
@@ -307,7 +330,8 @@ def _near(short: Float[Array, " n"], dim: int) -> Bool[Array, " n"]:
 
 
 def normalise(found: Found, differentiable: bool = True, among: Bool[Array, " n"] | None = None) -> Found:
-    """The same points in the frame in which their mean is zero and their spread one: of all, or of some `among` them.
+    """The same points in the frame in which their mean is zero and their spread one: of all, or of
+    some `among` them.
 
     The narrowest scale is that of their gradients; where there are none, the one that is there.
     """
@@ -316,7 +340,8 @@ def normalise(found: Found, differentiable: bool = True, among: Bool[Array, " n"
     mean = jnp.zeros(points.z.shape[1]) if frame.symmetry else jnp.mean(points.z, axis=0, where=some)
     spread = jnp.maximum(jnp.sqrt(frame.even(jnp.mean((points.z - mean) ** 2, axis=0, where=some))), 1e-6)
     new = frame.moved(mean, spread)
-    # Between the two frames without passing through x, whose float32 grid is coarse far from the origin.
+    # Between the two frames without passing through x, whose float32 grid is coarse far from the
+    # origin.
     z = (points.z - new.shift(frame) / frame.scale) / spread
     grad = points.grad * spread
     if differentiable:
@@ -332,7 +357,9 @@ def normalise(found: Found, differentiable: bool = True, among: Bool[Array, " n"
 
 
 def broad(target: Target, key: Array, size: int) -> Found:
-    """Points spread evenly over the box that the scouts span, unmoved: a start with no MCMC at all."""
+    """Points spread evenly over the box that the scouts span, unmoved: a start with no MCMC at
+    all.
+    """
     k_scout, k_box = jax.random.split(key)
     box, evaluations = scout(target, k_scout)
     z = jax.random.uniform(k_box, (size, target.free_dim), minval=-1.0, maxval=1.0)

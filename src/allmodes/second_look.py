@@ -1,13 +1,15 @@
-"""What draws of a plain method cannot show by themselves: that they have not settled, and where none of them is.
+"""What draws of a plain method cannot show by themselves: that they have not settled, and where
+none of them is.
 
-Populations and chains that share a frame and a schedule agree on what all of them miss. So two things are looked at
-that do not depend on that agreement:
+Populations and chains that share a frame and a schedule agree on what all of them miss. So two
+things are looked at that do not depend on that agreement:
 
-- **Drift.** Local moves leave the target invariant, so the mean log-density of right draws stays what it is. Where
-  narrow parts hold less than their share (the neck of a funnel), moves carry draws into them, and it rises.
-- **Elsewhere.** Points that the method did not make, of the search and of populations from Gaussians ten times as wide:
-  is each in a region in which there are draws? Of those that are not, an estimate of the mass around them (height and
-  widths) says whether they matter.
+- **Drift.** Local moves leave the target invariant, so the mean log-density of right draws stays
+  what it is. Where narrow parts hold less than their share (the neck of a funnel), moves carry
+  draws into them, and it rises.
+- **Elsewhere.** Points that the method did not make, of the search and of populations from
+  Gaussians ten times as wide: is each in a region in which there are draws? Of those that are not,
+  an estimate of the mass around them (height and widths) says whether they matter.
 
 Neither can see a region that no such point is in.
 """
@@ -59,10 +61,11 @@ def nowhere_else(target: Target) -> Float[Array, "explored free"] | None:
 def explore(
     target: Target, searched: Found, frame: Frame, temper: Callable[..., Any], key: Array
 ) -> tuple[Float[Array, "explored free"] | None, Evaluations]:
-    """Points from elsewhere, in `frame`, and what is spent in all: `searched.evaluations` and that of the populations.
+    """Points from elsewhere, in `frame`, and what is spent in all: `searched.evaluations` and that
+    of the populations.
 
-    `temper` is a function of `mcmc.smc.tempering`, for as many particles as `searched` has points. A population that
-    does not reach the target has no part in it.
+    `temper` is a function of `mcmc.smc.tempering`, for as many particles as `searched` has points.
+    A population that does not reach the target has no part in it.
     """
     count, spent = EXPLORERS, searched.evaluations
     if target.symmetry is not None:
@@ -89,10 +92,11 @@ def cost(target: Target) -> int:
 
 
 def looking(target: Target, frame: Frame) -> Callable[..., Look]:
-    """A function `(key, z, explored)` of draws `(n, free)` and points from elsewhere, both in the frame.
+    """A function `(key, z, explored)` of draws `(n, free)` and points from elsewhere, both in the
+    frame.
 
-    One program serves any number of draws: of fewer than `DRAWS` copies are moved. Fewer than `LEAST` tell nothing and
-    cost nothing.
+    One program serves any number of draws: of fewer than `DRAWS` copies are moved. Fewer than
+    `LEAST` tell nothing and cost nothing.
     """
 
     def evaluate(z):
@@ -133,7 +137,9 @@ def looking(target: Target, frame: Frame) -> Callable[..., Look]:
 
 
 def spread_out(z: Float[Array, "n ..."], most: int) -> Float[Array, "kept ..."]:
-    """At most so many, evenly over their order: relatives stand side by side, as do times of a chain."""
+    """At most so many, evenly over their order: relatives stand side by side, as do times of a
+    chain.
+    """
     kept = max(1, min(len(z), most))
     return z[np.arange(kept) * len(z) // kept]  # NumPy counts in 64 bits
 

@@ -12,7 +12,9 @@ _listener: contextvars.ContextVar[Listener | None] = contextvars.ContextVar("lis
 
 
 def stage(what: str, done: int | None = None, of: int | None = None) -> None:
-    """Tell that `what` is under way, and how many of its equal parts are done, where it has parts."""
+    """Tell that `what` is under way, and how many of its equal parts are done, where it has
+    parts.
+    """
     listener = _listener.get()
     if listener is not None:
         listener(what, done, of)

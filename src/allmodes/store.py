@@ -1,4 +1,6 @@
-"""Samplers and targets in run folders: a target by its name, by its file, or as an exported computation."""
+"""Samplers and targets in run folders: a target by its name, by its file, or as an exported
+computation.
+"""
 
 import dataclasses
 import difflib
@@ -27,11 +29,13 @@ PARAMETERS = "parameters.stablehlo"
 
 
 def find_target(spec: str, dim: int | None = None) -> Target:
-    """A target by its registered name (`gmm40`), or a user's function by its file (`model.py:log_prob`, with `dim`).
+    """A target by its registered name (`gmm40`), or a user's function by its file
+    (`model.py:log_prob`, with `dim`).
 
     The function may also be a `Target` itself, which then needs no `dim`.
 
-    **Raises** `TargetError` when there is no such name, file or function, the file fails, or `dim` is missing or wrong.
+    **Raises** `TargetError` when there is no such name, file or function, the file fails, or `dim`
+    is missing or wrong.
     """
     if ":" not in spec:
         from allmodes import targets
@@ -113,8 +117,8 @@ def describe(target: Target, method: Method, seed: int | None = None) -> dict:
 def parse(run: Run) -> tuple[Target, Method, dict]:
     """The target, the method and the whole `config.json` of a run folder.
 
-    **Raises** `RunError` when it is damaged or of an unknown form, or the target is no longer the density that the run
-    was begun with; `TargetError` when the target's file is gone.
+    **Raises** `RunError` when it is damaged or of an unknown form, or the target is no longer the
+    density that the run was begun with; `TargetError` when the target's file is gone.
     """
     config = run.read_json("config.json")
     try:
@@ -159,11 +163,13 @@ def _is_target(origin: str) -> bool:
 
 
 def save(sampler: Sampler, path: str | os.PathLike) -> None:
-    """Write a sampler to a run folder. A target that has no name or file is stored as an exported computation.
+    """Write a sampler to a run folder. A target that has no name or file is stored as an exported
+    computation.
 
     A sampler that was saved there before is replaced, once the new one is whole.
 
-    **Raises** `RunError` when the folder cannot be written, or holds anything else than a saved sampler.
+    **Raises** `RunError` when the folder cannot be written, or holds anything else than a saved
+    sampler.
     """
     path = Path(path)
     old = set(os.listdir(path)) if path.is_dir() else set()
@@ -181,12 +187,14 @@ def save(sampler: Sampler, path: str | os.PathLike) -> None:
 
 
 def load(path: str | os.PathLike) -> Sampler:
-    """The sampler of a run folder: that of a finished run as it ended, of another as its newest checkpoint holds it.
+    """The sampler of a run folder: that of a finished run as it ended, of another as its newest
+    checkpoint holds it.
 
-    Where the newest one cannot be read, a `RunWarning` says which was taken instead. Nothing in the folder is changed.
+    Where the newest one cannot be read, a `RunWarning` says which was taken instead. Nothing in the
+    folder is changed.
 
-    **Raises** `RunError` when the folder is missing or damaged, a finished run's last checkpoint among it, with what to
-    do; `TargetError` when the target's file is gone.
+    **Raises** `RunError` when the folder is missing or damaged, a finished run's last checkpoint
+    among it, with what to do; `TargetError` when the target's file is gone.
     """
     run = Run(path)
     target, method, _ = parse(run)
@@ -197,7 +205,8 @@ def load(path: str | os.PathLike) -> Sampler:
 
 
 def export(target: Target, run: Run) -> None:
-    """Store a function that lives only in memory as StableHLO, values and gradients over a symbolic batch.
+    """Store a function that lives only in memory as StableHLO, values and gradients over a symbolic
+    batch.
 
     No pickle: the file holds a computation, not code. Constants are part of it.
     """

@@ -1,4 +1,6 @@
-"""More draws than memory holds: written in parts of one size to one file, and gone on with after an interruption."""
+"""More draws than memory holds: written in parts of one size to one file, and gone on with after an
+interruption.
+"""
 
 import contextlib
 import hashlib
@@ -58,7 +60,8 @@ def stream(
                 file.flush()
                 os.fsync(file.fileno())
                 done += count
-                # Only now: what the note counts is on the disk. A part that it does not count is written again, alike.
+                # Only now: what the note counts is on the disk. A part that it does not count is
+                # written again, alike.
                 text = json.dumps({**about, "done": done})
                 write_atomically(note, lambda file, text=text: file.write(text))
                 if progress is not None:

@@ -1,4 +1,6 @@
-"""Particles that may be moved together, turned, mirrored and exchanged without changing the density."""
+"""Particles that may be moved together, turned, mirrored and exchanged without changing the
+density.
+"""
 
 import dataclasses
 import functools
@@ -17,12 +19,14 @@ _TOLERANCE = 1e-3  # of 1 + |log_prob|: float32 sums of steep pair energies lose
 
 @dataclasses.dataclass(frozen=True)
 class ParticleSymmetry:
-    """`particles` equal particles in `dim` spatial dimensions; a point is their coordinates, particle by particle.
+    """`particles` equal particles in `dim` spatial dimensions; a point is their coordinates,
+    particle by particle.
 
-    A density that does not change when all particles are moved together cannot be normalised on all of space: it lives
-    on the mean-free subspace, of `free_dim = (particles - 1) dim` dimensions. The library works there, in the
-    coordinates of an orthonormal basis, in which isotropic noise is mean-free noise and every formula (prior, path
-    weights, log Z) holds as it stands, with `free_dim` in place of the dimension.
+    A density that does not change when all particles are moved together cannot be normalised on all
+    of space: it lives on the mean-free subspace, of `free_dim = (particles - 1) dim` dimensions.
+    The library works there, in the coordinates of an orthonormal basis, in which isotropic noise is
+    mean-free noise and every formula (prior, path weights, log Z) holds as it stands, with
+    `free_dim` in place of the dimension.
     """
 
     particles: int
@@ -67,7 +71,9 @@ class ParticleSymmetry:
         return y.reshape(*x.shape[:-2], self.free_dim)
 
     def scramble(self, key: Array, x: Float[Array, " dim"]) -> Float[Array, " dim"]:
-        """One of the configurations that the density cannot tell from x: exchanged, turned and mirrored at random."""
+        """One of the configurations that the density cannot tell from x: exchanged, turned and
+        mirrored at random.
+        """
         k_order, k_turn = jax.random.split(key)
         turn, triangle = jnp.linalg.qr(jax.random.normal(k_turn, (self.dim, self.dim)))
         turn = turn * jnp.sign(jnp.diagonal(triangle))  # uniform over the orthogonal group

@@ -27,8 +27,8 @@ class Modes:
     **Attributes**
 
     - `weights`: `(modes,)`, each mode's share of the mass; sums to one.
-    - `assign`: maps points `(n, dim)` to the index of the mode that each belongs to, `(n,)`, or -1 for a point so far
-      from every mode that an exact draw would practically never lie there.
+    - `assign`: maps points `(n, dim)` to the index of the mode that each belongs to, `(n,)`, or -1
+      for a point so far from every mode that an exact draw would practically never lie there.
     - `means`: `(modes, dim)`, a representative point of each, for pictures; optional.
     """
 
@@ -38,7 +38,9 @@ class Modes:
 
 
 class Evaluation(NamedTuple):
-    """The density at n points. Where it is NaN or +inf it carries no mass: value -inf, gradient zero."""
+    """The density at n points. Where it is NaN or +inf it carries no mass: value -inf, gradient
+    zero.
+    """
 
     log_prob: Float[Array, " n"]
     grad: Float[Array, "n dim"]
@@ -54,28 +56,33 @@ class Target:
 
     **Arguments**
 
-    - `log_prob`: one point `(dim,)` to a scalar `()`, traceable and, if not said otherwise, differentiable by JAX.
-      Values of -inf, NaN or +inf are allowed in places: such points carry no mass, and they are counted.
+    - `log_prob`: one point `(dim,)` to a scalar `()`, traceable and, if not said otherwise,
+      differentiable by JAX. Values of -inf, NaN or +inf are allowed in places: such points carry no
+      mass, and they are counted.
     - `dim`: the dimension, at least 1.
     - `name`: what reports call it.
-    - `differentiable`: False for a `log_prob` that JAX cannot differentiate. It is then taken as flat: moves become
-      random walks, and methods that need a gradient refuse it.
-    - `symmetry`: `ParticleSymmetry` of particles that may be moved together, turned, mirrored and exchanged.
-    - `location`, `scale`: rough hints, `()` or `(dim,)`, of where the mass lies and how far it extends. Found from the
-      density when not given.
+    - `differentiable`: False for a `log_prob` that JAX cannot differentiate. It is then taken as
+      flat: moves become random walks, and methods that need a gradient refuse it.
+    - `symmetry`: `ParticleSymmetry` of particles that may be moved together, turned, mirrored and
+      exchanged.
+    - `location`, `scale`: rough hints, `()` or `(dim,)`, of where the mass lies and how far it
+      extends. Found from the density when not given.
     - `sample`: exact draws, `(key, n) -> (n, dim)`; evaluation only.
-    - `reference`: how many draws `sample` chooses from where a reference stands in for exact draws; set by the library.
+    - `reference`: how many draws `sample` chooses from where a reference stands in for exact draws;
+      set by the library.
     - `log_z`: the log of the integral of `exp(log_prob)`; evaluation only.
     - `modes`: `Modes`; evaluation only.
     - `source`: where the density and its constants come from.
-    - `parameters`: maps points `(n, dim)` to the parameters that the user knows them by, a pytree of arrays `(n, ..)`,
-      for `Draws.unravel`; set by `of_tree`.
-    - `double`: whether `log_prob` is evaluated in float64, at points in float64; as `jax_enable_x64` is set where the
-      target is made, when not said. The network and points in unit scale are float32 all the same.
+    - `parameters`: maps points `(n, dim)` to the parameters that the user knows them by, a pytree
+      of arrays `(n, ..)`, for `Draws.unravel`; set by `of_tree`.
+    - `double`: whether `log_prob` is evaluated in float64, at points in float64; as
+      `jax_enable_x64` is set where the target is made, when not said. The network and points in
+      unit scale are float32 all the same.
     - `origin`: how a run folder finds the target again; set by the library.
 
-    **Raises** `TargetError` when `dim` is not a positive integer or a hint has the wrong shape or value;
-    `check` (which `am.fit` calls) raises it when `log_prob` cannot be traced or has the wrong output.
+    **Raises** `TargetError` when `dim` is not a positive integer or a hint has the wrong shape or
+    value; `check` (which `am.fit` calls) raises it when `log_prob` cannot be traced or has the
+    wrong output.
     """
 
     log_prob: Callable[[Float[Array, " dim"]], Float[Array, ""]]
@@ -133,10 +140,12 @@ class Target:
         constrain: Callable[[Any], Any] | None = None,
         **more: Any,
     ) -> "Target":
-        """The target of a `log_prob` over nested parameters: dictionaries, tuples, dataclasses, arrays of any shape.
+        """The target of a `log_prob` over nested parameters: dictionaries, tuples, dataclasses,
+        arrays of any shape.
 
         - `example`: parameters of the right structure and shapes; their values do not matter.
-        - `constrain`: what `draws.unravel()` applies to each draw's parameters besides; nothing when not given.
+        - `constrain`: what `draws.unravel()` applies to each draw's parameters besides; nothing
+          when not given.
         - `more`: the other arguments of `Target`, but for `dim`.
 
         **Raises** `TargetError` when the example has no number in it, or numbers that are not real.
@@ -153,7 +162,9 @@ class Target:
 
     @property
     def free_dim(self) -> int:
-        """Dimension of the space that the mass lives in: `dim`, or that of the mean-free subspace of particles."""
+        """Dimension of the space that the mass lives in: `dim`, or that of the mean-free subspace
+        of particles.
+        """
         return self.dim if self.symmetry is None else self.symmetry.free_dim
 
     @property
@@ -162,11 +173,14 @@ class Target:
         return jnp.float64 if self.double else jnp.float32
 
     def block(self, n: int) -> int:
-        """How many of n points to take at a time: of particles, as many as have room in the cache for their pairs."""
+        """How many of n points to take at a time: of particles, as many as have room in the cache
+        for their pairs.
+        """
         return block_size(n, None if self.symmetry is None else _PAIR_BYTES * self.symmetry.pairs)
 
     def check(self) -> None:
-        """Trace `log_prob` and its gradient once, abstractly, so that misuse is met before any work is done.
+        """Trace `log_prob` and its gradient once, abstractly, so that misuse is met before any work
+        is done.
 
         A declared symmetry is checked on random points.
 
@@ -202,7 +216,9 @@ class Target:
             self.symmetry.check(self.log_prob)
 
     def value(self, x: Float[Array, " dim"]) -> Float[Array, ""]:
-        """Log-density at one point, -inf where it is NaN or +inf; to be differentiated and batched."""
+        """Log-density at one point, -inf where it is NaN or +inf; to be differentiated and
+        batched.
+        """
         with double(self.double):
             x = self._points(x)
             value = self.log_prob(x).astype(x.dtype)
@@ -216,7 +232,9 @@ class Target:
             return jnp.where(value < jnp.inf, value, -jnp.inf)
 
     def evaluate(self, x: Float[Array, "n dim"]) -> Evaluation:
-        """Log-density and gradient at each point, made safe, with a count of the points that had to be."""
+        """Log-density and gradient at each point, made safe, with a count of the points that had to
+        be.
+        """
         with double(self.double):
             return self._evaluate(self._points(x))
 

@@ -36,8 +36,9 @@ class Finding(NamedTuple):
 class Pool:
     """What weighted draws show of the sampler that made them; draws that were made of them keep it.
 
-    **Attributes**: `n` weighted draws, how many of them are effective (`ess`), Pareto `khat` of their weights, the
-    standard error of log Z from them; `forward_ess`, in [0, 1], as the points that training ended with see the sampler.
+    **Attributes**: `n` weighted draws, how many of them are effective (`ess`), Pareto `khat` of
+    their weights, the standard error of log Z from them; `forward_ess`, in [0, 1], as the points
+    that training ended with see the sampler.
     """
 
     n: int
@@ -76,14 +77,15 @@ def judge(
 
     **Arguments**
 
-    - `n`, `ess`, `khat`, `log_z_error`: of the weights of n draws; of chains, `rhat` is given and `khat` is None, as it
-      is where `pool` has it; `log_z_error` is None where log Z is not known.
-    - `forward_ess`: in [0, 1], seen from exact draws (`exact`) or else from the points that training ended with.
+    - `n`, `ess`, `khat`, `log_z_error`: of the weights of n draws; of chains, `rhat` is given and
+      `khat` is None, as it is where `pool` has it; `log_z_error` is None where log Z is not known.
+    - `forward_ess`: in [0, 1], seen from exact draws (`exact`) or else from the points that
+      training ended with.
     - `known`: what reasons call the exact draws, where others stand in for them.
     - `modes`: found and known, where the truth is known.
     - `equal`: whether the draws have equal weights, so that there are none to use.
-    - `pool`: what the weighted draws showed that these were made of. They are never better than that allows; only that
-      weights were uneven is mended by then.
+    - `pool`: what the weighted draws showed that these were made of. They are never better than
+      that allows; only that weights were uneven is mended by then.
     - `findings`: what the sampler itself found out about its draws.
     - `broken`: draws with no mass under the target.
     - `identities`: `Check`s of `metrics.identities`, of the weighted draws.
@@ -126,7 +128,9 @@ def of_chains(rhat: float) -> Finding:
 
 
 def _number(n: int, ess: float, rhat: float | None, equal: bool) -> list[_Reason]:
-    """How many of n draws count; `equal` where they have equal weights, so that there are none to use."""
+    """How many of n draws count; `equal` where they have equal weights, so that there are none to
+    use.
+    """
     share = ess / n
     if n < MIN_EFFECTIVE:
         text = f"{n} draws are too few to tell how many are effective"
@@ -142,7 +146,9 @@ def _number(n: int, ess: float, rhat: float | None, equal: bool) -> list[_Reason
 
 
 def _pool(pool: Pool) -> list[_Reason]:
-    """What is wrong with the draws that others were made of, as far as making these of them has not mended it."""
+    """What is wrong with the draws that others were made of, as far as making these of them has not
+    mended it.
+    """
     if pool.n < MIN_EFFECTIVE:
         return [_Reason(CORRECT, f"they were made of {pool.n} weighted draws, too few to tell how many are effective")]
     share = pool.ess / pool.n

@@ -1,4 +1,6 @@
-"""Importance weights, always as logarithms: normalise within strata, temper, truncate, resample; their ESS."""
+"""Importance weights, always as logarithms: normalise within strata, temper, truncate, resample;
+their ESS.
+"""
 
 import jax
 import jax.numpy as jnp
@@ -7,7 +9,9 @@ from jaxtyping import Array, Float, Int, Scalar
 
 
 def ess_fraction(log_w: Float[Array, "*s n"]) -> Float[Array, "*s"]:
-    """Kish's effective sample size over n, `(sum w)^2 / (n sum w^2)`, along the last axis; 0 where no weight is."""
+    """Kish's effective sample size over n, `(sum w)^2 / (n sum w^2)`, along the last axis; 0 where
+    no weight is.
+    """
     n = log_w.shape[-1]
     total = logsumexp(log_w, axis=-1)
     ess = jnp.exp(2.0 * total - logsumexp(2.0 * log_w, axis=-1)) / n
@@ -15,7 +19,9 @@ def ess_fraction(log_w: Float[Array, "*s n"]) -> Float[Array, "*s"]:
 
 
 def normalise(log_w: Float[Array, "*s n"]) -> Float[Array, "*s n"]:
-    """Self-normalised weights of mean one along the last axis (SNIS); all one where no point has any weight."""
+    """Self-normalised weights of mean one along the last axis (SNIS); all one where no point has
+    any weight.
+    """
     total = logsumexp(log_w, axis=-1, keepdims=True)
     dead = total == -jnp.inf
     shifted = jnp.where(dead, 0.0, log_w - jnp.where(dead, 0.0, total) + jnp.log(log_w.shape[-1]))
@@ -23,9 +29,11 @@ def normalise(log_w: Float[Array, "*s n"]) -> Float[Array, "*s n"]:
 
 
 def temper(log_w: Float[Array, " n"], min_ess: float) -> tuple[Float[Array, " n"], Scalar]:
-    """`eta log_w` with the largest eta in [0, 1] at which the ESS is at least `min_ess` of n, and that eta.
+    """`eta log_w` with the largest eta in [0, 1] at which the ESS is at least `min_ess` of n, and
+    that eta.
 
-    Flattening the weights keeps modes of large weight from crowding out all others while the proposal is still poor.
+    Flattening the weights keeps modes of large weight from crowding out all others while the
+    proposal is still poor.
     """
 
     def halve(_, bounds):
@@ -44,15 +52,20 @@ def temper(log_w: Float[Array, " n"], min_ess: float) -> tuple[Float[Array, " n"
 
 
 def truncate(log_w: Float[Array, "*s n"]) -> Float[Array, "*s n"]:
-    """Cap each weight at sqrt(n) times the mean weight (Ionides 2008): bounded variance, vanishing bias."""
+    """Cap each weight at sqrt(n) times the mean weight (Ionides 2008): bounded variance, vanishing
+    bias.
+    """
     n = log_w.shape[-1]
     mean = logsumexp(log_w, axis=-1, keepdims=True) - jnp.log(n)
     return jnp.minimum(log_w, mean + 0.5 * jnp.log(n))
 
 
 def systematic(key: Array, weights: Float[Array, " n"], size: int) -> Int[Array, " size"]:
-    """Indices of a systematic resample: each point appears floor or ceil of `size w` times, unbiased."""
-    # A parallel sum rounds differently at each place: a point of no weight must end where the one before it ended.
+    """Indices of a systematic resample: each point appears floor or ceil of `size w` times,
+    unbiased.
+    """
+    # A parallel sum rounds differently at each place: a point of no weight must end where the one
+    # before it ended.
     cumulative = jax.lax.cummax(jnp.where(weights > 0.0, jnp.cumsum(weights), 0.0))
     positions = (jnp.arange(size) + jax.random.uniform(key)) / size * cumulative[-1]
     inside = jnp.minimum(positions, jnp.nextafter(cumulative[-1], 0.0))
@@ -67,11 +80,13 @@ def log_mixture(
     *,
     member: bool = False,
 ) -> Float[Array, " n"]:
-    """Log-density of the noised buffer, `logsumexp_j log N(x; centre_j, sigma^2) - log(m + 1)`, at each x.
+    """Log-density of the noised buffer, `logsumexp_j log N(x; centre_j, sigma^2) - log(m + 1)`, at
+    each x.
 
-    The point's own origin is always among the components: without it the weight `p_t / p_B,t` is unbounded at small
-    sigma. `member` says that it is one of the centres already: it is then not counted again, and the divisor is m.
-    Counted twice, it biases the SNIS loss (`docs/results/bias-variance.md`). Memory is n x m.
+    The point's own origin is always among the components: without it the weight `p_t / p_B,t` is
+    unbounded at small sigma. `member` says that it is one of the centres already: it is then not
+    counted again, and the divisor is m. Counted twice, it biases the SNIS loss
+    (`docs/results/bias-variance.md`). Memory is n x m.
     """
 
     def one(x, own, sigma):

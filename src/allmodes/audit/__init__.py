@@ -1,4 +1,6 @@
-"""An independent search for what a sampler misses: pool, basins, masses of both sides, comparison."""
+"""An independent search for what a sampler misses: pool, basins, masses of both sides,
+comparison.
+"""
 
 from allmodes.audit.conduct import audit
 from allmodes.audit.pool import EXPLORERS, Explored

@@ -1,7 +1,9 @@
-"""To the peak: L-BFGS of a whole population (Liu and Nocedal 1989), each point with a step length of its own.
+"""To the peak: L-BFGS of a whole population (Liu and Nocedal 1989), each point with a step length
+of its own.
 
-Where a point ends names its basin. It matters little that a long step may end in a neighbour's basin: the map is the
-same for whoever made the point, so shares of two sets can be compared all the same.
+Where a point ends names its basin. It matters little that a long step may end in a neighbour's
+basin: the map is the same for whoever made the point, so shares of two sets can be compared all the
+same.
 """
 
 from collections.abc import Callable
@@ -23,7 +25,9 @@ BLOCK, FEW = 4096, 512  # points in one compiled call of the two
 
 
 class Ends(NamedTuple):
-    """Where points have come to, a peak or ridge; its height and theirs; the narrowest width met on the last steps."""
+    """Where points have come to, a peak or ridge; its height and theirs; the narrowest width met on
+    the last steps.
+    """
 
     z: Float[np.ndarray, "n dim"]
     log_prob: Float[np.ndarray, " n"]
@@ -48,7 +52,9 @@ class _Climber(NamedTuple):
 
 
 def _start(z: Float[Array, " dim"], log_prob: Scalar, grad: Float[Array, " dim"], narrow: Scalar) -> _Climber:
-    """Begin with half of the local width, as far as the gradient shows it, and of the narrowest one at most."""
+    """Begin with half of the local width, as far as the gradient shows it, and of the narrowest one
+    at most.
+    """
     none = jnp.zeros((MEMORY, z.size))
     norm = jnp.linalg.norm(grad)
     length = 0.5 * jnp.minimum(z.size**0.5 / jnp.maximum(norm, 1e-30), narrow)
@@ -57,7 +63,9 @@ def _start(z: Float[Array, " dim"], log_prob: Scalar, grad: Float[Array, " dim"]
 
 
 def _newton(c: _Climber) -> tuple[Float[Array, " dim"], Scalar]:
-    """The quasi-Newton step and the log-density that it promises; along the gradient, of full length, at first."""
+    """The quasi-Newton step and the log-density that it promises; along the gradient, of full
+    length, at first.
+    """
     sy = jnp.sum(c.s * c.y, axis=-1)
     known = sy > 0.0
     rho = jnp.where(known, 1.0 / jnp.where(known, sy, 1.0), 0.0)
@@ -81,7 +89,9 @@ def _propose(c: _Climber) -> tuple[Float[Array, " dim"], Scalar]:
 
 
 def _advance(c: _Climber, step: Float[Array, " dim"], promise: Scalar, log_prob: Scalar, grad: Float[Array, " dim"]):
-    """Take the step where it does not lead down, else quarter it and, the second time, forget the memory."""
+    """Take the step where it does not lead down, else quarter it and, the second time, forget the
+    memory.
+    """
     slack = 4e-7 * (1.0 + jnp.abs(c.log_prob))  # rounding of float32
     up = (log_prob >= c.log_prob - slack) & (log_prob > -jnp.inf)
     y, size = c.grad - grad, jnp.linalg.norm(step)
@@ -103,8 +113,9 @@ def _advance(c: _Climber, step: Float[Array, " dim"], promise: Scalar, log_prob:
 def ascent(target: Target, frame: Frame, narrow: float) -> Callable[[Float[np.ndarray, "n dim"]], tuple[Ends, int]]:
     """A function of points in the frame: where each ends, and how many evaluations that took.
 
-    `narrow` is the narrowest width that a search has met; first steps are no longer than half of it. Everyone makes
-    at most 24 steps; those that have not arrived then go on by themselves, up to 400. A point without mass stays.
+    `narrow` is the narrowest width that a search has met; first steps are no longer than half of
+    it. Everyone makes at most 24 steps; those that have not arrived then go on by themselves, up to
+    400. A point without mass stays.
     """
 
     def evaluate(z: Float[Array, "n dim"]) -> Evaluation:

@@ -23,11 +23,13 @@ ALIKE, LEVEL = 0.02, 0.5  # particles: of the mean distance, root mean square; o
 
 @dataclasses.dataclass(frozen=True)
 class Basins:
-    """Peaks and the basin that each belongs to; basins by falling share of the pool, `count` of them.
+    """Peaks and the basin that each belongs to; basins by falling share of the pool, `count` of
+    them.
 
-    **Attributes**: `peaks` `(peaks, free)` in the frame, their `heights`; `places` and `radius`, in the coordinates in
-    which peaks are compared; `group`, each one's basin, `count` for those beyond the most that are told apart; `floor`
-    `(count + 1,)`, the log-density below which a point is so far from a basin's mass that it does not count as of it.
+    **Attributes**: `peaks` `(peaks, free)` in the frame, their `heights`; `places` and `radius`, in
+    the coordinates in which peaks are compared; `group`, each one's basin, `count` for those beyond
+    the most that are told apart; `floor` `(count + 1,)`, the log-density below which a point is so
+    far from a basin's mass that it does not count as of it.
     """
 
     frame: Frame
@@ -54,10 +56,11 @@ class Basins:
         return index, spent + more
 
     def match(self, ends: Ends) -> tuple[Int[np.ndarray, " n"], int]:
-        """The basin of each end of an ascent: that of the nearest peak, where it is that or nothing parts the two.
+        """The basin of each end of an ascent: that of the nearest peak, where it is that or nothing
+        parts the two.
 
-        Of what began below the basin's floor none: all of a density with one peak is one basin, and a sampler that is
-        beside its mass must be seen to be so.
+        Of what began below the basin's floor none: all of a density with one peak is one basin, and
+        a sampler that is beside its mass must be seen to be so.
         """
         k = min(TRIED, len(self.peaks))
         features = _features(ends, self.frame, self._alike)
@@ -89,9 +92,10 @@ def find_basins(
 ) -> tuple[Basins, Int[np.ndarray, " n"], int]:
     """The basins that the points of a pool lie in, each point's basin, and the evaluations.
 
-    `weight` ranks basins: at most 200 are told apart, the heaviest. Peaks of particles that differ by a symmetry are
-    one: they are compared by log-density and sorted interatomic distances, and not joined over barriers. `known` are
-    the points that are about draws of the target: they say how far down a basin's mass goes.
+    `weight` ranks basins: at most 200 are told apart, the heaviest. Peaks of particles that differ
+    by a symmetry are one: they are compared by log-density and sorted interatomic distances, and
+    not joined over barriers. `known` are the points that are about draws of the target: they say
+    how far down a basin's mass goes.
     """
     climb, fall = ascent(target, frame, narrow), barrier(target, frame)
     ends, spent = climb(z)
@@ -135,9 +139,11 @@ def find_basins(
 def _floors(
     ends: Ends, label: Int[np.ndarray, " n"], known: Bool[np.ndarray, " n"], count: int, dim: int
 ) -> Float[np.ndarray, " basins"]:
-    """For each basin the lowest log-density of a known point in it, or its peak's where there is none, less a margin.
+    """For each basin the lowest log-density of a known point in it, or its peak's where there is
+    none, less a margin.
 
-    Hardly a draw of a Gaussian lies below: half a chi-squared below its peak, of which few known points show a part.
+    Hardly a draw of a Gaussian lies below: half a chi-squared below its peak, of which few known
+    points show a part.
     """
     lowest, highest = np.full(count + 1, np.inf), np.full(count + 1, -np.inf)
     np.minimum.at(lowest, label[known], ends.began[known])
@@ -153,7 +159,9 @@ def _distances(z: Float[np.ndarray, "n free"], frame: Frame) -> Float[np.ndarray
 
 
 def _features(ends: Ends, frame: Frame, alike: float) -> Float[np.ndarray, "n features"]:
-    """What peaks are compared by: their place; of particles, log-density and distances, `alike` being one unit."""
+    """What peaks are compared by: their place; of particles, log-density and distances, `alike`
+    being one unit.
+    """
     if frame.symmetry is None:
         return ends.z
     sorted_distances = _distances(ends.z, frame)

@@ -14,10 +14,12 @@ LARGE, HARDLY = 0.01, 0.1  # a basin of this mass with less than this part of it
 
 
 def z_scores(audit: Shares, sampler: Shares) -> Float[np.ndarray, " basins"]:
-    """Differences over their standard errors; 0 where nothing can be told or neither side has a mass of `LEAST`.
+    """Differences over their standard errors; 0 where nothing can be told or neither side has a
+    mass of `LEAST`.
 
-    The sampler's error is its own or, where that is larger, the one that as many effective draws would have if the
-    audit were right: a basin that it has not met has no spread to tell its error from.
+    The sampler's error is its own or, where that is larger, the one that as many effective draws
+    would have if the audit were right: a basin that it has not met has no spread to tell its error
+    from.
     """
     expected = np.clip(audit.mass, 0.0, 1.0)
     null = np.sqrt(expected * (1.0 - expected) / sampler.effective)
@@ -39,7 +41,9 @@ def flags(z: Float[np.ndarray, " basins"]) -> Bool[np.ndarray, " basins"]:
 
 
 def confirmed(first: Float[np.ndarray, " basins"], again: Float[np.ndarray, " basins"]) -> Bool[np.ndarray, " basins"]:
-    """Flagged twice, in independent draws, on the same side: among many basins chance alone flags some once."""
+    """Flagged twice, in independent draws, on the same side: among many basins chance alone flags
+    some once.
+    """
     return flags(first) & flags(again) & (np.sign(first) == np.sign(again))
 
 

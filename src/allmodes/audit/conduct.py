@@ -45,11 +45,12 @@ def audit(
 ) -> Audit:
     """Search the density for what the sampler misses, and compare the mass of each basin.
 
-    Explorers that do not know the sampler, and its own draws, make a pool of points; each climbs to its peak, and peaks
-    with no barrier between them are one basin. Then fresh draws of both sides are counted: the audit's by importance
-    sampling from a mixture fitted to the basins (where that fails, and for particles, by populations of tempered SMC),
-    the sampler's with their weights. What differs by more than three standard errors is tested again, with four times
-    as many new draws of both, and counts when it differs again on the same side.
+    Explorers that do not know the sampler, and its own draws, make a pool of points; each climbs to
+    its peak, and peaks with no barrier between them are one basin. Then fresh draws of both sides
+    are counted: the audit's by importance sampling from a mixture fitted to the basins (where that
+    fails, and for particles, by populations of tempered SMC), the sampler's with their weights.
+    What differs by more than three standard errors is tested again, with four times as many new
+    draws of both, and counts when it differs again on the same side.
 
     **Arguments**
 
@@ -58,8 +59,8 @@ def audit(
     - `explorers`: those of `allmodes.audit.pool` when not given.
     - `progress`: called with a line of text now and then.
 
-    **Raises** `ConfigError` when n is below 500, the dimensions differ or the density has no gradient, `TargetError`
-    when it has no mass that can be found.
+    **Raises** `ConfigError` when n is below 500, the dimensions differ or the density has no
+    gradient, `TargetError` when it has no mass that can be found.
     """
     begin, say = time.monotonic(), progress or (lambda text: None)
     target = sampler.target if against is None else against
@@ -139,7 +140,9 @@ def _ours(
     key: Array,
     n: int,
 ) -> tuple[Measure, Measured, str, int]:
-    """How the audit measures masses, its first measurement, its name, and evaluations spent on the way to it."""
+    """How the audit measures masses, its first measurement, its name, and evaluations spent on the
+    way to it.
+    """
     k_adapt, k_first, k_other = jax.random.split(key, 3)
     spent = 0
     if possible(target):
@@ -164,7 +167,9 @@ def _ratios(
     log_z: float,
     key: Array,
 ) -> tuple[Float[np.ndarray, " basins"], int]:
-    """Mean log ratio of densities in each basin, NaN where it cannot be told; and the evaluations."""
+    """Mean log ratio of densities in each basin, NaN where it cannot be told; and the
+    evaluations.
+    """
     chosen = representatives(fold[our.label], our.log_weight, len(fold), 0)
     rows = np.flatnonzero((chosen >= 0).all(axis=1))
     means = np.full(len(fold), np.nan)

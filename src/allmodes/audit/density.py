@@ -17,10 +17,12 @@ NOISINGS = 8  # of each point
 def log_ratios(
     sampler: Sampler, target: Target, log_z: float, x: Float[Array, "n dim"], *, key: Array
 ) -> tuple[Float[np.ndarray, " n"] | None, int]:
-    """`log q(x) - log pi(x)` at each point, pi the normalised target; None where the sampler cannot tell.
+    """`log q(x) - log pi(x)` at each point, pi the normalised target; None where the sampler cannot
+    tell.
 
-    A path weight w of x, over noisings of x, has `E[1 / w] = q(x) / pi~(x)`: an average over a few of them. Where the
-    sampler hardly reaches, that average is itself uncertain by far more than a unit, and low. Also the evaluations.
+    A path weight w of x, over noisings of x, has `E[1 / w] = q(x) / pi~(x)`: an average over a few
+    of them. Where the sampler hardly reaches, that average is itself uncertain by far more than a
+    unit, and low. Also the evaluations.
     """
     n = len(x)
     log_weight = sampler.log_weights(jnp.repeat(x, NOISINGS, axis=0), key=key)

@@ -1,4 +1,6 @@
-"""What an audit leaves behind: a table on the terminal, `audit.json` and `audit.png` in a folder."""
+"""What an audit leaves behind: a table on the terminal, `audit.json` and `audit.png` in a
+folder.
+"""
 
 from typing import Any
 
@@ -13,7 +15,8 @@ ROWS = 20  # of the table
 
 
 def write(audit: Audit, folder: Run, target: Target, about: dict[str, Any]) -> None:
-    """Write `audit.json`, with `about` beside the result, and `audit.png`, each whole or not at all.
+    """Write `audit.json`, with `about` beside the result, and `audit.png`, each whole or not at
+    all.
 
     **Raises** `RunError` when the folder cannot be written.
     """

@@ -1,4 +1,6 @@
-"""The share of the mass in each basin with its standard error: from a mixture, from populations, from a sampler."""
+"""The share of the mass in each basin with its standard error: from a mixture, from populations,
+from a sampler.
+"""
 
 from typing import NamedTuple
 
@@ -10,7 +12,9 @@ from allmodes.metrics.weights import Estimate, log_z
 
 
 class Shares(NamedTuple):
-    """Shares of the basins, the last of what belongs to none, with standard errors; of how many effective draws."""
+    """Shares of the basins, the last of what belongs to none, with standard errors; of how many
+    effective draws.
+    """
 
     mass: Float[np.ndarray, " basins"]
     std_error: Float[np.ndarray, " basins"]
@@ -23,11 +27,12 @@ def of_mixture(
     stratum: Int[np.ndarray, " n"],
     basins: int,
 ) -> tuple[Shares, Estimate]:
-    """Self-normalised importance sampling from a mixture whose components were drawn in fixed numbers; and log Z.
+    """Self-normalised importance sampling from a mixture whose components were drawn in fixed
+    numbers; and log Z.
 
-    The delta method: the error of `sum w 1_b / sum w` is that of the mean of `w (1_b - m_b)` over the mean of w, whose
-    variance is the sum of those within strata. With whole components in single basins it is far below that of
-    independent draws: how many fall in a basin is no longer chance.
+    The delta method: the error of `sum w 1_b / sum w` is that of the mean of `w (1_b - m_b)` over
+    the mean of w, whose variance is the sum of those within strata. With whole components in single
+    basins it is far below that of independent draws: how many fall in a basin is no longer chance.
     """
     w = np.exp(log_weight - log_weight.max())
     strata, n, total = int(stratum.max()) + 1, len(w), w.sum()
@@ -53,10 +58,12 @@ def of_mixture(
 def of_populations(
     labels: list[Int[np.ndarray, " n"]], log_zs: Float[np.ndarray, " p"], basins: int
 ) -> tuple[Shares, Estimate]:
-    """Shares over independent populations of SMC, each weighted with its estimate of Z; errors from their spread.
+    """Shares over independent populations of SMC, each weighted with its estimate of Z; errors from
+    their spread.
 
-    Few populations know their spread badly: the error is widened so that three of it each way hold what three standard
-    errors of a normal do (Student). Where no population has a point nothing can be told, and the error is infinite.
+    Few populations know their spread badly: the error is widened so that three of it each way hold
+    what three standard errors of a normal do (Student). Where no population has a point nothing can
+    be told, and the error is infinite.
     """
     from scipy.stats import norm, t
 
@@ -76,7 +83,8 @@ def of_populations(
 def of_draws(
     log_weight: Float[np.ndarray, " n"], label: Int[np.ndarray, " n"], basins: int, effective: float
 ) -> Shares:
-    """Shares of independent weighted draws (delta method), or of equal ones of which `effective` are (binomial).
+    """Shares of independent weighted draws (delta method), or of equal ones of which `effective`
+    are (binomial).
 
     No error is less than one effective draw.
     """

@@ -26,7 +26,8 @@ FALLBACK = 8  # populations of SMC, where they are not
 
 @dataclasses.dataclass(frozen=True)
 class Measured:
-    """Draws of one side: points in the frame, their basins and log weights, and the shares of basins after `fold`.
+    """Draws of one side: points in the frame, their basins and log weights, and the shares of
+    basins after `fold`.
 
     `fold` maps a basin to the one that it is counted with.
     """
@@ -57,7 +58,9 @@ def adapt(target: Target, basins: Basins, proposal: Proposal, key: Array, n: int
 
 
 def by_mixture(target: Target, basins: Basins, proposal: Proposal) -> Measure:
-    """Masses by importance sampling from the mixture: a value for each draw, and what ascents to its peak take."""
+    """Masses by importance sampling from the mixture: a value for each draw, and what ascents to
+    its peak take.
+    """
     values, total = _values(target, basins), basins.count + 1
 
     def measure(key: Array, n: int) -> Measured:
@@ -71,12 +74,16 @@ def by_mixture(target: Target, basins: Basins, proposal: Proposal) -> Measure:
 
 
 def possible(target: Target) -> bool:
-    """Whether a mixture of Gaussians is worth a trial: not for particles, whose basins are copied by symmetry."""
+    """Whether a mixture of Gaussians is worth a trial: not for particles, whose basins are copied
+    by symmetry.
+    """
     return target.symmetry is None and target.dim <= MOST_DIM
 
 
 def usable(measured: Measured, basins: int) -> bool:
-    """Whether a mixture's weights can be relied on: enough of the draws are effective, and their tail is light."""
+    """Whether a mixture's weights can be relied on: enough of the draws are effective, and their
+    tail is light.
+    """
     if not measured.log_weight.max() > -np.inf:
         return False
     effective = measured.shares(np.arange(basins))[0].effective
@@ -84,7 +91,9 @@ def usable(measured: Measured, basins: int) -> bool:
 
 
 def by_populations(target: Target, basins: Basins, found: Found) -> Measure:
-    """Masses by the shares of eight fresh populations of tempered SMC; how many draws are asked for does not matter."""
+    """Masses by the shares of eight fresh populations of tempered SMC; how many draws are asked for
+    does not matter.
+    """
     total = basins.count + 1
 
     def measure(key: Array, n: int) -> Measured:
@@ -101,7 +110,9 @@ def by_populations(target: Target, basins: Basins, found: Found) -> Measure:
 
 
 def by_sampler(sampler: Sampler, basins: Basins) -> Measure:
-    """Masses from the sampler's draws with their weights; equally weighted where those cannot be relied on."""
+    """Masses from the sampler's draws with their weights; equally weighted where those cannot be
+    relied on.
+    """
     total = basins.count + 1
 
     def measure(key: Array, n: int) -> Measured:

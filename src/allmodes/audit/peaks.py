@@ -1,4 +1,6 @@
-"""Which of the ends of ascents are one peak, and which peaks belong together: no barrier between them."""
+"""Which of the ends of ascents are one peak, and which peaks belong together: no barrier between
+them.
+"""
 
 from collections.abc import Callable
 from functools import partial
@@ -21,7 +23,8 @@ Barrier = Callable[[Float[np.ndarray, "n dim"], Float[np.ndarray, "n dim"]], Flo
 
 
 def barrier(target: Target, frame: Frame) -> Barrier:
-    """A function of pairs of points: how far the log-density falls between them below the lower of the two.
+    """A function of pairs of points: how far the log-density falls between them below the lower of
+    the two.
 
     See `fall_between`: `n COST` evaluations.
     """
@@ -47,9 +50,11 @@ def barrier(target: Target, frame: Frame) -> Barrier:
 def distinct(
     points: Float[Array, "n d"], radius: Float[Array, " n"], alive: Bool[Array, " n"], most: int
 ) -> tuple[Int[Array, " n"], Int[Array, " most"], Int[Array, ""]]:
-    """Greedy leaders: the first point that has no leader becomes one, of all that lie within both their radii.
+    """Greedy leaders: the first point that has no leader becomes one, of all that lie within both
+    their radii.
 
-    Returns each point's leader or -1, the leaders' indices, and how many there are. Points come highest first.
+    Returns each point's leader or -1, the leaders' indices, and how many there are. Points come
+    highest first.
     """
 
     def unfinished(carry):
@@ -70,10 +75,11 @@ def distinct(
 
 
 def merged(z: Float[np.ndarray, "m dim"], fall: Barrier) -> tuple[Int[np.ndarray, " m"], int]:
-    """A label for each peak, the same for peaks joined by a chain of neighbours without barriers; and the evaluations.
+    """A label for each peak, the same for peaks joined by a chain of neighbours without barriers;
+    and the evaluations.
 
-    First each peak and its nearest ones are tried, then each group and the nearest of others, until nothing joins. So
-    a ring, whose peaks lie anywhere along it, is one basin.
+    First each peak and its nearest ones are tried, then each group and the nearest of others, until
+    nothing joins. So a ring, whose peaks lie anywhere along it, is one basin.
     """
     from scipy.sparse import coo_matrix
     from scipy.sparse.csgraph import connected_components
@@ -100,7 +106,9 @@ def merged(z: Float[np.ndarray, "m dim"], fall: Barrier) -> tuple[Int[np.ndarray
 def _candidates(
     distance: Float[np.ndarray, "m m"], label: Int[np.ndarray, " m"], tried: Bool[np.ndarray, "m m"]
 ) -> Int[np.ndarray, "pairs 2"]:
-    """Untried pairs of near peaks of different groups: of each group the nearest peaks of `NEIGHBOURS` others."""
+    """Untried pairs of near peaks of different groups: of each group the nearest peaks of
+    `NEIGHBOURS` others.
+    """
     m, groups = len(label), label.max() + 1
     apart = np.where(label[:, None] == label[None, :], np.inf, distance)
     k = min(NEIGHBOURS, groups - 1)

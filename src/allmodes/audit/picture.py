@@ -14,10 +14,11 @@ MARKED = 200  # basins on the map
 
 
 def plot_audit(audit: Audit, target: Target | None = None) -> Any:
-    """Masses of the basins by both sides, those that differ first; of a density in the plane its map beside them.
+    """Masses of the basins by both sides, those that differ first; of a density in the plane its
+    map beside them.
 
-    The map shows draws of the sampler over contours of `target`, a ring at each basin's peak. Returns a Matplotlib
-    figure.
+    The map shows draws of the sampler over contours of `target`, a ring at each basin's peak.
+    Returns a Matplotlib figure.
     """
     listed = audit.basins[:MOST]
     mapped = target is not None and target.dim == 2
@@ -52,7 +53,9 @@ def _map(axes: Any, audit: Audit, target: Target) -> None:
 
 
 def _masses(axes: Any, listed: list[Basin]) -> None:
-    """One row a basin: a bar of three standard errors of the audit each way, a dot with as much for the sampler."""
+    """One row a basin: a bar of three standard errors of the audit each way, a dot with as much for
+    the sampler.
+    """
     place = np.arange(len(listed))
     mass, error = (np.array([getattr(b, name) for b in listed], float) for name in ("mass", "std_error"))
     theirs, their_error = (

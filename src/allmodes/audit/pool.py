@@ -1,4 +1,6 @@
-"""Where the audit looks: explorers that know nothing of the sampler. A new one is one function and one line."""
+"""Where the audit looks: explorers that know nothing of the sampler. A new one is one function and
+one line.
+"""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -16,7 +18,8 @@ POPULATIONS = 4  # independent ones of tempered SMC
 
 
 class Explored(NamedTuple):
-    """Points `(n, dim)` in the frame of what was found, what they cost, and log Z where they are a population of SMC.
+    """Points `(n, dim)` in the frame of what was found, what they cost, and log Z where they are a
+    population of SMC.
 
     A population's points are equally weighted draws of the target, as far as it has reached it.
     """
@@ -36,7 +39,9 @@ def climbs(target: Target, found: Found, key: Array) -> list[Explored]:
 
 
 def populations(target: Target, found: Found, key: Array, count: int = POPULATIONS) -> list[Explored]:
-    """Independent populations of adaptive tempered SMC, each half as large as the number of climbs."""
+    """Independent populations of adaptive tempered SMC, each half as large as the number of
+    climbs.
+    """
     found = found._replace(points=found.points.take(jnp.arange(max(1, found.points.size // 2))))
     run, before = tempering(target, found), int(found.evaluations.log_prob)
     explored = []
@@ -48,7 +53,9 @@ def populations(target: Target, found: Found, key: Array, count: int = POPULATIO
 
 
 def replicas(target: Target, found: Found, key: Array) -> list[Explored]:
-    """Parallel tempering, its ladder adapted a little: an eighth as many points as climbs, no more than 512."""
+    """Parallel tempering, its ladder adapted a little: an eighth as many points as climbs, no more
+    than 512.
+    """
     from allmodes.fit import fit
     from allmodes.methods import Tempering
 
@@ -73,9 +80,11 @@ def first_look(target: Target, key: Array, size: int) -> tuple[Found, int]:
 
 
 def pool_weights(pool: list[Explored]) -> Float[np.ndarray, " n"]:
-    """What a point counts when basins are ranked: populations by their estimates of Z, the others by their numbers.
+    """What a point counts when basins are ranked: populations by their estimates of Z, the others
+    by their numbers.
 
-    Populations share one unit, and the others a tenth each: where their points lie says little of the mass.
+    Populations share one unit, and the others a tenth each: where their points lie says little of
+    the mass.
     """
     log_zs = np.array([-np.inf if e.log_z is None else e.log_z for e in pool])
     top = log_zs.max()

@@ -1,7 +1,9 @@
-"""A mixture to draw from that covers all basins, each component with a wide, heavy-tailed copy as a defence.
+"""A mixture to draw from that covers all basins, each component with a wide, heavy-tailed copy as a
+defence.
 
-Components begin with the pool's points in a basin and are then fitted to the density by population Monte Carlo with
-mixtures (Cappé et al. 2008, Adaptive importance sampling in general mixture classes).
+Components begin with the pool's points in a basin and are then fitted to the density by population
+Monte Carlo with mixtures (Cappé et al. 2008, Adaptive importance sampling in general mixture
+classes).
 """
 
 from functools import partial
@@ -22,16 +24,20 @@ PARTS = 8  # components of a basin that is a ridge of many peaks
 
 
 class Proposal(eqx.Module):
-    """Components `(c, dim)` with Cholesky factors of their covariances and shares that sum to one."""
+    """Components `(c, dim)` with Cholesky factors of their covariances and shares that sum to
+    one.
+    """
 
     mean: Float[Array, "c dim"]
     chol: Float[Array, "c dim dim"]
     share: Float[Array, " c"]
 
     def counts(self, n: int) -> Int[np.ndarray, " strata"]:
-        """Draws of each stratum, Gaussian components then their copies: at least two, about n in all.
+        """Draws of each stratum, Gaussian components then their copies: at least two, about n in
+        all.
 
-        The mixture's shares are these counts over their sum, exactly: drawing is stratified and unbiased.
+        The mixture's shares are these counts over their sum, exactly: drawing is stratified and
+        unbiased.
         """
         share = np.asarray(self.share, float)
         share = EVEN / len(share) + (1.0 - EVEN) * share / share.sum()
@@ -80,9 +86,11 @@ def first_proposal(
     width: float,
     seed: int,
 ) -> Proposal:
-    """Mean and covariance of the pool's points in each basin, and of those in none; `peaks` says of how many it is.
+    """Mean and covariance of the pool's points in each basin, and of those in none; `peaks` says of
+    how many it is.
 
-    A basin of many peaks is a ridge or a plain and gets up to `PARTS` components. `width` is the least deviation.
+    A basin of many peaks is a ridge or a plain and gets up to `PARTS` components. `width` is the
+    least deviation.
     """
     rng = np.random.default_rng(seed)
     means, chols, shares = [], [], []
@@ -112,7 +120,9 @@ def _split(points: np.ndarray, k: int, rng: np.random.Generator) -> list[np.ndar
 
 
 def _covariance(points: np.ndarray, width: float) -> np.ndarray:
-    """Shrunk towards its diagonal, the more the fewer points there are, with a floor of the least width."""
+    """Shrunk towards its diagonal, the more the fewer points there are, with a floor of the least
+    width.
+    """
     n, dim = points.shape
     centred = points - points.mean(axis=0)
     diagonal = (np.sum(centred**2, axis=0) + 2.0 * width**2) / (n + 2.0)
@@ -125,10 +135,11 @@ def refit(
     proposal: Proposal, z: Float[Array, "n dim"], parts: Float[Array, "n strata"], log_weight: Float[Array, " n"],
     share: Float[Array, " strata"],
 ) -> Proposal:  # fmt: skip
-    """One step of population Monte Carlo: means, covariances and shares from weighted draws of the mixture.
+    """One step of population Monte Carlo: means, covariances and shares from weighted draws of the
+    mixture.
 
-    Each draw belongs to each component in the probability that it came from it or from its copy. A component with few
-    effective draws stays as it is.
+    Each draw belongs to each component in the probability that it came from it or from its copy. A
+    component with few effective draws stays as it is.
     """
     c, dim = proposal.mean.shape
     joint = parts + jnp.log(share)

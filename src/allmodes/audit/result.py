@@ -13,15 +13,17 @@ ELSEWHERE = "elsewhere"
 
 @dataclasses.dataclass(frozen=True)
 class Basin:
-    """One basin; the one named "elsewhere" is what belongs to none of those listed, or lies far below their mass.
+    """One basin; the one named "elsewhere" is what belongs to none of those listed, or lies far
+    below their mass.
 
     **Attributes**
 
     - `peak`, in the user's coordinates, and its `log_prob`; None elsewhere.
     - `mass` by the audit and `sampler_mass` by the sampler, with standard errors.
-    - `log_ratio`: the mean over the basin's points of log sampler density over target density. 0 is right, very
-      negative hardly reached; None where it cannot be told.
-    - `off`: the difference of the masses in standard errors; `again`: in the second set of draws, None if untested.
+    - `log_ratio`: the mean over the basin's points of log sampler density over target density. 0 is
+      right, very negative hardly reached; None where it cannot be told.
+    - `off`: the difference of the masses in standard errors; `again`: in the second set of draws,
+      None if untested.
     - `differs`: off by more than three standard errors in both, on the same side.
     - `found_by`: the explorers that had a point there.
     """
@@ -46,7 +48,8 @@ class Audit:
 
     **Attributes**
 
-    - `target`: what the sampler was judged by. `masses`: how the audit's were measured. `log_z`: by the audit.
+    - `target`: what the sampler was judged by. `masses`: how the audit's were measured. `log_z`: by
+      the audit.
     - `draws` of each side; `effective` ones of the audit and of the sampler.
     - `small`: basins counted with "elsewhere", as neither side gives them a thousandth of the mass.
     - `left_out`: basins beyond the 200 heaviest, counted there too.

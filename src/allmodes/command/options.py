@@ -18,28 +18,34 @@ class Run:
     dim: int | None = None
     """Dimension of a function of your own."""
     method: str | None = None
-    """One of those that `allmodes methods` lists; its settings become options here. iwsm when not given, one of the
-    iwsm-particles for particles."""
+    """One of those that `allmodes methods` lists; its settings become options here. iwsm when not
+    given, one of the iwsm-particles for particles."""
     seed: int = 0
     """Fixes everything random."""
     n: Annotated[int, arg(aliases=["-n"])] = 10_000
     """Draws to make."""
     seconds: float | None = None
-    """Spend about this many seconds at most on all of it, from the search to the report: training gets what the rest
-    leaves, and winds down over the last third of that. For methods that train."""
+    """Spend about this many seconds at most on all of it, from the search to the report: training
+    gets what the rest leaves, and winds down over the last third of that. For methods that
+    train."""
     evaluations: float | None = None
-    """Spend about this many evaluations of the density on training and raw draws; corrections are counted apart."""
+    """Spend about this many evaluations of the density on training and raw draws; corrections are
+    counted apart."""
     out: Path | None = None
-    """The run folder; runs/TARGET-METHOD-SEED when not given, with a number if that holds a run already."""
+    """The run folder; runs/TARGET-METHOD-SEED when not given, with a number if that holds a run
+    already."""
     resume: Path | None = None
-    """Go on with this run folder. Of a finished run whose last checkpoint is damaged, training goes on from the one
-    before."""
+    """Go on with this run folder. Of a finished run whose last checkpoint is damaged, training goes
+    on from the one before."""
     judge_repeats: int = REPEATS
-    """Repeats of each metric between sets of draws, at least 2: four times as many halve its standard error."""
+    """Repeats of each metric between sets of draws, at least 2: four times as many halve its
+    standard error."""
     devices: str | None = None
-    """Devices over which batch, buffer and draws are spread: a number, or all; one when not given."""
+    """Devices over which batch, buffer and draws are spread: a number, or all; one when not
+    given."""
     distributed: bool = False
-    """Join other processes that run the same command, and use all of their devices; SLURM and MPI are recognised."""
+    """Join other processes that run the same command, and use all of their devices; SLURM and MPI
+    are recognised."""
     coordinator: str | None = None
     """With --distributed elsewhere: HOST:PORT at which the first process listens."""
     processes: int | None = None
@@ -63,7 +69,8 @@ class Sample:
     seed: int = 1
     """Fixes the draws."""
     steps: int | None = None
-    """Steps of the reverse path: more of them raise the effective share. The method's own number when not given."""
+    """Steps of the reverse path: more of them raise the effective share. The method's own number
+    when not given."""
     fair: bool = False
     """Write equally weighted draws, resampled by their weights."""
     correct: Literal["snis", "smc", "mcmc"] | None = None
@@ -71,21 +78,25 @@ class Sample:
     rounds: int | None = None
     """Proposals of each chain by noising and denoising; 2, for particles none."""
     moves: int | None = None
-    """Hamiltonian moves of each chain, 10 evaluations each; 5, for particles one a free dimension and 30 at least."""
+    """Hamiltonian moves of each chain, 10 evaluations each; 5, for particles one a free dimension
+    and 30 at least."""
     out: Path = Path("draws.npz")
-    """.npz: arrays x (n, dim), log_prob (n,), log_weight (n,), and the parameters that have names. .nc: NetCDF for
-    ArviZ. .npy: written in parts, as records of the three, in constant memory; the same command goes on with one that
-    was interrupted."""
+    """.npz: arrays x (n, dim), log_prob (n,), log_weight (n,), and the parameters that have names.
+    .nc: NetCDF for ArviZ. .npy: written in parts, as records of the three, in constant memory; the
+    same command goes on with one that was interrupted."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Audit:
-    """Search independently for what the sampler of a run misses; exit with status 1 where basins differ."""
+    """Search independently for what the sampler of a run misses; exit with status 1 where basins
+    differ.
+    """
 
     run: Positional[Path]
     """The run folder."""
     against: str | None = None
-    """Judge by this density, a registered name or FILE.py:FUNCTION; the run's own when not given."""
+    """Judge by this density, a registered name or FILE.py:FUNCTION; the run's own when not
+    given."""
     dim: int | None = None
     """Dimension of such a function."""
     n: Annotated[int | None, arg(aliases=["-n"])] = None
@@ -128,7 +139,9 @@ class Benchmark:
 
 @dataclasses.dataclass(frozen=True)
 class Compare:
-    """Methods side by side on one target: quality against evaluations and seconds, and what the next draws cost."""
+    """Methods side by side on one target: quality against evaluations and seconds, and what the
+    next draws cost.
+    """
 
     target: Positional[str]
     """A registered name."""
@@ -175,14 +188,18 @@ class Study:
     quick: bool = False
     """A small version, to see that it works."""
     seeds: int | None = None
-    """Seeds 0, 1, .. of each case, where the study is of trained samplers; its own number when not given."""
+    """Seeds 0, 1, .. of each case, where the study is of trained samplers; its own number when not
+    given."""
     cases: str | None = None
-    """Some of the cases of dimension or free-energy, with semicolons between them; all when not given."""
+    """Some of the cases of dimension or free-energy, with semicolons between them; all when not
+    given."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Reference:
-    """Draws that stand in for exact ones: independent tempered runs that must agree, made once and kept."""
+    """Draws that stand in for exact ones: independent tempered runs that must agree, made once and
+    kept.
+    """
 
     target: Positional[str]
     """A registered name, or FILE.py:FUNCTION."""
@@ -201,4 +218,6 @@ class Targets:
 
 @dataclasses.dataclass(frozen=True)
 class Methods:
-    """List the methods with their settings, which are options of `allmodes run --method NAME`, and their defaults."""
+    """List the methods with their settings, which are options of `allmodes run --method NAME`, and
+    their defaults.
+    """

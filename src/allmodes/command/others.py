@@ -1,4 +1,6 @@
-"""The commands beside the main job: each parses its options, calls what does the work, and prints a few lines."""
+"""The commands beside the main job: each parses its options, calls what does the work, and prints a
+few lines.
+"""
 
 import dataclasses
 import inspect

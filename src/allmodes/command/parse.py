@@ -10,7 +10,9 @@ from allmodes.errors import ConfigError
 
 
 def option_of(argv: list[str], name: str) -> str | None:
-    """The value of an option before the parser is built, for those that decide which other options there are."""
+    """The value of an option before the parser is built, for those that decide which other options
+    there are.
+    """
     for i, text in enumerate(argv):
         if text == name and i + 1 < len(argv):
             return argv[i + 1]

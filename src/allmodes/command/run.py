@@ -1,4 +1,6 @@
-"""`allmodes run`: the main job begun or gone on with, on one device or several, by one process or several."""
+"""`allmodes run`: the main job begun or gone on with, on one device or several, by one process or
+several.
+"""
 
 import contextlib
 import dataclasses
@@ -152,7 +154,8 @@ def _entered(folder: Folder, held: contextlib.ExitStack) -> Folder:
 
 
 def _free(path: Path, held: contextlib.ExitStack) -> Folder:
-    """The folder itself, or with the first number of one that holds no run and in which no process is at work.
+    """The folder itself, or with the first number of one that holds no run and in which no process
+    is at work.
 
     Of two commands at the same moment the lock gives each one of its own.
     """

@@ -1,4 +1,6 @@
-"""Models as they are: targets made from what other libraries describe. A new one is one file and one name here."""
+"""Models as they are: targets made from what other libraries describe. A new one is one file and
+one name here.
+"""
 
 from allmodes.interop import numpy, numpyro, pymc, torch
 

@@ -1,4 +1,6 @@
-"""Functions of NumPy and SciPy as targets: called back from compiled code, many points at a time."""
+"""Functions of NumPy and SciPy as targets: called back from compiled code, many points at a
+time.
+"""
 
 import time
 import warnings
@@ -25,19 +27,20 @@ def target(
 ) -> Target:
     """The density of a function that JAX cannot trace, with its gradient or without.
 
-    - `log_prob`, `grad`: of one point, a float64 array `(dim,)`, to a number and to `(dim,)`; with `batched`, of many
-      at once, `(n, dim)` to `(n,)` and to `(n, dim)`, which is quicker. -inf, NaN and +inf are allowed in places.
-      Without `grad` training uses the denoising identity alone, and moves are random walks: a few dimensions.
+    - `log_prob`, `grad`: of one point, a float64 array `(dim,)`, to a number and to `(dim,)`; with
+      `batched`, of many at once, `(n, dim)` to `(n,)` and to `(n, dim)`, which is quicker. -inf,
+      NaN and +inf are allowed in places. Without `grad` training uses the denoising identity alone,
+      and moves are random walks: a few dimensions.
     - `more`: the other arguments of `Target`.
 
-    Every evaluation leaves compiled code and comes back; the function runs on the host, one call at a time. A sampler
-    of it cannot be saved unless the target comes from a file (`am.find_target`).
+    Every evaluation leaves compiled code and comes back; the function runs on the host, one call at
+    a time. A sampler of it cannot be saved unless the target comes from a file (`am.find_target`).
 
-    A point at which a function raises an error carries no mass: it is counted as NaN is, by `cost` too, and the first
-    one is told by a warning.
+    A point at which a function raises an error carries no mass: it is counted as NaN is, by `cost`
+    too, and the first one is told by a warning.
 
-    **Raises** `TargetError` when a function fails, or returns another shape, at the `location` that is given; at a
-    point of zeros, where none is.
+    **Raises** `TargetError` when a function fails, or returns another shape, at the `location` that
+    is given; at a point of zeros, where none is.
     """
     more = {"name": getattr(log_prob, "__name__", "numpy"), "source": "a NumPy function"} | more
     host = _Host(log_prob, grad, batched)
@@ -58,7 +61,8 @@ def target(
         return jax.pure_callback(host.both, shapes(x), x, vmap_method="expand_dims")
 
     def halved(function, x):
-        # A callback's own arrays are float32 outside of `double`, where it runs: a float64 goes as two of them.
+        # A callback's own arrays are float32 outside of `double`, where it runs: a float64 goes as
+        # two of them.
         def call(high, rest):
             found = function(np.asarray(high, np.float64) + np.asarray(rest, np.float64), np.float64)
             return tuple(halves(f) for f in (found if isinstance(found, tuple) else (found,)))
@@ -89,7 +93,8 @@ class Cost(NamedTuple):
 
 
 def cost(target: Target) -> Cost:
-    """What the calls of a target's function have taken in this process so far, for targets of NumPy and PyTorch.
+    """What the calls of a target's function have taken in this process so far, for targets of NumPy
+    and PyTorch.
 
     **Raises** `ConfigError` for a target that JAX traces: it makes no calls.
     """
@@ -129,7 +134,9 @@ class _Host:
             return np.asarray(found, np.float64)
 
     def _safely(self, function: Callable, points: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-        """The same with NaN where the function raises an error: its points one by one, once a batch does."""
+        """The same with NaN where the function raises an error: its points one by one, once a batch
+        does.
+        """
         try:
             return self._all(function, points).reshape(shape)
         except Exception as error:

@@ -1,4 +1,6 @@
-"""NumPyro models as targets: their density over unconstrained parameters, and draws as named, constrained sites."""
+"""NumPyro models as targets: their density over unconstrained parameters, and draws as named,
+constrained sites.
+"""
 
 from collections.abc import Callable
 from typing import Any
@@ -13,15 +15,17 @@ from allmodes.target import Target
 def target(model: Callable[..., Any], *args: Any, name: str | None = None, seed: int = 0, **kwargs: Any) -> Target:
     """The posterior of a NumPyro model, given its arguments (the data).
 
-    Parameters with constraints are mapped to all of R^dim by NumPyro's own bijections, with their Jacobians in the
-    density: log Z is the log evidence of the model. `draws.unravel()` gives a dictionary of its sites in their own
-    (constrained) values, deterministic ones included, each with the draws along its first axis.
+    Parameters with constraints are mapped to all of R^dim by NumPyro's own bijections, with their
+    Jacobians in the density: log Z is the log evidence of the model. `draws.unravel()` gives a
+    dictionary of its sites in their own (constrained) values, deterministic ones included, each
+    with the draws along its first axis.
 
     - `name`: what reports call it; the model's own name when not given.
     - `seed`: of the one run of the model that finds its sites.
 
-    **Raises** `ConfigError` when NumPyro is not installed, `TargetError` when the model has latent sites that are
-    discrete (sum them out first, as `numpyro.distributions.MixtureSameFamily` does), none at all, or cannot be run.
+    **Raises** `ConfigError` when NumPyro is not installed, `TargetError` when the model has latent
+    sites that are discrete (sum them out first, as `numpyro.distributions.MixtureSameFamily` does),
+    none at all, or cannot be run.
     """
     try:
         from numpyro.infer.util import initialize_model

@@ -1,4 +1,6 @@
-"""PyMC models as targets: their density over unconstrained parameters, and draws as named, constrained variables."""
+"""PyMC models as targets: their density over unconstrained parameters, and draws as named,
+constrained variables.
+"""
 
 import contextlib
 import os
@@ -18,17 +20,19 @@ from allmodes.target import Target
 def target(model: Any, name: str | None = None) -> Target:
     """The posterior of a `pymc.Model`, data included.
 
-    Parameters with constraints are mapped to all of R^dim by PyMC's own transforms, with their Jacobians in the
-    density: log Z is the log evidence of the model, but for `pymc.Potential` terms, which are part of the density as
-    they stand. `draws.unravel()` gives a dictionary of its variables in their own (constrained) values, deterministic
-    ones included, each with the draws along its first axis.
+    Parameters with constraints are mapped to all of R^dim by PyMC's own transforms, with their
+    Jacobians in the density: log Z is the log evidence of the model, but for `pymc.Potential`
+    terms, which are part of the density as they stand. `draws.unravel()` gives a dictionary of its
+    variables in their own (constrained) values, deterministic ones included, each with the draws
+    along its first axis.
 
     The density is PyMC's own JAX graph, in float32. A sampler of it can be saved.
 
     - `name`: what reports call it; the model's own name when not given, or `pymc`.
 
-    **Raises** `ConfigError` when PyMC is not installed, `TargetError` when the model has discrete free variables (sum
-    them out first, as `pymc.Mixture` does), none at all, or a part that PyMC cannot turn into JAX.
+    **Raises** `ConfigError` when PyMC is not installed, `TargetError` when the model has discrete
+    free variables (sum them out first, as `pymc.Mixture` does), none at all, or a part that PyMC
+    cannot turn into JAX.
     """
     try:
         import pymc
@@ -90,7 +94,9 @@ def _settings_of_jax() -> Iterator[None]:
 
 
 def _quietly(function: Callable[..., Any], values: list[Array]) -> Any:
-    """The graph asks for float64 here and there, and JAX would say each time that it gives float32."""
+    """The graph asks for float64 here and there, and JAX would say each time that it gives
+    float32.
+    """
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Explicitly requested dtype float64")
         return function(*values)

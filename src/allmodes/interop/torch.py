@@ -12,7 +12,8 @@ from allmodes.target import Target
 
 
 def target(log_prob: Callable[[Any], Any], dim: int, *, device: str = "cpu", **more: Any) -> Target:
-    """The density of a PyTorch function of many points, `(n, dim)` to `(n,)`, differentiable by autograd.
+    """The density of a PyTorch function of many points, `(n, dim)` to `(n,)`, differentiable by
+    autograd.
 
     Its points are float32, with `jax_enable_x64` float64.
 
@@ -21,8 +22,8 @@ def target(log_prob: Callable[[Any], Any], dim: int, *, device: str = "cpu", **m
 
     `am.interop.numpy.cost(target)` tells what its calls have taken.
 
-    **Raises** `ConfigError` when PyTorch is not installed, `TargetError` when the function fails on a point of zeros or
-    returns another shape.
+    **Raises** `ConfigError` when PyTorch is not installed, `TargetError` when the function fails on
+    a point of zeros or returns another shape.
     """
     try:
         import torch

@@ -1,4 +1,6 @@
-"""Hamiltonian moves of a population, on BlackJAX (Duane et al. 1987): for chains that must go far from their start."""
+"""Hamiltonian moves of a population, on BlackJAX (Duane et al. 1987): for chains that must go far
+from their start.
+"""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -16,8 +18,8 @@ ROUNDS = 10  # of moves, after each of which the step follows the acceptance
 LEAST_STEP = 0.4  # of the step: each move draws its own share, so that no orbit closes on itself
 
 
-# Without a gradient a leapfrog step goes straight on: one of them is a random walk, and as many are made as would have
-# been leapfrog steps, so that both cost the same.
+# Without a gradient a leapfrog step goes straight on: one of them is a random walk, and as many are
+# made as would have been leapfrog steps, so that both cost the same.
 WALK_ACCEPTANCE = 0.3
 
 
@@ -35,7 +37,9 @@ def kind_of(differentiable: bool) -> Kind:
 
 
 class Moved(NamedTuple):
-    """The population after its moves, the leapfrog step adapted to it, and the acceptance over the last moves."""
+    """The population after its moves, the leapfrog step adapted to it, and the acceptance over the
+    last moves.
+    """
 
     points: Buffer
     step_size: Scalar
@@ -56,11 +60,12 @@ def hmc(
     block: int,
     differentiable: bool = True,
 ) -> Moved:
-    """`moves` of every point, each of `LEAPS` leapfrog steps with unit masses: `n moves LEAPS` evaluations.
+    """`moves` of every point, each of `LEAPS` leapfrog steps with unit masses: `n moves LEAPS`
+    evaluations.
 
-    `log_prob` is of one point, in the points' coordinates, -inf where there is no mass. Where it has no gradient, moves
-    are random walks, `LEAPS` in place of each. A block of points makes all moves of a round before the next block
-    begins, so that its values stay in the cache.
+    `log_prob` is of one point, in the points' coordinates, -inf where there is no mass. Where it
+    has no gradient, moves are random walks, `LEAPS` in place of each. A block of points makes all
+    moves of a round before the next block begins, so that its values stay in the cache.
     """
     import blackjax
     from blackjax.mcmc.hmc import HMCState

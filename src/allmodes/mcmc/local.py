@@ -1,7 +1,7 @@
 """Metropolis-adjusted Langevin moves of a whole population (Roberts and Tweedie 1996).
 
-Our own forty lines, because training must run where only the core dependencies are, and because the moves keep the
-gradients in the buffer's own layout. Chains that stand alone go through BlackJAX.
+Our own forty lines, because training must run where only the core dependencies are, and because the
+moves keep the gradients in the buffer's own layout. Chains that stand alone go through BlackJAX.
 """
 
 from collections.abc import Callable
@@ -30,17 +30,20 @@ class Moved(NamedTuple):
 
 
 def first_steps(points: Buffer) -> Float[Array, " size"]:
-    """Steps to begin with: the squared width of each point's surroundings, shrunk with dimension."""
+    """Steps to begin with: the squared width of each point's surroundings, shrunk with
+    dimension.
+    """
     dim = points.z.shape[1]
     tau2 = dim / jnp.maximum(jnp.sum(points.grad**2, axis=-1), 1e-30)
     return 0.5 * jnp.minimum(tau2, 10.0 * jnp.median(tau2)) * dim ** (-1.0 / 3.0)
 
 
 def width_of(step_size: Float[Array, "*n"], dim: int) -> Float[Array, "*n"]:
-    """The width of the surroundings of a point that moves without a gradient, by the step that it came to.
+    """The width of the surroundings of a point that moves without a gradient, by the step that it
+    came to.
 
-    For a normal in many dimensions: with steps drawn below `h` as `mala` does, `TARGET_ACCEPTANCE` needs
-    `2 h dim = 4 tau^2`. In one dimension it is a third too large.
+    For a normal in many dimensions: with steps drawn below `h` as `mala` does, `TARGET_ACCEPTANCE`
+    needs `2 h dim = 4 tau^2`. In one dimension it is a third too large.
     """
     return jnp.sqrt(0.5 * dim * step_size)
 
@@ -54,11 +57,12 @@ def mala(
 ) -> Moved:
     """`steps` moves of every point: `n * steps` evaluations.
 
-    Each proposal is `z + h grad + sqrt(2 h) xi`; where the density has no gradient, a random walk. Step sizes are drawn
-    log-uniformly from [step_size / 10, step_size] for each point and move, independently of its state (so that the
-    target stays invariant): narrow and wide modes each get steps that fit. A single `step_size` follows the acceptance
-    rate of the whole population; with one for each point, each follows its own, which explores widths of many orders
-    but is exactly invariant only without adaptation: for searches.
+    Each proposal is `z + h grad + sqrt(2 h) xi`; where the density has no gradient, a random walk.
+    Step sizes are drawn log-uniformly from [step_size / 10, step_size] for each point and move,
+    independently of its state (so that the target stays invariant): narrow and wide modes each get
+    steps that fit. A single `step_size` follows the acceptance rate of the whole population; with
+    one for each point, each follows its own, which explores widths of many orders but is exactly
+    invariant only without adaptation: for searches.
     """
     n, dim = points.z.shape
 
@@ -109,10 +113,12 @@ def posterior_chain(
     key: Array,
     steps: int,
 ) -> Averaged:
-    """MALA moves on `p(z_0 | z_t) ~ pi(z_0) N(z_0; z_t, sigma^2)` from the z_0 that z_t was made of.
+    """MALA moves on `p(z_0 | z_t) ~ pi(z_0) N(z_0; z_t, sigma^2)` from the z_0 that z_t was made
+    of.
 
-    If that is at equilibrium, so is every state of the chain, without burn-in: averages over it are unbiased and vary
-    less, and the last state is again a draw of pi. `steps * n` evaluations. Step sizes are not adapted here.
+    If that is at equilibrium, so is every state of the chain, without burn-in: averages over it are
+    unbiased and vary less, and the last state is again a draw of pi. `steps * n` evaluations. Step
+    sizes are not adapted here.
     """
     n = z_t.shape[0]
     h, s2 = step_size[:, None], sigma[:, None] ** 2

@@ -1,4 +1,6 @@
-"""Parallel tempering with non-reversible swaps and an adapted ladder (Syed et al. 2022), its moves on BlackJAX."""
+"""Parallel tempering with non-reversible swaps and an adapted ladder (Syed et al. 2022), its moves
+on BlackJAX.
+"""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -17,9 +19,11 @@ NO_MASS = -1e30  # log-density of points of no mass: the difference of two of th
 
 
 class Replicas(eqx.Module):
-    """Systems of one point at each temperature, with the target's log-density and gradient, in normalised coordinates.
+    """Systems of one point at each temperature, with the target's log-density and gradient, in
+    normalised coordinates.
 
-    Temperature k of `temperatures` is `prior^(1 - beta_k) target^beta_k`; the first is the prior, the last the target.
+    Temperature k of `temperatures` is `prior^(1 - beta_k) target^beta_k`; the first is the prior,
+    the last the target.
     """
 
     z: Float[Array, "systems temperatures dim"]
@@ -28,7 +32,9 @@ class Replicas(eqx.Module):
 
 
 class Ladder(eqx.Module):
-    """Inverse temperatures, rising from 0 to 1, and the leapfrog step at each of them but the first."""
+    """Inverse temperatures, rising from 0 to 1, and the leapfrog step at each of them but the
+    first.
+    """
 
     betas: Float[Array, " temperatures"]
     steps: Float[Array, " warm"]
@@ -55,11 +61,12 @@ def evaluations_of(systems: int, temperatures: int) -> int:
 
 
 def sweeper(target: Target, frame: Frame, width: float) -> Callable[..., tuple[Replicas, Seen]]:
-    """A function `(key, index, replicas, ladder)` that makes one sweep: a move at each temperature, then swaps.
+    """A function `(key, index, replicas, ladder)` that makes one sweep: a move at each temperature,
+    then swaps.
 
-    The prior is `N(0, width^2)` over the frame; at the first temperature a fresh draw of it is the move. Swaps take the
-    even gaps and the odd ones in turn (`index`), which carries replicas along the ladder instead of letting them
-    diffuse.
+    The prior is `N(0, width^2)` over the frame; at the first temperature a fresh draw of it is the
+    move. Swaps take the even gaps and the odd ones in turn (`index`), which carries replicas along
+    the ladder instead of letting them diffuse.
     """
     import blackjax
     from blackjax.mcmc.hmc import HMCState
@@ -128,10 +135,12 @@ def start(target: Target, frame: Frame, z: Float[Array, "systems temperatures di
 def adapt(
     ladder: Ladder, acceptance: Float[Array, " warm"], rejection: Float[Array, " gaps"], gain: Scalar, kind: Kind
 ) -> Ladder:
-    """Move the ladder towards equal rejection across all gaps, and steps towards the wanted acceptance.
+    """Move the ladder towards equal rejection across all gaps, and steps towards the wanted
+    acceptance.
 
-    The sum of the rejection rates up to a temperature is the communication barrier to it, which the ladder is to climb
-    evenly (Syed et al. 2022, algorithm 2). `gain` in [0, 1] is the share of the way.
+    The sum of the rejection rates up to a temperature is the communication barrier to it, which the
+    ladder is to climb evenly (Syed et al. 2022, algorithm 2). `gain` in [0, 1] is the share of the
+    way.
     """
     barrier = jnp.concatenate([jnp.zeros(1), jnp.cumsum(jnp.maximum(rejection, 1e-3))])
     even = jnp.interp(jnp.linspace(0.0, 1.0, len(barrier)) * barrier[-1], barrier, ladder.betas)

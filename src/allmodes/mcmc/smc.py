@@ -1,4 +1,6 @@
-"""Adaptive tempered SMC, on BlackJAX (Del Moral et al. 2006): a warm start, and draws to compare with."""
+"""Adaptive tempered SMC, on BlackJAX (Del Moral et al. 2006): a warm start, and draws to compare
+with.
+"""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -22,8 +24,9 @@ MOST_STAGES = 500
 FIRST_STEP = 0.1  # of the leapfrog, over the width of the initial Gaussian
 WIDTH = 2.0  # of the initial Gaussian, over the spread that the search found
 
-# Particles. A Gaussian wider than the target is a gas; on the way from there the particles condense, and runs with few
-# moves disagree on log Z by several units. From a Gaussian as wide as the target there is no such passage.
+# Particles. A Gaussian wider than the target is a gas; on the way from there the particles
+# condense, and runs with few moves disagree on log Z by several units. From a Gaussian as wide as
+# the target there is no such passage.
 PARTICLE_WIDTH = 1.0
 PARTICLE_MOVES = 3  # at least; one for each five particles
 PILOT = 1024  # particles of the runs that find the target's spread
@@ -32,7 +35,9 @@ SETTLED = 0.1  # largest relative change of the spread between the last two of t
 
 
 class UnreachedError(TargetError):
-    """Tempering did not reach the target; `evaluations` are those before it, and those that it took."""
+    """Tempering did not reach the target; `evaluations` are those before it, and those that it
+    took.
+    """
 
     def __init__(self, message: str, evaluations: Evaluations):
         super().__init__(message)
@@ -64,9 +69,9 @@ def locate(target: Target, size: int, k_search: Array, k_settle: Array) -> Found
 def settle(target: Target, found: Found, key: Array) -> Found:
     """The same points in a frame as wide as the target.
 
-    Climbs from scattered starts end in scattered particles, so the search's spread of a particle system can be several
-    times too large. A small tempered run from it gives a better one, and so on until the spread stays. Where it does
-    not within `PILOTS` runs, the last is taken.
+    Climbs from scattered starts end in scattered particles, so the search's spread of a particle
+    system can be several times too large. A small tempered run from it gives a better one, and so
+    on until the spread stays. Where it does not within `PILOTS` runs, the last is taken.
     """
     few = found._replace(points=found.points.take(jnp.arange(PILOT) % found.points.size))
     run = tempering(target, few)
@@ -78,12 +83,14 @@ def settle(target: Target, found: Found, key: Array) -> Found:
 
 
 def gauging(target: Target, found: Found) -> Callable[[Array], Found]:
-    """A function of a key: the same points in a frame as wide as what small tempered runs end with, taken together.
+    """A function of a key: the same points in a frame as wide as what small tempered runs end with,
+    taken together.
 
-    Climbs also end in basins of next to no mass, and the search's frame is as wide as they are scattered. Of a Gaussian
-    like that few particles come to where the mass is, and all the others descend from them: a run has right widths of
-    modes and wrong masses, and may lose modes. So there are `PILOTS` runs that know nothing of each other, and none
-    begins in the frame that another one made: what had been lost there would stay lost.
+    Climbs also end in basins of next to no mass, and the search's frame is as wide as they are
+    scattered. Of a Gaussian like that few particles come to where the mass is, and all the others
+    descend from them: a run has right widths of modes and wrong masses, and may lose modes. So
+    there are `PILOTS` runs that know nothing of each other, and none begins in the frame that
+    another one made: what had been lost there would stay lost.
     """
     few = found._replace(points=found.points.take(jnp.arange(PILOT) % found.points.size))
     run = tempering(target, few)
@@ -108,12 +115,14 @@ def width_for(target: Target) -> float:
 def tempering(
     target: Target, found: Found, *, moves: int | None = None, target_ess: float = TARGET_ESS
 ) -> Callable[..., Tempered]:
-    """A function of a key and, if it is another one, what was found: particles tempered from a Gaussian, and log Z.
+    """A function of a key and, if it is another one, what was found: particles tempered from a
+    Gaussian, and log Z.
 
-    The Gaussian is over the frame; there are as many particles as `found` has points, and one program serves all
-    frames. Counted for each particle and temperature: a value to choose the temperature and one to re-weight, a value
-    with gradient at the first state and at each leapfrog step. The points come equally weighted, resampled by the last
-    weights; their `step_size` is MALA's, `eps^2 / 2` of the leapfrog's eps.
+    The Gaussian is over the frame; there are as many particles as `found` has points, and one
+    program serves all frames. Counted for each particle and temperature: a value to choose the
+    temperature and one to re-weight, a value with gradient at the first state and at each leapfrog
+    step. The points come equally weighted, resampled by the last weights; their `step_size` is
+    MALA's, `eps^2 / 2` of the leapfrog's eps.
 
     **Raises** `UnreachedError` (a `TargetError`), when called, where the target is not reached.
     """

@@ -1,4 +1,6 @@
-"""The methods, by the name that the command line knows them by. A new one is one file and one line here."""
+"""The methods, by the name that the command line knows them by. A new one is one file and one line
+here.
+"""
 
 import dataclasses
 
@@ -36,7 +38,8 @@ def default_for(target: Target) -> str:
 
 
 def name_of(method: Method) -> str:
-    """The registered name of a configuration: of those of its class the one that it differs least from.
+    """The registered name of a configuration: of those of its class the one that it differs least
+    from.
 
     So a preset keeps its name, with some of its settings changed too.
     """

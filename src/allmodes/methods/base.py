@@ -10,7 +10,9 @@ from allmodes.target import Target
 
 
 class Info(NamedTuple):
-    """What one training step reports; rows of levels are equal strata of t, from low noise to high."""
+    """What one training step reports; rows of levels are equal strata of t, from low noise to
+    high.
+    """
 
     loss: Scalar
     weight_ess: Scalar  # effective share of the batch that the importance weights leave
@@ -28,7 +30,9 @@ class Info(NamedTuple):
 
 
 class Untrained:
-    """What a method that trains nothing answers to the protocol's questions about steps; its work is in `init`."""
+    """What a method that trains nothing answers to the protocol's questions about steps; its work
+    is in `init`.
+    """
 
     steps: ClassVar[int] = 0
 
@@ -49,8 +53,8 @@ class Untrained:
 class Method(Protocol):
     """A frozen configuration with pure functions; `State` is one pytree of arrays.
 
-    `init` may run on the host (a warm start); `step` is traced once and scanned. A method that has nothing to train
-    has no steps.
+    `init` may run on the host (a warm start); `step` is traced once and scanned. A method that has
+    nothing to train has no steps.
     """
 
     name: ClassVar[str]
@@ -69,13 +73,17 @@ class Method(Protocol):
         """The step after which training is over, as known so far: at most `steps`."""
 
     def wind_down(self, state: Any, steps: int) -> Any:
-        """The state told to end after `steps` more steps at most: time is running out. Cheap, on the host."""
+        """The state told to end after `steps` more steps at most: time is running out. Cheap, on
+        the host.
+        """
 
     def sampler(self, target: Target, state: Any, seconds: dict[str, float]) -> Any:
         """The `Sampler` that draws with a state."""
 
     def points(self, state: Any) -> Float[Array, "size dim"]:
-        """The points that training ended with, in the user's coordinates: a second opinion on where the mass is."""
+        """The points that training ended with, in the user's coordinates: a second opinion on where
+        the mass is.
+        """
 
     def evaluations(self, state: Any) -> Evaluations:
         """What the state has cost so far, the warm start included."""

@@ -8,10 +8,11 @@ from allmodes.methods.iwsm import IWSM
 
 @dataclasses.dataclass(frozen=True)
 class IDEM(IWSM):
-    """IWSM with w = 1: the buffer holds the sampler's own draws, and the target-score estimator stands alone.
+    """IWSM with w = 1: the buffer holds the sampler's own draws, and the target-score estimator
+    stands alone.
 
-    Published settings of the 2-D mixtures (batch 512, K = 500, buffer 10,000, MLP 3 x 128, clip 70); every field of
-    `IWSM` can still be set.
+    Published settings of the 2-D mixtures (batch 512, K = 500, buffer 10,000, MLP 3 x 128, clip
+    70); every field of `IWSM` can still be set.
     """
 
     name: ClassVar[str] = "idem"

@@ -1,4 +1,6 @@
-"""Importance-Weighted Score Matching (Wang et al. 2025, arXiv 2505.19431): its settings, and the protocol."""
+"""Importance-Weighted Score Matching (Wang et al. 2025, arXiv 2505.19431): its settings, and the
+protocol.
+"""
 
 import dataclasses
 import functools
@@ -31,10 +33,11 @@ _MAY_BE_ZERO = tuple(
 class IWSM:
     """Learn the denoiser of a density by score matching on re-weighted points.
 
-    Minimises `E_t E_{x_t} w(x_t) |D(x_t, sigma_t) - D^(x_t)|^2 / c_out^2`: points x_t come from a noised replay
-    buffer, `D^` is an estimate of the posterior mean from the density and its gradient, and w, or the buffer itself,
-    is brought towards `p_t` by one of `weights`. The defaults are the best combination that we found
-    (`docs/concepts.md`, `docs/results/ablation.md`); `IWSM.paper()` is the published method.
+    Minimises `E_t E_{x_t} w(x_t) |D(x_t, sigma_t) - D^(x_t)|^2 / c_out^2`: points x_t come from a
+    noised replay buffer, `D^` is an estimate of the posterior mean from the density and its
+    gradient, and w, or the buffer itself, is brought towards `p_t` by one of `weights`. The
+    defaults are the best combination that we found (`docs/concepts.md`,
+    `docs/results/ablation.md`); `IWSM.paper()` is the published method.
     """
 
     name: ClassVar[str] = "iwsm"
@@ -44,7 +47,8 @@ class IWSM:
     cooldown: int = 2000
     """Last steps, over which the learning rate falls to nothing; at most half of `steps`."""
     enough: float | None = 0.5
-    """Begin the cooldown once the sampler's own draws have this effective share; None spends all steps."""
+    """Begin the cooldown once the sampler's own draws have this effective share; None spends all
+    steps."""
     batch: int = 1024
     """Points a step, a multiple of 32."""
     learning_rate: float = 2e-3
@@ -55,25 +59,31 @@ class IWSM:
     """Decay of the running average of the parameters."""
 
     start: Literal["search", "smc", "broad"] = "search"
-    """First buffer: multi-start search, tempered SMC (BlackJAX), or points spread over the box of the scouts."""
+    """First buffer: multi-start search, tempered SMC (BlackJAX), or points spread over the box of
+    the scouts."""
 
     score: Literal["blend", "tsi", "dsi"] = "blend"
-    """Target-score identity, denoising identity, or their least-variance blend; without a gradient, the second."""
+    """Target-score identity, denoising identity, or their least-variance blend; without a gradient,
+    the second."""
     draws: int = 1
-    """K: fresh draws around each x_t; 1 uses x_0 with its stored gradient and costs no evaluation."""
+    """K: fresh draws around each x_t; 1 uses x_0 with its stored gradient and costs no
+    evaluation."""
     neighbours: int = 256
-    """With one draw: other points of the buffer that share in each target by their distance; no evaluations."""
+    """With one draw: other points of the buffer that share in each target by their distance; no
+    evaluations."""
     chain: int = 0
-    """With one draw, instead of neighbours: moves on the posterior of x_0 given x_t, started at x_0 and averaged over.
-    Each costs an evaluation; the chain's end is written back to the buffer."""
+    """With one draw, instead of neighbours: moves on the posterior of x_0 given x_t, started at x_0
+    and averaged over. Each costs an evaluation; the chain's end is written back to the buffer."""
     score_clip: float | None = None
     """Largest norm of the estimated score, in normalised coordinates."""
 
     weights: Literal["moves", "path", "kde", "none"] = "moves"
-    """What brings the buffer to the target: independence Metropolis moves with exact path weights; own draws resampled
-    by tempered path weights; own draws, and the ratio of noised densities in the loss (the paper's); nothing (iDEM)."""
+    """What brings the buffer to the target: independence Metropolis moves with exact path weights;
+    own draws resampled by tempered path weights; own draws, and the ratio of noised densities in
+    the loss (the paper's); nothing (iDEM)."""
     strata: int = 16
-    """Strata of t within which `kde` weights are normalised and truncated; 1 is the paper's SNIS."""
+    """Strata of t within which `kde` weights are normalised and truncated; 1 is the paper's
+    SNIS."""
     truncate: bool = True
     """Cap `kde` weights at sqrt(n) times their mean."""
     temper_ess: float = 0.25
@@ -97,33 +107,36 @@ class IWSM:
     """Steps between local moves of the whole buffer; 0 for none."""
 
     predicts: Literal["denoiser", "score"] = "denoiser"
-    """What the network's output means: the preconditioned denoiser (EDM), or the score itself (the papers)."""
+    """What the network's output means: the preconditioned denoiser (EDM), or the score itself (the
+    papers)."""
     width: int = 128
     """Width of the network."""
     depth: int = 3
     """Residual blocks of the network."""
     anchors: int = 0
-    """Anchors from which the network sees the point (`networks/anchored.py`), for modes far apart in many dimensions;
-    0 for a plain perceptron. Not for particles."""
+    """Anchors from which the network sees the point (`networks/anchored.py`), for modes far apart
+    in many dimensions; 0 for a plain perceptron. Not for particles."""
     rank: int = 256
     """Rank of the linear maps that it learns around anchors."""
     curves: int = 0
-    """Bends of a curve that it learns for each coordinate, for many dimensions that are nearly independent of each
-    other; 0 for none. Not with anchors, nor for particles."""
+    """Bends of a curve that it learns for each coordinate, for many dimensions that are nearly
+    independent of each other; 0 for none. Not with anchors, nor for particles."""
     frequencies: int = 8
     """Fourier features of each coordinate; fewer above 4 dimensions, none above 32."""
     sigma_max: float = 2.5
-    """Highest noise, over the spread of the target: the largest principal one, or more where there are many dimensions
-    (0.36 times their root)."""
+    """Highest noise, over the spread of the target: the largest principal one, or more where there
+    are many dimensions (0.36 times their root)."""
     sigma_min: float = 0.15
     """Lowest noise, over the narrowest scale of the target."""
     dwell: float = 0.0
-    """In [0, 1): how much denser than even in log sigma the schedule is around `dwell_at`, for points and for steps."""
+    """In [0, 1): how much denser than even in log sigma the schedule is around `dwell_at`, for
+    points and for steps."""
     dwell_at: float = 0.25
     """Noise level around which it dwells, over the spread of the target."""
 
     sample_steps: int = 200
-    """Steps of the reverse path of a draw, when not said otherwise: more of them raise the weights' effective share."""
+    """Steps of the reverse path of a draw, when not said otherwise: more of them raise the weights'
+    effective share."""
 
     def __post_init__(self):
         check(self, zero=_MAY_BE_ZERO)
@@ -156,8 +169,9 @@ class IWSM:
     def paper(cls, **changes) -> "IWSM":
         """The published method, with any setting changed.
 
-        Pure target-score estimator, buffer-mixture weights, SNIS over the whole batch, a buffer of own and broad draws;
-        iDEM's published settings where the paper gives none (`docs/concepts.md` lists what differs).
+        Pure target-score estimator, buffer-mixture weights, SNIS over the whole batch, a buffer of
+        own and broad draws; iDEM's published settings where the paper gives none
+        (`docs/concepts.md` lists what differs).
         """
         settings = dict(
             start="broad", score="tsi", draws=500, score_clip=70.0, weights="kde", strata=1, truncate=False,
@@ -170,9 +184,10 @@ class IWSM:
     def particles(cls, **changes) -> "IWSM":
         """What particle systems get by default, with any field changed; tuned on LJ-13.
 
-        Energies are stiff and modes many, so tempered SMC starts it, short posterior chains make the targets and renew
-        the buffer all the time, and a deep equivariant network of fewer points a step replaces the perceptron. All
-        steps are spent: the energies of raw draws go on improving long after the path weights do.
+        Energies are stiff and modes many, so tempered SMC starts it, short posterior chains make
+        the targets and renew the buffer all the time, and a deep equivariant network of fewer
+        points a step replaces the perceptron. All steps are spent: the energies of raw draws go on
+        improving long after the path weights do.
         """
         settings = dict(
             start="smc", steps=36_000, cooldown=15_000, enough=None, batch=64, width=64, depth=8, chain=8,
@@ -182,7 +197,8 @@ class IWSM:
 
     @classmethod
     def few_particles(cls, **changes) -> "IWSM":
-        """`particles` for up to 6 of them, whose steps are cheap: more of them, and a deeper network; tuned on DW-4.
+        """`particles` for up to 6 of them, whose steps are cheap: more of them, and a deeper
+        network; tuned on DW-4.
 
         Neighbours in place of chains: there are enough of them near each point.
         """
@@ -194,7 +210,8 @@ class IWSM:
 
     @classmethod
     def many_particles(cls, **changes) -> "IWSM":
-        """`particles` for more than 30 of them, whose steps are dear and whose paths are hardly ever exchanged.
+        """`particles` for more than 30 of them, whose steps are dear and whose paths are hardly
+        ever exchanged.
 
         One run of LJ-55 is published; it is not tuned beyond that.
         """
@@ -205,10 +222,11 @@ class IWSM:
 
     @classmethod
     def many_dimensions(cls, **changes) -> "IWSM":
-        """What 16 dimensions or more get by default, with any field changed: renewed more often, by finer paths.
+        """What 16 dimensions or more get by default, with any field changed: renewed more often, by
+        finer paths.
 
-        Whole paths are exchanged more rarely there, and the shapes of modes are what a perceptron learns last: it gets
-        anchors.
+        Whole paths are exchanged more rarely there, and the shapes of modes are what a perceptron
+        learns last: it gets anchors.
         """
         settings = dict(steps=8000, cooldown=3000, refresh_every=200, refresh_steps=60, anchors=64)
         return cls(**{**settings, **changes})
@@ -254,18 +272,24 @@ class IWSM:
 
     @property
     def period(self) -> int:
-        """Steps after which a renewal of the buffer comes round, which takes as long as hundreds of steps."""
+        """Steps after which a renewal of the buffer comes round, which takes as long as hundreds of
+        steps.
+        """
         return self.refresh_every
 
     def expected_end(self, state: State, seen: list[tuple[int, float]]) -> int | None:
-        """Where training is likely to end by the renewals `seen`, (step, effective share), or None: nothing tells."""
+        """Where training is likely to end by the renewals `seen`, (step, effective share), or None:
+        nothing tells.
+        """
         end = int(state.end)
         if self.enough is None or end < self.steps:
             return end
         return expected_end(seen, self.enough, self.refresh_every, int(state.cooldown), end)
 
     def renewals_of(self, n: int) -> float:
-        """How many renewals of the buffer, each of paths down and up again, draws of n points are the work of."""
+        """How many renewals of the buffer, each of paths down and up again, draws of n points are
+        the work of.
+        """
         own = self.weights in ("kde", "none")
         paths = self.own_draws if own else (self.renew or self.buffer) * (2 if self.weights == "moves" else 1)
         return n * self.sample_steps / (paths * self.refresh_steps)
@@ -283,7 +307,9 @@ class IWSM:
         return DiffusionSampler(target, self, state, seconds)
 
     def process(self, state: State) -> tuple[Frame, Process]:
-        """The averaged denoiser with its error per level, and the moments of the buffer for the prior."""
+        """The averaged denoiser with its error per level, and the moments of the buffer for the
+        prior.
+        """
         return state.frame, process_of(state)
 
     def points(self, state: State) -> Float[Array, "size dim"]:

@@ -1,4 +1,6 @@
-"""The no-U-turn sampler as a method (Hoffman and Gelman 2014), on BlackJAX: what most people use."""
+"""The no-U-turn sampler as a method (Hoffman and Gelman 2014), on BlackJAX: what most people
+use.
+"""
 
 import dataclasses
 import functools
@@ -24,7 +26,8 @@ PILOT = 512  # points of the search
 
 
 class NUTSState(eqx.Module):
-    """Each chain's place, step size and inverse mass matrix after the warm-up, and what a draw took at its end.
+    """Each chain's place, step size and inverse mass matrix after the warm-up, and what a draw took
+    at its end.
 
     And points from elsewhere, in the same frame.
     """
@@ -43,8 +46,8 @@ class NUTSState(eqx.Module):
 class NUTS(Untrained):
     """The no-U-turn sampler: many chains from the points of a search, Stan's warm-up for each.
 
-    A chain does not leave the mode that it starts in where modes are far apart: its shares of the modes are then those
-    of the search, not of the density, and R^ says so.
+    A chain does not leave the mode that it starts in where modes are far apart: its shares of the
+    modes are then those of the search, not of the density, and R^ says so.
     """
 
     name: ClassVar[str] = "nuts"
@@ -60,7 +63,9 @@ class NUTS(Untrained):
         check(self)
 
     def init(self, target: Target, key: Array) -> NUTSState:
-        """Search, then warm each chain up to a step size and a diagonal mass matrix of its own, as Stan does."""
+        """Search, then warm each chain up to a step size and a diagonal mass matrix of its own, as
+        Stan does.
+        """
         import blackjax
 
         from allmodes.mcmc.smc import tempering
@@ -121,10 +126,11 @@ class NUTSSampler(PlainSampler):
     """Goes on with the chains of the state, by other randomness for each key."""
 
     def sample(self, n: int, *, key: Array, evaluations: int | None = None) -> Draws:
-        """N draws, from all chains in turn, `thin` steps apart (more of them where `evaluations` pay for it).
+        """N draws, from all chains in turn, `thin` steps apart (more of them where `evaluations`
+        pay for it).
 
-        Chains do not know log Z: it is NaN. What `second_look` finds of the draws is in the verdict, and its
-        evaluations among theirs.
+        Chains do not know log Z: it is NaN. What `second_look` finds of the draws is in the
+        verdict, and its evaluations among theirs.
 
         **Raises** `ConfigError` when n is below 1.
         """

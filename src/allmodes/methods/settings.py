@@ -1,4 +1,6 @@
-"""Checks of a method's settings against their own annotations, so that a wrong one is met before any work is done."""
+"""Checks of a method's settings against their own annotations, so that a wrong one is met before
+any work is done.
+"""
 
 import dataclasses
 import math
@@ -10,7 +12,8 @@ from allmodes.errors import ConfigError
 
 
 def check(method: Any, *, zero: tuple[str, ...] = ()) -> None:
-    """Each field of a frozen configuration must be of its type, finite and positive; 0 passes for those in `zero`.
+    """Each field of a frozen configuration must be of its type, finite and positive; 0 passes for
+    those in `zero`.
 
     **Raises** `ConfigError` naming the field, what it may be, and its value.
     """

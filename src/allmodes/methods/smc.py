@@ -1,4 +1,6 @@
-"""Adaptive tempered SMC as a method (Del Moral et al. 2006), on BlackJAX: what a sampler that is trained must beat."""
+"""Adaptive tempered SMC as a method (Del Moral et al. 2006), on BlackJAX: what a sampler that is
+trained must beat.
+"""
 
 import dataclasses
 import functools
@@ -23,7 +25,9 @@ PILOT = 512  # particles of the run that finds the frame and the cost of a parti
 
 
 class SMCState(eqx.Module):
-    """What the pilot found, points from elsewhere in its frame, and the evaluations that each of its particles took."""
+    """What the pilot found, points from elsewhere in its frame, and the evaluations that each of
+    its particles took.
+    """
 
     found: Found
     elsewhere: Float[Array, "explored free"] | None
@@ -33,10 +37,12 @@ class SMCState(eqx.Module):
 
 @dataclasses.dataclass(frozen=True)
 class SMC(Untrained):
-    """Adaptive tempered SMC: independent populations, tempered from a broad Gaussian by Hamiltonian moves.
+    """Adaptive tempered SMC: independent populations, tempered from a broad Gaussian by Hamiltonian
+    moves.
 
-    Fitting is a search for the place and scale of the density and one small pilot population; all else is done for
-    every set of draws anew. Each population has an unbiased estimate of Z of its own (but for its adaptive choices).
+    Fitting is a search for the place and scale of the density and one small pilot population; all
+    else is done for every set of draws anew. Each population has an unbiased estimate of Z of its
+    own (but for its adaptive choices).
     """
 
     name: ClassVar[str] = "smc"
@@ -46,8 +52,8 @@ class SMC(Untrained):
     particles: int = 2048
     """Particles of a population, at least."""
     moves: int | None = None
-    """Hamiltonian moves at each temperature, of 10 leapfrog steps; 1 when not given, for particle systems one for each
-    5 of them and 3 at least."""
+    """Hamiltonian moves at each temperature, of 10 leapfrog steps; 1 when not given, for particle
+    systems one for each 5 of them and 3 at least."""
     target_ess: float = 0.8
     """Effective share that each next temperature leaves: nearer to 1 means more temperatures."""
 
@@ -104,11 +110,13 @@ class SMCSampler(PlainSampler):
     def sample(self, n: int, *, key: Array, evaluations: int | None = None) -> Draws:
         """N draws from `populations` independent populations, weighted by their estimates of Z.
 
-        Within a population draws have equal weight and some a common origin; `evaluations`, where given, are spent on
-        larger populations, of which n are drawn. Log Z and its error come from the populations. What `second_look`
-        finds of their particles is in the verdict, and its evaluations among those of the draws.
+        Within a population draws have equal weight and some a common origin; `evaluations`, where
+        given, are spent on larger populations, of which n are drawn. Log Z and its error come from
+        the populations. What `second_look` finds of their particles is in the verdict, and its
+        evaluations among those of the draws.
 
-        **Raises** `ConfigError` when n is below 1, `TargetError` where tempering does not reach the target.
+        **Raises** `ConfigError` when n is below 1, `TargetError` where tempering does not reach the
+        target.
         """
         from allmodes.metrics.weights import batch_log_z
 
@@ -130,7 +138,8 @@ class SMCSampler(PlainSampler):
             parts.append((x, found.frame.log_prob(points.log_prob), jnp.full(each, log_z)))
             looked.append(spread_out(population.points.z, DRAWS // method.populations))
             log_zs.append(log_z)
-            # Of a random part of a population fewer are related: families shrink with it, singles stay single.
+            # Of a random part of a population fewer are related: families shrink with it, singles
+            # stay single.
             shares.append(1.0 / (1.0 + (1.0 / independent - 1.0) * each / size))
             spent += int(population.evaluations.log_prob)
         x, log_prob, log_weight = (jnp.stack(part) for part in zip(*parts, strict=True))

@@ -1,4 +1,6 @@
-"""Parallel tempering as a method, its ladder adapted (Syed et al. 2022): what a sampler that is trained must beat."""
+"""Parallel tempering as a method, its ladder adapted (Syed et al. 2022): what a sampler that is
+trained must beat.
+"""
 
 import dataclasses
 import functools
@@ -42,10 +44,11 @@ class TemperingState(eqx.Module):
 
 @dataclasses.dataclass(frozen=True)
 class Tempering:
-    """Parallel tempering: systems of replicas between a broad Gaussian and the target, non-reversible swaps.
+    """Parallel tempering: systems of replicas between a broad Gaussian and the target,
+    non-reversible swaps.
 
-    Each step of fitting is a round of sweeps that ends with an adaptation of the ladder and of the moves; draws come
-    from the last temperature, the ladder fixed.
+    Each step of fitting is a round of sweeps that ends with an adaptation of the ladder and of the
+    moves; draws come from the last temperature, the ladder fixed.
     """
 
     name: ClassVar[str] = "tempering"
@@ -53,11 +56,13 @@ class Tempering:
     steps: int = 40
     """Rounds of adaptation."""
     sweeps: int = 10
-    """Sweeps of a round: a Hamiltonian move of 10 leapfrog steps at each temperature, then swaps."""
+    """Sweeps of a round: a Hamiltonian move of 10 leapfrog steps at each temperature, then
+    swaps."""
     systems: int = 16
     """Independent systems, whose disagreement tells what went wrong."""
     temperatures: int = 16
-    """Replicas of a system; twice the communication barrier (`sampler.barrier`) is a good number."""
+    """Replicas of a system; twice the communication barrier (`sampler.barrier`) is a good
+    number."""
     thin: int = 4
     """Sweeps for each draw of a system."""
 
@@ -147,14 +152,17 @@ class TemperingSampler(PlainSampler):
 
     @property
     def barrier(self) -> float:
-        """The communication barrier between prior and target: swaps refused along the whole ladder."""
+        """The communication barrier between prior and target: swaps refused along the whole
+        ladder.
+        """
         return float(jnp.sum(self.state.rejection))
 
     def sample(self, n: int, *, key: Array, evaluations: int | None = None) -> Draws:
-        """N draws, from all systems in turn, `thin` sweeps apart (more of them where `evaluations` pay for it).
+        """N draws, from all systems in turn, `thin` sweeps apart (more of them where `evaluations`
+        pay for it).
 
-        Log Z and its error come from the systems, by stepping stones. What `second_look` finds of the draws is in the
-        verdict, and its evaluations among theirs.
+        Log Z and its error come from the systems, by stepping stones. What `second_look` finds of
+        the draws is in the verdict, and its evaluations among theirs.
 
         **Raises** `ConfigError` when n is below 1.
         """

@@ -53,7 +53,8 @@ class State(eqx.Module):
 def build(
     method: Any, found: Found, anchors: tuple[Array, Array] | None, key: Array, differentiable: bool = True
 ) -> State:
-    """The state before the first step: everything as the search found it, and a network that has learned nothing.
+    """The state before the first step: everything as the search found it, and a network that has
+    learned nothing.
 
     `anchors`, where the network has any, are their places and widths.
     """
@@ -96,10 +97,12 @@ def build(
 
 
 def _reach(z: Float[Array, "size dim"]) -> Scalar:
-    """How much further than the spread of a coordinate noise must reach, for what it makes of the target to be normal.
+    """How much further than the spread of a coordinate noise must reach, for what it makes of the
+    target to be normal.
 
-    As far as the largest principal deviation: modes along a diagonal are sqrt(dim) times as far apart as each
-    coordinate shows. And with the root of the dimension: modes at random places are that far from each other.
+    As far as the largest principal deviation: modes along a diagonal are sqrt(dim) times as far
+    apart as each coordinate shows. And with the root of the dimension: modes at random places are
+    that far from each other.
     """
     z = z - jnp.mean(z, axis=0)
     widest = jnp.sqrt(jnp.linalg.eigvalsh(z.T @ z / z.shape[0])[-1])
@@ -107,7 +110,9 @@ def _reach(z: Float[Array, "size dim"]) -> Scalar:
 
 
 def process_of(state: State) -> Process:
-    """The averaged denoiser with its error per level, and the moments of the buffer for the prior."""
+    """The averaged denoiser with its error per level, and the moments of the buffer for the
+    prior.
+    """
     z = state.buffer.z
     mean = jnp.zeros_like(z[0]) if state.frame.symmetry else jnp.mean(z, axis=0)
     variance = state.frame.even(jnp.mean((z - mean) ** 2, axis=0))
@@ -115,7 +120,9 @@ def process_of(state: State) -> Process:
 
 
 def train(method: Any, target: Target, state: State, key: Array) -> tuple[State, Info]:
-    """One update of the network on noised points of the buffer; chains and posterior moves renew some of those."""
+    """One update of the network on noised points of the buffer; chains and posterior moves renew
+    some of those.
+    """
     k_index, k_time, k_noise, k_draws = jax.random.split(key, 4)
     index = jax.random.randint(k_index, (method.batch,), 0, method.buffer)
     origin = spread(state.buffer.take(index))
@@ -198,7 +205,9 @@ def _optimiser(method: Any) -> optax.GradientTransformation:
 
 
 def _chain(method, target, state, key, index, origin, z_t, sigma):
-    """Averages over a short chain on each posterior; its end is written back, and its step follows acceptance."""
+    """Averages over a short chain on each posterior; its end is written back, and its step follows
+    acceptance.
+    """
     h = jnp.repeat(state.chain_step, method.batch // LEVELS)
     evaluate = lambda z: state.frame.evaluate(target, z)  # noqa: E731
     chain = posterior_chain(evaluate, origin, z_t, sigma, h, key, method.chain)
@@ -213,7 +222,9 @@ def _chain(method, target, state, key, index, origin, z_t, sigma):
 
 
 def _many_draws(method, target, state, key, index, origin, z_t, sigma):
-    """K fresh draws around each x_t: their estimates, and the posterior moves of the buffer if asked for."""
+    """K fresh draws around each x_t: their estimates, and the posterior moves of the buffer if
+    asked for.
+    """
     k_noise, k_move = jax.random.split(key)
     shape = (method.batch, method.draws, z_t.shape[1])
     z = z_t[:, None] + sigma[:, None, None] * jax.random.normal(k_noise, shape)

@@ -21,7 +21,9 @@ MODES_LISTED = 1000  # more are not listed one by one in a result
 
 
 def plain(value: Any) -> Any:
-    """Convert to plain Python for JSON: floats, ints, lists and dicts; None for NaN and infinity."""
+    """Convert to plain Python for JSON: floats, ints, lists and dicts; None for NaN and
+    infinity.
+    """
     if isinstance(value, dict):
         return {key: plain(entry) for key, entry in value.items()}
     if isinstance(value, list | tuple):
@@ -54,7 +56,8 @@ def sets_for(n: int) -> int:
 def mode_floor(target: Target, n: int, key: Array) -> list[ModeReport]:
     """Mode reports of exact sets of n draws each: 50 of them, or 2e6 / n for large n, at least 10.
 
-    Exact draws where the target has them; else multinomial counts at the true weights, none of them off the modes.
+    Exact draws where the target has them; else multinomial counts at the true weights, none of them
+    off the modes.
     """
     modes = target.modes
     sets = sets_for(n)
@@ -74,7 +77,8 @@ def mode_floor(target: Target, n: int, key: Array) -> list[ModeReport]:
 def _against(value: float, floors: list[float]) -> dict[str, float | int]:
     """Write the entry of a figure that all n draws give at once: one value, many floors.
 
-    Its own sampling spread is taken to be that between the exact sets, and is in the ratio's standard error.
+    Its own sampling spread is taken to be that between the exact sets, and is in the ratio's
+    standard error.
     """
     floor, spread, sets = np.mean(floors), np.std(floors, ddof=1), len(floors)
     if not floor > ROUNDING:  # of one mode, whose weight is 1 whatever is drawn
@@ -96,29 +100,33 @@ def evaluate(
     independent: float = 1.0,
     shared: dict | None = None,
 ) -> dict[str, Any]:
-    """Judge draws against what is known of the target: `{"metrics": {...}, "mode_weights": {...}}`, ready for JSON.
+    """Judge draws against what is known of the target: `{"metrics": {...}, "mode_weights": {...}}`,
+    ready for JSON.
 
-    None stands for a figure that is not finite. `metrics` holds, with exact draws (`target.sample`), `w2` (plain,
-    exact) and `mmd` (median bandwidth) between sets of `size`, as `{"value", "floor", "ratio", "ratio_std_error",
-    "repeats", "size"}`; see `floor.ratio` for what the error leaves out. With `target.modes`, from all n draws, floors
-    being means over 50 exact sets of n (fewer beyond 40,000 draws, see `mode_floor`):
+    None stands for a figure that is not finite. `metrics` holds, with exact draws
+    (`target.sample`), `w2` (plain, exact) and `mmd` (median bandwidth) between sets of `size`, as
+    `{"value", "floor", "ratio", "ratio_std_error", "repeats", "size"}`; see `floor.ratio` for what
+    the error leaves out. With `target.modes`, from all n draws, floors being means over 50 exact
+    sets of n (fewer beyond 40,000 draws, see `mode_floor`):
 
     - `mode_tv`, `mode_worst`: `{"value", "floor", "ratio", "ratio_std_error", "repeats"}`;
     - `mode_off`, `emc`: `{"value", "floor"}`;
     - `modes_found`: `{"value", "of", "floor"}`, modes with at least half of their share.
 
-    Where a reference stands in for exact draws (`target.reference`; not of particles), `quantities`, `{"value", "of",
-    "off"}`, from all n draws and all of the reference: see `metrics.quantities`.
+    Where a reference stands in for exact draws (`target.reference`; not of particles),
+    `quantities`, `{"value", "of", "off"}`, from all n draws and all of the reference: see
+    `metrics.quantities`.
 
-    `mode_weights`, `{"estimated": [...], "true": [...]}`, stands apart because it is not of scalars; it is left out
-    without modes or with more than 1,000.
+    `mode_weights`, `{"estimated": [...], "true": [...]}`, stands apart because it is not of
+    scalars; it is left out without modes or with more than 1,000.
 
-    `log_weight`: the modes are weighed with it; `w2` and `mmd` judge as many draws resampled to equal weights
-    (systematic), which is what a user of corrected draws gets. `repeats`: of each figure that compares sets, at least
-    2; no clock is looked at, so that the same key gives the same figures. `independent`: the share of draws that count
-    as independent, beside what their weights cost, for the errors of `quantities`; draws that short chains corrected
-    count in full. `shared`: keeps what is of exact draws alone, for the next call with the same key and as many draws.
-    Draws that are not finite make `w2` None, and count as off every mode.
+    `log_weight`: the modes are weighed with it; `w2` and `mmd` judge as many draws resampled to
+    equal weights (systematic), which is what a user of corrected draws gets. `repeats`: of each
+    figure that compares sets, at least 2; no clock is looked at, so that the same key gives the
+    same figures. `independent`: the share of draws that count as independent, beside what their
+    weights cost, for the errors of `quantities`; draws that short chains corrected count in full.
+    `shared`: keeps what is of exact draws alone, for the next call with the same key and as many
+    draws. Draws that are not finite make `w2` None, and count as off every mode.
     """
     x = np.asarray(x)
     log_weight = None if log_weight is None else np.asarray(log_weight)

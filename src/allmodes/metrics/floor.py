@@ -18,9 +18,11 @@ _WORKERS = 8  # W2 between 2,000 points holds about 200 MB
 
 @dataclasses.dataclass(frozen=True)
 class Ratio:
-    """A metric's value, its floor (its value between two exact sets of the same size), and their ratio.
+    """A metric's value, its floor (its value between two exact sets of the same size), and their
+    ratio.
 
-    Standard errors are over repeats; inf where they cannot be told. `size` is the number of draws in each set.
+    Standard errors are over repeats; inf where they cannot be told. `size` is the number of draws
+    in each set.
     """
 
     value: float
@@ -40,9 +42,11 @@ class Ratio:
 
 
 def summary(values: Float[np.ndarray, " repeats"], floors: Float[np.ndarray, " repeats"], size: int) -> Ratio:
-    """`mean(values) / mean(floors)` of pairs that share an exact set, with the delta method's standard error.
+    """`mean(values) / mean(floors)` of pairs that share an exact set, with the delta method's
+    standard error.
 
-    `se(V/F)^2 = var(v_i - (V/F) f_i) / (repeats F^2)`: the covariance within the pairs is in it, and lowers it.
+    `se(V/F)^2 = var(v_i - (V/F) f_i) / (repeats F^2)`: the covariance within the pairs is in it,
+    and lowers it.
     """
     repeats = len(values)
     value, floor = float(np.mean(values)), float(np.mean(floors))
@@ -58,7 +62,9 @@ def summary(values: Float[np.ndarray, " repeats"], floors: Float[np.ndarray, " r
 
 
 def _subsets(n: int, size: int, rng: np.random.Generator) -> Iterator[np.ndarray]:
-    """Yield indices of subsets without replacement: the disjoint blocks of one permutation, then those of the next."""
+    """Yield indices of subsets without replacement: the disjoint blocks of one permutation, then
+    those of the next.
+    """
     while True:
         order = rng.permutation(n)
         for start in range(0, n - size + 1, size):
@@ -78,26 +84,31 @@ def ratio(
 ) -> Ratio:
     """Estimate the ratio of a metric to its floor, over so many repeats.
 
-    Repeat i draws fresh exact sets A_i and B_i and takes `metric(subset_i of draws, A_i)` and `metric(B_i, A_i)`: the
-    common A_i lowers the variance of the ratio. Nothing looks at a clock, so that the outcome depends on the key alone
-    and not on the speed of the machine. A figure that is not finite after the first round stays so, and ends it there.
+    Repeat i draws fresh exact sets A_i and B_i and takes `metric(subset_i of draws, A_i)` and
+    `metric(B_i, A_i)`: the common A_i lowers the variance of the ratio. Nothing looks at a clock,
+    so that the outcome depends on the key alone and not on the speed of the machine. A figure that
+    is not finite after the first round stays so, and ends it there.
 
     **Arguments**
 
-    - `metric`: of two sets `(size, dim)`; called from threads, in parallel where it releases the GIL.
+    - `metric`: of two sets `(size, dim)`; called from threads, in parallel where it releases the
+      GIL.
     - `draws`: the draws under judgement, equally weighted.
-    - `exact`: exact draws, `(key, n) -> (n, dim)`, independent; called once a round of 5 repeats, for all of its sets.
+    - `exact`: exact draws, `(key, n) -> (n, dim)`, independent; called once a round of 5 repeats,
+      for all of its sets.
     - `size`: of every set; at most n is used, and what was used is in the answer.
-    - `repeats`: at least 2. Four times as many halve the standard error, and take four times as long.
+    - `repeats`: at least 2. Four times as many halve the standard error, and take four times as
+      long.
     - `name`: what progress calls it.
-    - `shared`: keeps the floors, and gives them to the next call of the same name, key and sizes: they are of exact
-      sets alone.
+    - `shared`: keeps the floors, and gives them to the next call of the same name, key and sizes:
+      they are of exact sets alone.
 
-    **What the standard error leaves out.** It is over repeats with these draws. The draws are one finite set: once
-    their n / size disjoint blocks are used, subsets overlap, and further repeats average over exact sets only. Where
-    n = size the set is the same each time, and how far another set of n draws would give another value is not in it.
-    To make the error cover that too, draw at least `repeats * size` draws. With few repeats it is itself uncertain, by
-    about `1 / sqrt(2 (repeats - 1))` of it.
+    **What the standard error leaves out.** It is over repeats with these draws. The draws are one
+    finite set: once their n / size disjoint blocks are used, subsets overlap, and further repeats
+    average over exact sets only. Where n = size the set is the same each time, and how far another
+    set of n draws would give another value is not in it. To make the error cover that too, draw at
+    least `repeats * size` draws. With few repeats it is itself uncertain, by about
+    `1 / sqrt(2 (repeats - 1))` of it.
     """
     if size < 1 or repeats < 2:
         raise ValueError(f"size must be at least 1 and repeats at least 2, got {size} and {repeats}")

@@ -1,8 +1,9 @@
-"""Identities that exact draws satisfy, whatever the normalising constant: wrong local structure breaks them.
+"""Identities that exact draws satisfy, whatever the normalising constant: wrong local structure
+breaks them.
 
-By integration by parts, for a density that vanishes at infinity and has no hard edge: `E[grad log p] = 0` along every
-coordinate (Stein), and `E[x . grad log p] = -d` (the virial theorem). Shares of separated modes do not enter: a missing
-mode breaks neither.
+By integration by parts, for a density that vanishes at infinity and has no hard edge:
+`E[grad log p] = 0` along every coordinate (Stein), and `E[x . grad log p] = -d` (the virial
+theorem). Shares of separated modes do not enter: a missing mode breaks neither.
 """
 
 import dataclasses
@@ -50,9 +51,11 @@ def identities(
     independent: float = 1.0,
     most: int = MOST,
 ) -> list[Check] | None:
-    """Both identities on (weighted) draws; None where they are void: without a gradient, or with edges or holes.
+    """Both identities on (weighted) draws; None where they are void: without a gradient, or with
+    edges or holes.
 
-    `independent` is the share of draws that count as independent. An evaluation for each of the first `most` draws.
+    `independent` is the share of draws that count as independent. An evaluation for each of the
+    first `most` draws.
     """
     if not target.differentiable:
         return None

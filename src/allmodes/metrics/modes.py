@@ -21,7 +21,9 @@ class ModeReport(NamedTuple):
 
 
 def normalised(log_weight: Float[Array | np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
-    """Weights of sum one from log-weights; all zero where none has any mass. NaN and +inf carry no mass."""
+    """Weights of sum one from log-weights; all zero where none has any mass. NaN and +inf carry no
+    mass.
+    """
     log_weight = np.asarray(log_weight, np.float64)
     log_weight = np.where(log_weight < np.inf, log_weight, -np.inf)
     top = log_weight.max(initial=-np.inf)
@@ -61,9 +63,10 @@ def mode_report(
 ) -> ModeReport:
     """Mode weights of draws, equally weighted or with log-weights, against the truth.
 
-    Total variation, the worst mode and the mass off every mode hold for unequal weights too; entropic mode coverage
-    (Blessing et al. 2024, "Beyond ELBOs", section 4) is right only where the true weights are equal. A draw with a
-    coordinate that is not finite is off every mode; so is all mass where no draw has any.
+    Total variation, the worst mode and the mass off every mode hold for unequal weights too;
+    entropic mode coverage (Blessing et al. 2024, "Beyond ELBOs", section 4) is right only where the
+    true weights are equal. A draw with a coordinate that is not finite is off every mode; so is all
+    mass where no draw has any.
     """
     x = np.asarray(x)
     n, count = len(x), len(modes.weights)

@@ -32,7 +32,8 @@ def distances(x: Float[Array | np.ndarray, "n dim"], symmetry: ParticleSymmetry)
 def distance_tv(
     x: Float[Array | np.ndarray, "n dim"], y: Float[Array | np.ndarray, "m dim"], symmetry: ParticleSymmetry
 ) -> float:
-    """Total variation between the histograms of all interatomic distances: 200 bins on the range of y's.
+    """Total variation between the histograms of all interatomic distances: 200 bins on the range of
+    y's.
 
     What of x lies outside of that range is counted too, which iDEM's figure leaves out.
     """
@@ -44,13 +45,17 @@ def distance_tv(
 
 
 def energy_w2(x: Float[Array | np.ndarray, " n"], y: Float[Array | np.ndarray, " n"]) -> float:
-    """2-Wasserstein distance between two sets of as many energies, rooted (ASBS; iDEM reports its square)."""
+    """2-Wasserstein distance between two sets of as many energies, rooted (ASBS; iDEM reports its
+    square).
+    """
     x, y = np.sort(np.asarray(x, np.float64)), np.sort(np.asarray(y, np.float64))
     return float(np.sqrt(np.mean((x - y) ** 2))) if np.all(np.isfinite(x)) else float("inf")
 
 
 def broken(energy: Float[Array | np.ndarray, " n"], reference: Float[Array | np.ndarray, " m"]) -> float:
-    """Share of draws whose energy is more than 20 above the largest of the reference, or not a number."""
+    """Share of draws whose energy is more than 20 above the largest of the reference, or not a
+    number.
+    """
     return float(np.mean(~(np.asarray(energy) <= np.max(reference) + BROKEN)))
 
 
@@ -61,11 +66,13 @@ def geometric_w2(
     *,
     rounds: int = _ROUNDS,
 ) -> float:
-    """2-Wasserstein distance between configurations that may be moved, turned, mirrored and reordered to meet.
+    """2-Wasserstein distance between configurations that may be moved, turned, mirrored and
+    reordered to meet.
 
-    The cost of a pair is `min |a - P b R|^2` over orders P and orthogonal R. Up to four particles every order is tried,
-    so it is exact. Above, orders (Hungarian) and turns (Kabsch) are found in turn from the order that the particles'
-    sorted distances to the others suggest, until nothing changes or for so many rounds: an upper bound of the minimum.
+    The cost of a pair is `min |a - P b R|^2` over orders P and orthogonal R. Up to four particles
+    every order is tried, so it is exact. Above, orders (Hungarian) and turns (Kabsch) are found in
+    turn from the order that the particles' sorted distances to the others suggest, until nothing
+    changes or for so many rounds: an upper bound of the minimum.
     """
     a, b = (np.asarray(v, np.float64).reshape(len(v), symmetry.particles, symmetry.dim) for v in (x, y))
     a, b = (v - v.mean(axis=1, keepdims=True) for v in (a, b))
@@ -81,7 +88,9 @@ def geometric_w2(
 
 
 def _every_order(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """`min |a - P b R|^2` of all pairs over all orders: the best R leaves twice the nuclear norm of a^T P b."""
+    """`min |a - P b R|^2` of all pairs over all orders: the best R leaves twice the nuclear norm of
+    a^T P b.
+    """
     orders = np.asarray(list(itertools.permutations(range(a.shape[1]))))
 
     ordered = jnp.asarray(b[:, orders], jnp.float32)
@@ -138,11 +147,12 @@ def particle_metrics(
     repeats: int = REPEATS,
     shared: dict | None = None,
 ) -> dict[str, Any]:
-    """Every figure of this file, with its floor and ratio, against `target.sample`, for equally weighted draws.
+    """Every figure of this file, with its floor and ratio, against `target.sample`, for equally
+    weighted draws.
 
-    `w2` (plain, the published protocol), `w2_geometric`, `energy_w2`, `distance_tv` between sets of `size` (fewer for
-    the geometric distance, see `SIZES`, and half as many repeats: a call of it takes seconds), and `broken`,
-    `{"value", "floor"}`, of all draws.
+    `w2` (plain, the published protocol), `w2_geometric`, `energy_w2`, `distance_tv` between sets of
+    `size` (fewer for the geometric distance, see `SIZES`, and half as many repeats: a call of it
+    takes seconds), and `broken`, `{"value", "floor"}`, of all draws.
     """
     symmetry, keys = target.symmetry, jax.random.split(key, 5)
     # Sets of a round are disjoint: ten of them must fit into a reference.

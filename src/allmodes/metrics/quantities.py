@@ -16,10 +16,11 @@ def quantities(
 ) -> dict[str, float | int]:
     """Compare the mean and standard deviation of every coordinate: `{"value", "of", "off"}`.
 
-    `value` is the largest difference in standard errors, both sides' errors combined, `of` how many figures were
-    compared, and `off` how many are beyond 3. Of exact draws `value` is like the largest of `of` normal variables.
-    Errors are the delta method's: of n equal draws `sd / sqrt(n)` for a mean, and weights, which cost effective draws,
-    raise them. The reference's draws count as independent. Draws that are not finite make `value` NaN.
+    `value` is the largest difference in standard errors, both sides' errors combined, `of` how many
+    figures were compared, and `off` how many are beyond 3. Of exact draws `value` is like the
+    largest of `of` normal variables. Errors are the delta method's: of n equal draws `sd / sqrt(n)`
+    for a mean, and weights, which cost effective draws, raise them. The reference's draws count as
+    independent. Draws that are not finite make `value` NaN.
 
     - `independent`: the share of draws that count as independent, where they are those of chains.
     """

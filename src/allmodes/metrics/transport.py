@@ -20,8 +20,9 @@ _BACKENDS = {"PYTORCH": "torch", "TENSORFLOW": "tensorflow", "CUPY": "cupy"}
 def _pot() -> ModuleType:
     """POT, without its backends of other frameworks where the process has not loaded those itself.
 
-    Importing it takes 1.3 s beside JAX; PyTorch or TensorFlow, where installed, would add seconds, memory and messages.
-    Its docstrings hold invalid escape sequences, on which Python warns when it first compiles them.
+    Importing it takes 1.3 s beside JAX; PyTorch or TensorFlow, where installed, would add seconds,
+    memory and messages. Its docstrings hold invalid escape sequences, on which Python warns when it
+    first compiles them.
     """
     keys = [f"POT_BACKEND_DISABLE_{key}" for key, module in _BACKENDS.items() if module not in sys.modules]
     keys = [key for key in keys if key not in os.environ]
@@ -45,18 +46,20 @@ def w2(
 ) -> float:
     """2-Wasserstein distance between two sets of points, exact, in units of x.
 
-    `sqrt(min_P sum_ij P_ij |x_i - y_j|^2)` over couplings P of the two empirical measures, by the network simplex
-    (Bonneel et al. 2011) of POT (Flamary et al. 2021, `ot.emd`): *plain* W2 on raw coordinates, as iDEM reports it.
-    Costs are float64 sums of squared differences, so a large common shift or a common scale does no harm. A point
-    with a coordinate that is not finite is infinitely far away.
+    `sqrt(min_P sum_ij P_ij |x_i - y_j|^2)` over couplings P of the two empirical measures, by the
+    network simplex (Bonneel et al. 2011) of POT (Flamary et al. 2021, `ot.emd`): *plain* W2 on raw
+    coordinates, as iDEM reports it. Costs are float64 sums of squared differences, so a large
+    common shift or a common scale does no harm. A point with a coordinate that is not finite is
+    infinitely far away.
 
     **Arguments**
 
     - `weights_x`: of the points of x, non-negative, normalised here; equal when not given.
     - `max_iterations`: pivots of the simplex; 2,000 against 2,000 points take about 1e5.
 
-    **Raises** `AllmodesError` when the solver did not converge, `ValueError` for weights that are not weights. The
-    solver releases the GIL: calls in several threads run in parallel, about 200 MB each at 2,000 points.
+    **Raises** `AllmodesError` when the solver did not converge, `ValueError` for weights that are
+    not weights. The solver releases the GIL: calls in several threads run in parallel, about 200 MB
+    each at 2,000 points.
     """
     from scipy.spatial.distance import cdist
 
@@ -84,7 +87,9 @@ def coupling_cost(
     *,
     max_iterations: int = 10_000_000,
 ) -> float:
-    """Root of the least mean cost over couplings of two sets, the second of equal weights; see `w2`."""
+    """Root of the least mean cost over couplings of two sets, the second of equal weights; see
+    `w2`.
+    """
     n, m = cost.shape
     a = np.full(n, 1.0 / n) if weights_x is None else weights_x
     with _LOCK:  # the warning filters and the environment belong to the whole process

@@ -1,8 +1,10 @@
-"""What log importance weights say: effective sample size, evidence, bounds, and the heaviness of their tail.
+"""What log importance weights say: effective sample size, evidence, bounds, and the heaviness of
+their tail.
 
-Throughout, `log_weight` is the log of a ratio *target over proposal*, `log w = log pi~(x) - log q(x)`, with pi~
-unnormalised: of draws from the proposal ("reverse") unless it is said that they are exact draws ("forward"). A draw
-with weight zero has -inf; NaN and +inf carry no mass, as everywhere in the library. Nothing here raises on values.
+Throughout, `log_weight` is the log of a ratio *target over proposal*,
+`log w = log pi~(x) - log q(x)`, with pi~ unnormalised: of draws from the proposal ("reverse")
+unless it is said that they are exact draws ("forward"). A draw with weight zero has -inf; NaN and
++inf carry no mass, as everywhere in the library. Nothing here raises on values.
 """
 
 from typing import NamedTuple
@@ -52,9 +54,9 @@ def ess(log_weight: Float[Array | np.ndarray, " n"]) -> float:
 def forward_ess(log_weight: Float[Array | np.ndarray, " n"]) -> float:
     """Effective sample size per draw seen from exact draws, `1 / (mean(w) mean(1/w))`, in [0, 1].
 
-    On exact draws `E[w] = Z E_q[(w/Z)^2]` and `E[1/w] = 1/Z`, so this estimates the same `E_q[w]^2 / E_q[w^2]` as
-    `ess / n`, but it falls when the proposal misses a mode. 0 where an exact draw has no proposal density at all
-    (+inf), or where a weight is NaN or zero.
+    On exact draws `E[w] = Z E_q[(w/Z)^2]` and `E[1/w] = 1/Z`, so this estimates the same
+    `E_q[w]^2 / E_q[w^2]` as `ess / n`, but it falls when the proposal misses a mode. 0 where an
+    exact draw has no proposal density at all (+inf), or where a weight is NaN or zero.
     """
     log_w = np.asarray(log_weight, np.float64)
     n = len(log_w)
@@ -64,20 +66,25 @@ def forward_ess(log_weight: Float[Array | np.ndarray, " n"]) -> float:
 
 
 def elbo(log_weight: Float[Array | np.ndarray, " n"]) -> Estimate:
-    """Evidence lower bound `E_q[log w] <= log Z`, from draws of the proposal; -inf if a draw has weight zero."""
+    """Evidence lower bound `E_q[log w] <= log Z`, from draws of the proposal; -inf if a draw has
+    weight zero.
+    """
     return _mean(_reverse(log_weight))
 
 
 def eubo(log_weight: Float[Array | np.ndarray, " n"]) -> Estimate:
-    """Evidence upper bound `E_pi[log w] >= log Z`, from exact draws (Ji and Shen 2019; Blessing et al. 2024)."""
+    """Evidence upper bound `E_pi[log w] >= log Z`, from exact draws (Ji and Shen 2019; Blessing et
+    al. 2024).
+    """
     return _mean(np.asarray(log_weight, np.float64))
 
 
 def log_z(log_weight: Float[Array | np.ndarray, " n"]) -> Estimate:
     """`log mean(w)` from draws of the proposal, with the delta method's standard error.
 
-    `se(log Z^) = sd(w) / (sqrt(n) mean(w)) = sqrt((n / ess - 1) / (n - 1))`. `exp` of it is unbiased for Z. The error
-    is itself estimated from the same weights: it is too small where their tail is heavy, see `khat`.
+    `se(log Z^) = sd(w) / (sqrt(n) mean(w)) = sqrt((n / ess - 1) / (n - 1))`. `exp` of it is
+    unbiased for Z. The error is itself estimated from the same weights: it is too small where their
+    tail is heavy, see `khat`.
     """
     log_w = _reverse(log_weight)
     n, effective = len(log_w), ess(log_weight)
@@ -89,27 +96,32 @@ def log_z(log_weight: Float[Array | np.ndarray, " n"]) -> Estimate:
 
 
 def khat(log_weight: Float[Array | np.ndarray, " n"]) -> float:
-    """Pareto k^: the shape of the generalised Pareto distribution fitted to the largest weights, by ArviZ.
+    """Pareto k^: the shape of the generalised Pareto distribution fitted to the largest weights, by
+    ArviZ.
 
-    The tail is the largest `min(n / 5, 3 sqrt(n))` weights (Vehtari et al. 2024, Pareto smoothed importance sampling).
-    Moments of the weights of order below 1/k exist: below 0.5 the variance is finite; above 0.7 estimates from the
-    weights are unreliable. ArviZ takes log-likelihoods, the negative of log importance ratios, so the sign is turned.
+    The tail is the largest `min(n / 5, 3 sqrt(n))` weights (Vehtari et al. 2024, Pareto smoothed
+    importance sampling). Moments of the weights of order below 1/k exist: below 0.5 the variance is
+    finite; above 0.7 estimates from the weights are unreliable. ArviZ takes log-likelihoods, the
+    negative of log importance ratios, so the sign is turned.
 
-    Where the largest weights are all equal they are bounded and their tail has no spread: 0. Where nothing can be
-    fitted, inf: fewer than 25 draws, fewer of them with mass than a tail needs, or a quarter of the tail's weights no
-    larger than its threshold (ties, or weights so spread that they vanish beside the largest).
+    Where the largest weights are all equal they are bounded and their tail has no spread: 0. Where
+    nothing can be fitted, inf: fewer than 25 draws, fewer of them with mass than a tail needs, or a
+    quarter of the tail's weights no larger than its threshold (ties, or weights so spread that they
+    vanish beside the largest).
     """
     log_w = _reverse(log_weight)
     n = len(log_w)
     tail = int(3 * n**0.5 if n > 225 else n / 5)
-    # One weight below the tail must have mass too: it is the threshold that the tail is measured from.
+    # One weight below the tail must have mass too: it is the threshold that the tail is measured
+    # from.
     if tail < 5 or np.count_nonzero(log_w > -np.inf) <= tail:
         return float("inf")
     largest = np.sort(log_w)[-tail - 1 :]  # the threshold, then the tail
     if largest[1] == largest[-1]:
         return 0.0
     weights = np.exp(largest - largest[-1])
-    # The fit starts from the lower quartile of the excesses; at zero it would return its prior, a k^ near nothing.
+    # The fit starts from the lower quartile of the excesses; at zero it would return its prior, a
+    # k^ near nothing.
     if not weights[int(tail / 4 + 0.5)] - weights[0] > 1e-200:
         return float("inf")
     from arviz_stats.base import array_stats
@@ -120,10 +132,12 @@ def khat(log_weight: Float[Array | np.ndarray, " n"]) -> float:
 
 
 def psis(log_weight: Float[Array | np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
-    """Pareto-smoothed log weights (Vehtari et al. 2024), by ArviZ: the largest replaced by expected order statistics.
+    """Pareto-smoothed log weights (Vehtari et al. 2024), by ArviZ: the largest replaced by expected
+    order statistics.
 
-    Of the same sum as the raw ones. Smoothing bounds the variance at the price of a bias that vanishes with n; where
-    `khat` is above 0.7 neither can be relied on. Where no tail can be fitted the weights come back as they are.
+    Of the same sum as the raw ones. Smoothing bounds the variance at the price of a bias that
+    vanishes with n; where `khat` is above 0.7 neither can be relied on. Where no tail can be fitted
+    the weights come back as they are.
     """
     log_w = _reverse(log_weight)
     shape = khat(log_weight)
@@ -138,10 +152,11 @@ def psis(log_weight: Float[Array | np.ndarray, " n"]) -> Float[np.ndarray, " n"]
 
 
 def batch_log_z(log_zs: Float[Array | np.ndarray, " batches"]) -> Estimate:
-    """Log Z from independent, unbiased estimates of Z, one a batch; the error is inf for a single one.
+    """Log Z from independent, unbiased estimates of Z, one a batch; the error is inf for a single
+    one.
 
-    The spread of few batches is itself uncertain: the error is widened by Student's factor, so that 1.96 of it each way
-    is a 95 % interval.
+    The spread of few batches is itself uncertain: the error is widened by Student's factor, so that
+    1.96 of it each way is a 95 % interval.
     """
     log_zs = np.asarray(log_zs, np.float64)
     batches = len(log_zs)
@@ -154,12 +169,15 @@ def batch_log_z(log_zs: Float[Array | np.ndarray, " batches"]) -> Estimate:
 
 
 def _varies(x: Float[np.ndarray, "chains draws dim"]) -> np.ndarray:
-    """Which figures are not one number throughout, of which chains say nothing: the log-density of an even density."""
+    """Which figures are not one number throughout, of which chains say nothing: the log-density of
+    an even density.
+    """
     return np.any(x != x[:1, :1], axis=(0, 1))
 
 
 def chain_ess(x: Float[np.ndarray, "chains draws dim"]) -> float:
-    """Smallest bulk ESS over the coordinates (Vehtari et al. 2021), by ArviZ, at most the number of draws; 0 for NaN.
+    """Smallest bulk ESS over the coordinates (Vehtari et al. 2021), by ArviZ, at most the number of
+    draws; 0 for NaN.
 
     Chains stuck in different modes make it small: it compares them with each other.
     """
@@ -173,7 +191,9 @@ def chain_ess(x: Float[np.ndarray, "chains draws dim"]) -> float:
 
 
 def chain_rhat(x: Float[np.ndarray, "chains draws dim"]) -> float:
-    """Largest rank-normalised R^ over the coordinates (Vehtari et al. 2021), by ArviZ; inf where it is undefined."""
+    """Largest rank-normalised R^ over the coordinates (Vehtari et al. 2021), by ArviZ; inf where it
+    is undefined.
+    """
     from arviz_stats.base import array_stats
 
     x = x[:, :, _varies(x)]

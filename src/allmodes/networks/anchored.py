@@ -1,4 +1,6 @@
-"""A perceptron that sees points from the nearest of many anchors: for separated modes in many dimensions."""
+"""A perceptron that sees points from the nearest of many anchors: for separated modes in many
+dimensions.
+"""
 
 import warnings
 
@@ -15,17 +17,19 @@ LLOYD = 10  # rounds of k-means
 
 
 class Anchored(eqx.Module):
-    """The denoiser of a mixture of round Gaussians, all of whose parameters are learned, plus a network's correction.
+    """The denoiser of a mixture of round Gaussians, all of whose parameters are learned, plus a
+    network's correction.
 
-    Modes that stand far apart ask two things of a network at once: where the mode is, to a small part of its width, and
-    which linear map goes with its shape. An `MLP` learns both slowly: the first is a table, which it must read to
-    better than one in a hundred, the second a product of the point with a function of the point. Here
+    Modes that stand far apart ask two things of a network at once: where the mode is, to a small
+    part of its width, and which linear map goes with its shape. An `MLP` learns both slowly: the
+    first is a table, which it must read to better than one in a hundred, the second a product of
+    the point with a function of the point. Here
 
-    - each anchor has a place, a width and a weight, and the posterior of a point over them (a softmax) gives the exact
-      denoiser of their mixture, to which the rest is added;
-    - the rest sees the point from there, `u`, in units of its spread; and besides an `MLP` it has a bilinear layer,
-      `rank` products of a direction of u with a number that depends on the anchor and on the MLP's last layer, which
-      gives each mode a linear map of its own.
+    - each anchor has a place, a width and a weight, and the posterior of a point over them (a
+      softmax) gives the exact denoiser of their mixture, to which the rest is added;
+    - the rest sees the point from there, `u`, in units of its spread; and besides an `MLP` it has a
+      bilinear layer, `rank` products of a direction of u with a number that depends on the anchor
+      and on the MLP's last layer, which gives each mode a linear map of its own.
 
     The output starts as the mixture's denoiser, with the preconditioning of `Denoiser` taken off.
     """
@@ -66,10 +70,12 @@ class Anchored(eqx.Module):
         x = z / c_in
         width2 = jnp.exp(2.0 * self.log_widths)
         variance = width2 + jnp.exp(2.0 * log_sigma)  # of the noised mixture's components
-        # Of the differences themselves: by products, narrow modes far from the origin would drown in rounding.
+        # Of the differences themselves: by products, narrow modes far from the origin would drown
+        # in rounding.
         squared = jnp.sum((x - self.places) ** 2, axis=-1)
         share = jax.nn.softmax(self.log_weights - 0.5 * (squared / variance + z.shape[0] * jnp.log(variance)))
-        # All else by products, which are much cheaper: sum_k share_k (place_k + c_k (x - place_k)), and the same for u.
+        # All else by products, which are much cheaper: sum_k share_k (place_k + c_k (x - place_k)),
+        # and the same for u.
         kept = share * width2 / variance
         denoised = (share - kept) @ self.places + jnp.sum(kept) * x
         scaled = share * jax.lax.rsqrt(variance)
@@ -83,10 +89,11 @@ class Anchored(eqx.Module):
 
 
 def anchors_of(z: Float[Array, "n dim"], count: int, key: Array) -> tuple[Float[Array, "k dim"], Float[Array, " k"]]:
-    """Places and widths of `count` anchors, or of as many as there are points: clusters of these, by k-means++.
+    """Places and widths of `count` anchors, or of as many as there are points: clusters of these,
+    by k-means++.
 
-    Its seeds lie far apart, so that a region with few of the points has its anchor too. Where few points are distinct,
-    anchors are, too.
+    Its seeds lie far apart, so that a region with few of the points has its anchor too. Where few
+    points are distinct, anchors are, too.
     """
     from scipy.cluster.vq import kmeans2
 

@@ -1,4 +1,6 @@
-"""The preconditioning that lets a network see and produce unit scale at every noise level (Karras et al. 2022)."""
+"""The preconditioning that lets a network see and produce unit scale at every noise level (Karras
+et al. 2022).
+"""
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -10,8 +12,8 @@ from allmodes.blocks import block_size, many
 class Denoiser(eqx.Module):
     """`D(z, sigma) = c_skip z + c_out F(c_in z, log sigma)`, an estimate of `E[z_0 | z_t = z]`.
 
-    With unit spread of the data: `c_skip = c_in^2 = 1/(sigma^2 + 1)`, `c_out = sigma c_in` (EDM, table 1). A network
-    that returns zero gives the exact denoiser of a standard Gaussian.
+    With unit spread of the data: `c_skip = c_in^2 = 1/(sigma^2 + 1)`, `c_out = sigma c_in` (EDM,
+    table 1). A network that returns zero gives the exact denoiser of a standard Gaussian.
 
     With `predicts_score` the network is the score itself, of the raw point, as the papers have it:
     `D = z + sigma^2 F(z, log sigma)`.
@@ -36,5 +38,7 @@ class Denoiser(eqx.Module):
         return block_size(n, getattr(self.network, "point_bytes", None))
 
     def loss_weight(self, sigma: Float[Array, "*n"]) -> Float[Array, "*n"]:
-        """`1 / c_out^2 = (sigma^2 + 1) / sigma^2`: errors of D weigh as errors of the network's own output."""
+        """`1 / c_out^2 = (sigma^2 + 1) / sigma^2`: errors of D weigh as errors of the network's own
+        output.
+        """
         return 1.0 / sigma**4 if self.predicts_score else (sigma**2 + 1.0) / sigma**2

@@ -37,11 +37,13 @@ class _Layer(eqx.Module):
 
 
 class EGNN(eqx.Module):
-    """`F(z, log sigma)` for particles: turns, mirrors and exchanges of the particles pass through it.
+    """`F(z, log sigma)` for particles: turns, mirrors and exchanges of the particles pass through
+    it.
 
-    Messages are symmetric in the two ends of a pair, so half of the pairs do; they are dense matrices, gathered and
-    summed by products with the incidence matrix, which is what processors are quick at. The output starts at zero.
-    `z` and the output are coordinates of the mean-free subspace.
+    Messages are symmetric in the two ends of a pair, so half of the pairs do; they are dense
+    matrices, gathered and summed by products with the incidence matrix, which is what processors
+    are quick at. The output starts at zero. `z` and the output are coordinates of the mean-free
+    subspace.
     """
 
     level: eqx.nn.Linear
@@ -87,13 +89,17 @@ class EGNN(eqx.Module):
 
 
 def _rows(layer: eqx.nn.Linear, rows: Float[Array, "n in"]) -> Float[Array, "n out"]:
-    """The layer on each row. Weights on the right keep a batch of rows in place; a vmapped layer transposes it."""
+    """The layer on each row. Weights on the right keep a batch of rows in place; a vmapped layer
+    transposes it.
+    """
     out = rows @ layer.weight.T
     return out if layer.bias is None else out + layer.bias
 
 
 def _distances(squared: Float[Array, " pairs"], scale: Scalar) -> Float[Array, "pairs radial"]:
-    """Smooth features of each pair's distance: Gaussians where the density lives, and the noisy square beyond."""
+    """Smooth features of each pair's distance: Gaussians where the density lives, and the noisy
+    square beyond.
+    """
     r = scale * jnp.sqrt(squared + 1e-8)
     centres = np.linspace(0.0, _REACH, _RADIAL, dtype=np.float32)
     bumps = jnp.exp(-(((r[:, None] - centres) / (centres[1] - centres[0])) ** 2))

@@ -31,11 +31,13 @@ class _Block(eqx.Module):
 
 
 class Curves(eqx.Module):
-    """A curve of its own for each coordinate, which bends with the noise level: `units` bends each, zero at the start.
+    """A curve of its own for each coordinate, which bends with the noise level: `units` bends each,
+    zero at the start.
 
-    Of a density whose coordinates are independent the exact denoiser is a curve for each coordinate. Layers of fixed
-    width have a few units for each of many coordinates, and learn slowly what these know from the start. Slopes from 1
-    to 16 a unit: a denoiser between two modes is as steep as the distance between them over its noise variance.
+    Of a density whose coordinates are independent the exact denoiser is a curve for each
+    coordinate. Layers of fixed width have a few units for each of many coordinates, and learn
+    slowly what these know from the start. Slopes from 1 to 16 a unit: a denoiser between two modes
+    is as steep as the distance between them over its noise variance.
     """
 
     slope: Float[Array, "dim units"]
@@ -58,13 +60,15 @@ class Curves(eqx.Module):
 
 
 class MLP(eqx.Module):
-    """`F(z, log sigma)`: `depth` residual blocks of two `width x width` layers; the output starts at zero.
+    """`F(z, log sigma)`: `depth` residual blocks of two `width x width` layers; the output starts
+    at zero.
 
-    `frequencies` sines and cosines of each coordinate, at 1, 2, 4, .. radians per unit, let a small network resolve
-    modes that are narrow beside the distance between them (Tancik et al. 2020). The point itself, times a gain that
-    each coordinate learns for each noise level, is added to the output: near a mode the answer is linear in the point,
-    in every coordinate at once, which layers of fixed width learn slowly in many dimensions. So may be `curves`, where
-    there are any. `more` is the number of further inputs of `hidden`.
+    `frequencies` sines and cosines of each coordinate, at 1, 2, 4, .. radians per unit, let a small
+    network resolve modes that are narrow beside the distance between them (Tancik et al. 2020). The
+    point itself, times a gain that each coordinate learns for each noise level, is added to the
+    output: near a mode the answer is linear in the point, in every coordinate at once, which layers
+    of fixed width learn slowly in many dimensions. So may be `curves`, where there are any. `more`
+    is the number of further inputs of `hidden`.
     """
 
     first: eqx.nn.Linear

@@ -1,4 +1,6 @@
-"""What a run looks like to its user: progress while it works, tables in the terminal, one HTML page at the end."""
+"""What a run looks like to its user: progress while it works, tables in the terminal, one HTML page
+at the end.
+"""
 
 from allmodes.report.page import write_report
 from allmodes.report.progress import Progress

@@ -9,7 +9,9 @@ from allmodes.report.words import METRICS, count, duration, finite, number, perc
 
 
 def tiles(result: Mapping[str, Any], metrics: Mapping[str, Any]) -> list[dict[str, str]]:
-    """Collect the key figures: a label, a value and a line under it; those without a value drop out."""
+    """Collect the key figures: a label, a value and a line under it; those without a value drop
+    out.
+    """
     log_z = result.get("log_z") or {}
     truth, error = finite(log_z.get("truth")), finite(log_z.get("error"))
     known = f"known value {number(truth)}" if truth is not None else ""
@@ -52,7 +54,9 @@ def _keys(*groups: Mapping[str, Any]) -> list[str]:
 
 
 def metric_rows(metrics: Mapping[str, Any], corrected: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Collect the metrics that compare draws with exact ones: value, floor and ratio, raw and corrected."""
+    """Collect the metrics that compare draws with exact ones: value, floor and ratio, raw and
+    corrected.
+    """
     rows = []
     for key in _keys(metrics, corrected):
         entries = [group.get(key) if isinstance(group.get(key), Mapping) else {} for group in (metrics, corrected)]

@@ -24,7 +24,9 @@ _CURVES = {
 
 
 class Picture(NamedTuple):
-    """One figure of the page: its image as base64 of a PNG and, where it may span the page, a wide one."""
+    """One figure of the page: its image as base64 of a PNG and, where it may span the page, a wide
+    one.
+    """
 
     group: str
     title: str
@@ -56,7 +58,9 @@ def figures_of(files: RunFiles, target: Target | None) -> Iterator[Picture]:
 
 
 def resample(log_weight: Float[np.ndarray, " n"]) -> np.ndarray | None:
-    """Return indices of an equally weighted sample (systematic resampling), or None when no draw carries weight."""
+    """Return indices of an equally weighted sample (systematic resampling), or None when no draw
+    carries weight.
+    """
     log_weight = np.where(np.isnan(log_weight), -np.inf, log_weight.astype(float))
     top = log_weight.max()
     if not np.isfinite(top):

@@ -59,7 +59,9 @@ def _config(run: pathlib.Path, notes: list[str]) -> dict[str, Any]:
 
 
 def _history(run: pathlib.Path) -> dict[str, np.ndarray]:
-    """Read the numeric columns of metrics.jsonl; torn lines are skipped, and a step written twice counts once."""
+    """Read the numeric columns of metrics.jsonl; torn lines are skipped, and a step written twice
+    counts once.
+    """
     try:
         lines = (run / "metrics.jsonl").read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:
@@ -103,7 +105,9 @@ def is_number(value: Any) -> bool:
 
 
 def floats(values: Any) -> np.ndarray:
-    """Turn a JSON list into an array: NaN for whatever is not a number, empty for whatever is not a list."""
+    """Turn a JSON list into an array: NaN for whatever is not a number, empty for whatever is not a
+    list.
+    """
     if not isinstance(values, list):
         return np.zeros(0)
     return np.array([value if is_number(value) else np.nan for value in values], float)

@@ -20,9 +20,11 @@ _SUPERSCRIPT = str.maketrans("-0123456789", "\u207b\u2070\u00b9\u00b2\u00b3\u207
 def write_report(run: pathlib.Path, *, target: Target | None = None) -> pathlib.Path:
     """Write `report.html` into the run folder, whole or not at all, and return its path.
 
-    The folder is all that is read; `target`, where given, adds contours of the density and exact draws to the figures.
+    The folder is all that is read; `target`, where given, adds contours of the density and exact
+    draws to the figures.
 
-    **Raises** `RunError` when the folder or its `result.json` is missing or damaged, or the page cannot be written.
+    **Raises** `RunError` when the folder or its `result.json` is missing or damaged, or the page
+    cannot be written.
     """
     import jinja2
 

@@ -14,7 +14,9 @@ _BONDED = 1.35  # times the most common short distance: pairs drawn as joined
 
 
 def plot_distances(samples: dict[str, Float[np.ndarray, "_ dim"]], symmetry: ParticleSymmetry) -> Any:
-    """Histograms of all interatomic distances; `samples` holds configurations by kind: raw, corrected, reference."""
+    """Histograms of all interatomic distances; `samples` holds configurations by kind: raw,
+    corrected, reference.
+    """
     values = {kind: distances(x[:_SHOWN], symmetry).ravel() for kind, x in samples.items()}
     reference = ground_of(values)
     reference = next(iter(values.values())) if reference is None else reference
@@ -37,7 +39,9 @@ def plot_distances(samples: dict[str, Float[np.ndarray, "_ dim"]], symmetry: Par
 def plot_configurations(
     x: Float[np.ndarray, "n dim"], symmetry: ParticleSymmetry, *, count: int = 3, kind: str = "raw", wide: bool = False
 ) -> Any:
-    """The first few configurations, in 2-D or 3-D, with near pairs joined; in one dimension, as dots on a line."""
+    """The first few configurations, in 2-D or 3-D, with near pairs joined; in one dimension, as
+    dots on a line.
+    """
     n, d = symmetry.particles, symmetry.dim
     particles = x[:count].reshape(-1, n, d)
     i, j = np.triu_indices(n, 1)

@@ -1,4 +1,6 @@
-"""Figures of a run: mode weights, training, energies and log weights. Each returns a Matplotlib figure."""
+"""Figures of a run: mode weights, training, energies and log weights. Each returns a Matplotlib
+figure.
+"""
 
 from typing import Any
 
@@ -44,10 +46,11 @@ def plot_mode_weights(
     off: float | None = None,
     wide: bool = False,
 ) -> Any:
-    """Each mode's share of the draws as a dot, over a band of two standard deviations of `draws` exact draws.
+    """Each mode's share of the draws as a dot, over a band of two standard deviations of `draws`
+    exact draws.
 
-    `samples` by kind: raw, corrected. Modes go by falling true weight; many modes take several rows; an empty mode is
-    a cross on the floor. `off` is the share of draws off every mode.
+    `samples` by kind: raw, corrected. Modes go by falling true weight; many modes take several
+    rows; an empty mode is a cross on the floor. `off` is the share of draws off every mode.
     """
     order = np.argsort(-true, kind="stable")
     rows = min(-(-len(true) // (2 * _ROW if wide else _ROW)), _ROWS)
@@ -109,7 +112,9 @@ def plot_training(step: Float[np.ndarray, " k"], curves: dict[str, Float[np.ndar
 
 
 def plot_levels(sigma: Float[np.ndarray, " k"], curves: dict[str, Float[np.ndarray, " k"]]) -> Any:
-    """Curves against the noise level, one panel each. Those between 0 and 1 (ESS, gate) keep that range."""
+    """Curves against the noise level, one panel each. Those between 0 and 1 (ESS, gate) keep that
+    range.
+    """
     curves = {name: values for name, values in curves.items() if np.isfinite(values).any()}
     with style():
         figure, axes = new_figure(_stack(len(curves)), max(len(curves), 1), squeeze=False, sharex=True)
@@ -124,7 +129,9 @@ def plot_levels(sigma: Float[np.ndarray, " k"], curves: dict[str, Float[np.ndarr
 
 
 def plot_energies(samples: dict[str, Float[np.ndarray, " _"]]) -> Any:
-    """Histograms of the energy, \u2212log_prob, by kind of sample: raw, corrected, exact or reference."""
+    """Histograms of the energy, \u2212log_prob, by kind of sample: raw, corrected, exact or
+    reference.
+    """
     finite = {kind: energy[np.isfinite(energy)] for kind, energy in samples.items()}
     finite = {kind: energy for kind, energy in finite.items() if len(energy)}
     reference = ground_of(finite)
@@ -154,7 +161,9 @@ def plot_energies(samples: dict[str, Float[np.ndarray, " _"]]) -> Any:
 
 
 def plot_log_weights(log_weight: Float[np.ndarray, " n"], *, khat: float | None = None) -> Any:
-    """Histogram of the log weights about their mean weight, so that 0 is a draw that needs no correction."""
+    """Histogram of the log weights about their mean weight, so that 0 is a draw that needs no
+    correction.
+    """
     known = log_weight[np.isfinite(log_weight)].astype(float)
     with style():
         figure, axes = new_figure(2.9)
@@ -177,7 +186,9 @@ def _shifts(kinds: int) -> list[float]:
 
 
 def _stack(panels: int) -> float:
-    """Choose the height of a stack of panels: two or three come out alike, so that figures side by side do."""
+    """Choose the height of a stack of panels: two or three come out alike, so that figures side by
+    side do.
+    """
     return 4.65 if panels > 1 else 2.9
 
 

@@ -1,4 +1,6 @@
-"""Progress of a job, on stderr: a bar for each stage in a terminal, sparse plain lines anywhere else."""
+"""Progress of a job, on stderr: a bar for each stage in a terminal, sparse plain lines anywhere
+else.
+"""
 
 import collections
 import contextlib
@@ -25,7 +27,8 @@ def _clock(seconds: float | int) -> str:
 
 
 class Progress:
-    """A context manager that shows how a job goes: within it, `stages.stage` anywhere in the library is shown here.
+    """A context manager that shows how a job goes: within it, `stages.stage` anywhere in the
+    library is shown here.
 
     `trained` is called once a chunk of training steps.
 
@@ -89,7 +92,8 @@ class Progress:
         seconds: SupportsFloat = 0.0,
         left: SupportsFloat | None = None,
     ) -> None:
-        """Show the state after `step` steps and `seconds` seconds; `ess` is the weights' effective share, in (0, 1].
+        """Show the state after `step` steps and `seconds` seconds; `ess` is the weights' effective
+        share, in (0, 1].
 
         `left`: seconds until training ends, where that can be told; nothing is shown in its place.
         """
@@ -123,10 +127,11 @@ class Progress:
         )  # fmt: skip
 
     def stage(self, what: str, done: int | None = None, of: int | None = None) -> None:
-        """Show which stage is under way: a bar of its parts, where it has any, or one that only moves.
+        """Show which stage is under way: a bar of its parts, where it has any, or one that only
+        moves.
 
-        What follows a colon is a detail. Where there is no terminal, a line when a stage begins, and one now and then
-        for its parts.
+        What follows a colon is a detail. Where there is no terminal, a line when a stage begins,
+        and one now and then for its parts.
         """
         if self.quiet:
             return

@@ -20,11 +20,13 @@ def plot_draws(
     frame: Float[np.ndarray, "k dim"] | None = None,
     kind: str = "raw",
 ) -> Any:
-    """Show the draws as dots: in 2-D over contours of the density, else in the two coordinates of largest variance.
+    """Show the draws as dots: in 2-D over contours of the density, else in the two coordinates of
+    largest variance.
 
-    Contours follow the density's own units, one to five standard deviations of a Gaussian peak, and lower where the
-    draws lie lower. Above two dimensions exact draws, where given, are the ground. The axes hold all but the wildest of
-    the exact draws and of `frame` (the draws themselves, when not given). Returns a Matplotlib figure.
+    Contours follow the density's own units, one to five standard deviations of a Gaussian peak, and
+    lower where the draws lie lower. Above two dimensions exact draws, where given, are the ground.
+    The axes hold all but the wildest of the exact draws and of `frame` (the draws themselves, when
+    not given). Returns a Matplotlib figure.
     """
     with style():
         figure, axes = new_figure(0.92 * NARROW)
@@ -66,9 +68,9 @@ def plot_marginals(
 ) -> Any:
     """Histograms of up to `most` coordinates, those of largest variance.
 
-    `samples` are by kind: raw, corrected, exact or reference. They stand below one another, or side by side where
-    `wide`. In one dimension the density itself, scaled to enclose the area 1, is drawn too. Returns a Matplotlib
-    figure.
+    `samples` are by kind: raw, corrected, exact or reference. They stand below one another, or side
+    by side where `wide`. In one dimension the density itself, scaled to enclose the area 1, is
+    drawn too. Returns a Matplotlib figure.
     """
     reference = next(iter(samples.values())) if ground_of(samples) is None else ground_of(samples)
     coordinates = sorted(_widest(reference, None, most))
@@ -105,7 +107,9 @@ def _widest(x: np.ndarray, exact: np.ndarray | None, most: int) -> list[int]:
 
 
 def _extent(groups: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-    """Find the corners of a frame around all but the wildest points; square where that is natural."""
+    """Find the corners of a frame around all but the wildest points; square where that is
+    natural.
+    """
     spans = np.array([np.quantile(points, [0.002, 0.998], axis=0) for points in groups], float)
     low, high = spans[:, 0].min(0), spans[:, 1].max(0)
     width = np.maximum(high - low, 1e-6 * np.maximum(1.0, np.abs(high)))
@@ -116,7 +120,9 @@ def _extent(groups: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
 
 
 def log_density(target: Target, points: Float[np.ndarray, "n dim"]) -> Float[np.ndarray, " n"]:
-    """Evaluate the log-density, -inf where it is undefined; in pieces, so that memory stays small."""
+    """Evaluate the log-density, -inf where it is undefined; in pieces, so that memory stays
+    small.
+    """
     import jax
 
     values = jax.jit(target.values)

@@ -5,7 +5,8 @@ import io
 from collections.abc import Iterator
 from typing import Any
 
-# Okabe and Ito's colours, which a colour-blind reader can tell apart. A colour means the same in every figure.
+# Okabe and Ito's colours, which a colour-blind reader can tell apart. A colour means the same in
+# every figure.
 RAW, CORRECTED, EXACT = "#d55e00", "#0072b2", "#3f4650"
 ACCENT, SOFT, EDGE = "#009e73", "#c9cdd3", "#a7aeb8"
 GROUNDS = ("exact", "reference")  # what draws are compared with: exact ones, or where none can be had, a reference
@@ -60,7 +61,9 @@ _RC: dict[str, Any] = {
 
 @contextlib.contextmanager
 def style() -> Iterator[None]:
-    """Apply the settings to what is drawn inside, whatever the user's own are, and put the user's back."""
+    """Apply the settings to what is drawn inside, whatever the user's own are, and put the user's
+    back.
+    """
     import matplotlib as mpl
 
     with mpl.rc_context():
@@ -72,7 +75,9 @@ def style() -> Iterator[None]:
 def new_figure(
     height: float, rows: int = 1, columns: int = 1, width: float = NARROW, **options: Any
 ) -> tuple[Any, Any]:
-    """Make a figure (inches) on the Agg canvas, outside pyplot, with its axes (one, or an array of them)."""
+    """Make a figure (inches) on the Agg canvas, outside pyplot, with its axes (one, or an array of
+    them).
+    """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 

@@ -18,7 +18,9 @@ def _console(file: Any) -> Any:
 
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[Any]], *, title: str = "", file: Any = None) -> None:
-    """Print a plain table on stdout: text to the left, numbers to the right; a missing cell stays empty."""
+    """Print a plain table on stdout: text to the left, numbers to the right; a missing cell stays
+    empty.
+    """
     from rich import box
     from rich.table import Table
     from rich.text import Text
@@ -51,7 +53,9 @@ def metric_cells(entry: Any) -> tuple[str, str, str]:
 
 
 def print_result(result: Mapping[str, Any], *, file: Any = None) -> None:
-    """Print the gist of a `result.json` on stdout: verdict, log Z, effective sample size, metrics with their ratios."""
+    """Print the gist of a `result.json` on stdout: verdict, log Z, effective sample size, metrics
+    with their ratios.
+    """
     from rich.text import Text
 
     console = _console(file)

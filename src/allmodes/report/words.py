@@ -82,7 +82,9 @@ def finite(value: Any) -> float | None:
 
 
 def number(value: Any, digits: int = 3) -> str:
-    """Write a number for reading: `1,234`, `0.0123`, `1.3e6`; empty for whatever is not a number."""
+    """Write a number for reading: `1,234`, `0.0123`, `1.3e6`; empty for whatever is not a
+    number.
+    """
     if isinstance(value, bool) or not isinstance(value, int | float) or math.isnan(value):
         return ""
     if math.isinf(value):

@@ -20,7 +20,8 @@ STUDIES = {
 def run_study(
     name: str, out: Path, *, quick: bool = False, progress: Callable[[str], None] | None = None, **more: Any
 ) -> dict:
-    """Run a study into a folder; `more`, where not None, are arguments that only some studies take (`seeds`, `cases`).
+    """Run a study into a folder; `more`, where not None, are arguments that only some studies take
+    (`seeds`, `cases`).
 
     **Raises** `ConfigError` for an unknown name, and for an argument that this study does not take.
     """

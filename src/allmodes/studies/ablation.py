@@ -1,4 +1,6 @@
-"""What each ingredient of the default is worth: it is taken away, or exchanged for the paper's, in turn."""
+"""What each ingredient of the default is worth: it is taken away, or exchanged for the paper's, in
+turn.
+"""
 
 import json
 import sys
@@ -41,10 +43,12 @@ VARIANTS: dict[str, tuple[str, dict[str, Any], str]] = {
 def run(
     out: Path, *, quick: bool = False, progress: Callable[[str], None] | None = None, seeds: int = 3
 ) -> dict[str, Any]:
-    """Train every variant on each target and seed, for an equal time, and judge it; what is there already is kept.
+    """Train every variant on each target and seed, for an equal time, and judge it; what is there
+    already is kept.
 
-    Those that spend more than 10^7 evaluations in that time are trained a second time up to that number. Each job is a
-    process of its own. Writes `ablation.json`, `ablation.md` and `ablation.png`.
+    Those that spend more than 10^7 evaluations in that time are trained a second time up to that
+    number. Each job is a process of its own. Writes `ablation.json`, `ablation.md` and
+    `ablation.png`.
     """
     say = progress or (lambda text: None)
     if seeds < 1:

@@ -53,7 +53,9 @@ def _cell(figures: dict, column: str, form: str) -> str:
 
 
 def _plot(result: dict[str, Any], path: Path) -> None:
-    """TV ratio and forward ESS of each variant, a dot a seed; ESS of the weights per noise level below."""
+    """TV ratio and forward ESS of each variant, a dot a seed; ESS of the weights per noise level
+    below.
+    """
     from allmodes.report.style import CORRECTED, RAW, new_figure, png, style
 
     targets = [target for target, variants in result["table"].items() if "kde weights" in variants] or [

@@ -1,10 +1,11 @@
-"""Bias and variance of IWSM's estimators, measured where the truth is known: `allmodes study bias-variance`.
+"""Bias and variance of IWSM's estimators, measured where the truth is known: `allmodes study
+bias-variance`.
 
-Wang et al. (2025, arXiv 2505.19431) bound the score and the noised density from K draws (bias and variance O(1/K)) and
-the self-normalised loss (bias O(1/N)). This study measures the constants, how they grow with the dimension and the
-noise, and where the rates stop holding. Units: one component of each target has standard deviation tau = 1 (the
-geometric mean of the axes), and errors of scores are relative to that component's own score,
-`1 / sqrt(tau^2 + sigma^2)` a coordinate.
+Wang et al. (2025, arXiv 2505.19431) bound the score and the noised density from K draws (bias and
+variance O(1/K)) and the self-normalised loss (bias O(1/N)). This study measures the constants, how
+they grow with the dimension and the noise, and where the rates stop holding. Units: one component
+of each target has standard deviation tau = 1 (the geometric mean of the axes), and errors of scores
+are relative to that component's own score, `1 / sqrt(tau^2 + sigma^2)` a coordinate.
 """
 
 import json
@@ -62,7 +63,8 @@ QUICK: dict[str, Any] = {
 def run(
     out: pathlib.Path, *, quick: bool = False, seed: int = 0, progress: Callable[[str], None] | None = None
 ) -> dict[str, Any]:
-    """Measure everything, write `bias-variance.json` and the figures into `out`, and return what the JSON holds.
+    """Measure everything, write `bias-variance.json` and the figures into `out`, and return what
+    the JSON holds.
 
     **Arguments**
 
@@ -95,7 +97,9 @@ def run(
 
 
 def _score(settings: dict[str, Any], seed: int, say: Callable[[str], None]) -> dict[str, Any]:
-    """Rows of the score and the log-density from fresh draws, of the stored draw, and the onset of the 1/K law."""
+    """Rows of the score and the log-density from fresh draws, of the stored draw, and the onset of
+    the 1/K law.
+    """
     targets = [exact.standard(d) for d in settings["dims"]] + [exact.two_modes(d) for d in settings["two_modes"]]
     targets += [exact.anisotropic(d) for d in settings["anisotropic"]]
     fresh, stored, onset = [], [], {}

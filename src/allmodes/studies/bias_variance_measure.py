@@ -1,9 +1,11 @@
-"""Measurements for the study of bias and variance. Each repeats the library's own estimators where the truth is known.
+"""Measurements for the study of bias and variance. Each repeats the library's own estimators where
+the truth is known.
 
-Replicates come in blocks. A block of Kmax draws gives one estimate from all of them, four from quarters, and so on down
-to K = 1. Standard errors are jackknives over blocks. Biases are far smaller than the scatter of the estimates, so where
-Kmax is at least four times rho we subtract from each block's error a multiple of its linear part, the mean of
-`w (f - m)`, whose expectation is exactly zero (a control variate; the multiple comes from the other blocks).
+Replicates come in blocks. A block of Kmax draws gives one estimate from all of them, four from
+quarters, and so on down to K = 1. Standard errors are jackknives over blocks. Biases are far
+smaller than the scatter of the estimates, so where Kmax is at least four times rho we subtract from
+each block's error a multiple of its linear part, the mean of `w (f - m)`, whose expectation is
+exactly zero (a control variate; the multiple comes from the other blocks).
 """
 
 from collections.abc import Callable
@@ -47,7 +49,9 @@ def levels(most: int, least: int = 1) -> list[int]:
 
 
 def without_linear(first: np.ndarray, linear: np.ndarray) -> np.ndarray:
-    """Errors `(blocks, ..., dim)` less their regression on the linear part, with the slope of the other blocks."""
+    """Errors `(blocks, ..., dim)` less their regression on the linear part, with the slope of the
+    other blocks.
+    """
     product, square = np.sum(first * linear, axis=-1, keepdims=True), np.sum(linear**2, axis=-1, keepdims=True)
     rest = square.sum(axis=0) - square
     slope = (product.sum(axis=0) - product) / np.where(rest > 0, rest, 1.0)
@@ -55,10 +59,12 @@ def without_linear(first: np.ndarray, linear: np.ndarray) -> np.ndarray:
 
 
 def moments(first: np.ndarray, second: np.ndarray, linear: np.ndarray) -> tuple[Stat, Stat, Stat]:
-    """Mean error, mean squared bias and variance, averaged over points and coordinates (the last two axes).
+    """Mean error, mean squared bias and variance, averaged over points and coordinates (the last
+    two axes).
 
-    `first` and `second` are the blocks' mean errors and mean squared errors. The squared bias is the U-statistic of
-    products of different blocks, so that it is unbiased and may come out negative.
+    `first` and `second` are the blocks' mean errors and mean squared errors. The squared bias is
+    the U-statistic of products of different blocks, so that it is unbiased and may come out
+    negative.
     """
     clean, blocks = without_linear(first, linear), len(first)
     total, squares = clean.sum(axis=0), (clean**2).sum(axis=0)
@@ -70,7 +76,9 @@ def moments(first: np.ndarray, second: np.ndarray, linear: np.ndarray) -> tuple[
 
 
 def fit(x: np.ndarray, y: Stat, use: np.ndarray) -> dict[str, Any] | None:
-    """Least-squares slope of log y on log x at the points `use`, with jackknife error; None for fewer than three."""
+    """Least-squares slope of log y on log x at the points `use`, with jackknife error; None for
+    fewer than three.
+    """
     use = use & np.all(y.without > 0, axis=0) & (y.value > 0)
     if use.sum() < 3:
         return None
@@ -91,7 +99,9 @@ def fit_independent(x: np.ndarray, y: np.ndarray, se: np.ndarray, use: np.ndarra
 
 @partial(jax.jit, static_argnums=(0, 1))
 def _fresh(log_prob, sizes, key, x, log_p, truth, sigma, share, unit):
-    """One block: mean errors and squared errors of each estimate at each K, and the linear parts, for each sigma."""
+    """One block: mean errors and squared errors of each estimate at each K, and the linear parts,
+    for each sigma.
+    """
     noise = jax.random.normal(key, (x.shape[1], sizes[-1], x.shape[2]))
 
     def one(args):
@@ -123,7 +133,9 @@ def _fresh(log_prob, sizes, key, x, log_p, truth, sigma, share, unit):
 
 
 def score(target: Exact, sigmas: list[float], points: int, blocks: int, draws: list[int], seed: int) -> dict[str, Any]:
-    """Fresh draws and the single stored draw at fixed x_t ~ p_t: Stats over (sigma, K) and the theory beside them."""
+    """Fresh draws and the single stored draw at fixed x_t ~ p_t: Stats over (sigma, K) and the
+    theory beside them.
+    """
     (least, most), rng = draws, np.random.default_rng(seed)
     x_0, noise = target.draw(rng, points), rng.standard_normal((points, target.dim))
     x = np.stack([x_0 + s * noise for s in sigmas]).astype(np.float32)  # the same points and noise at every sigma
@@ -156,7 +168,9 @@ def score(target: Exact, sigmas: list[float], points: int, blocks: int, draws: l
 
 
 def _single(target, sigmas, x, truth, unit, blocks, n, rng):
-    """One exact posterior draw with its gradient (`posterior.from_origin`), and the gate that it gives."""
+    """One exact posterior draw with its gradient (`posterior.from_origin`), and the gate that it
+    gives.
+    """
     grad_of = jax.jit(jax.vmap(jax.vmap(jax.grad(target.components().log_prob(0.0)))))
     estimate = jax.jit(jax.vmap(jax.vmap(posterior.from_origin, in_axes=(0, 0, None, None)), in_axes=(0, 0, 0, None)))
     out, shares = [], []
@@ -182,7 +196,9 @@ def _single(target, sigmas, x, truth, unit, blocks, n, rng):
 
 
 def _theory(target, sigmas, x, share, unit):
-    """K times variance and K^2 times squared bias in the units of the measurements; what float32 cannot resolve."""
+    """K times variance and K^2 times squared bias in the units of the measurements; what float32
+    cannot resolve.
+    """
     rows = []
     for s, sigma in enumerate(sigmas):
         lead, a, u = target.leading(x[s], sigma), share[s], unit[s]

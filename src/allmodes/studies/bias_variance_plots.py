@@ -116,7 +116,9 @@ def _density(result: dict[str, Any], left: Any, right: Any) -> None:
 
 
 def _buffer(result: dict[str, Any], left: Any, right: Any) -> None:
-    """Effective share of weights whose true value is one; variance of the log of the buffer's density."""
+    """Effective share of weights whose true value is one; variance of the log of the buffer's
+    density.
+    """
     rows = _pick(result["buffer"], target="gaussian")
     dims = sorted({row["dim"] for row in rows})
     for d, colour in zip(dims, _ramp(len(dims)), strict=True):

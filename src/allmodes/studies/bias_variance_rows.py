@@ -1,4 +1,6 @@
-"""Rows of the study of bias and variance: measurements beside theory, fitted where the theory is to hold."""
+"""Rows of the study of bias and variance: measurements beside theory, fitted where the theory is to
+hold.
+"""
 
 from typing import Any
 
@@ -10,10 +12,11 @@ from allmodes.studies.bias_variance_theory import Exact
 
 
 def fresh_row(name: str, sizes: np.ndarray, stats: list[Stat], theory: dict[str, Any]) -> dict[str, Any]:
-    """Bias (root mean square over x_t; the mean, for the log-density) and variance against K, with theory and fits.
+    """Bias (root mean square over x_t; the mean, for the log-density) and variance against K, with
+    theory and fits.
 
-    Slopes are fitted over K >= 4 max rho, where theory is to hold, and above what float32 rounds; biases only where
-    they exceed three standard errors.
+    Slopes are fitted over K >= 4 max rho, where theory is to hold, and above what float32 rounds;
+    biases only where they exceed three standard errors.
     """
     mean, square, variance = stats
     scalar = name == "log_density"
@@ -45,10 +48,11 @@ def fresh_row(name: str, sizes: np.ndarray, stats: list[Stat], theory: dict[str,
 def stored_row(
     target: Exact, sigma: float, single: dict[str, Any], fresh: dict[str, Any], sizes: np.ndarray, s: int
 ) -> dict[str, Any]:
-    """The one stored draw: its bias in standard errors, its variance, the fresh draws of the same mean squared error.
+    """The one stored draw: its bias in standard errors, its variance, the fresh draws of the same
+    mean squared error.
 
-    `worth` is interpolated in log K; null where more draws would be needed than were drawn, or where the variance is
-    float32's rounding.
+    `worth` is interpolated in log K; null where more draws would be needed than were drawn, or
+    where the variance is float32's rounding.
     """
     row, gate = {}, target.var / (target.var + sigma**2)
     gaussian = {"tsi": np.mean(sigma**2 / target.var), "dsi": np.mean(target.var / sigma**2), "blend": 0.0}
@@ -71,7 +75,9 @@ def stored_row(
 
 
 def onset(pairs: np.ndarray) -> list[dict[str, Any]]:
-    """Variance over its 1/K law at single x_t, against K / rho: median and central 80 % in bins a factor 4 wide."""
+    """Variance over its 1/K law at single x_t, against K / rho: median and central 80 % in bins a
+    factor 4 wide.
+    """
     out = []
     for low in range(-12, 13, 2):
         inside = pairs[1][(pairs[0] >= low) & (pairs[0] < low + 2)]
@@ -82,7 +88,9 @@ def onset(pairs: np.ndarray) -> list[dict[str, Any]]:
 
 
 def growth(result: dict[str, Any]) -> list[dict[str, Any]]:
-    """How the variance of the log-densities grows with d: slope of `log(1 + n var)` in d, at the largest n."""
+    """How the variance of the log-densities grows with d: slope of `log(1 + n var)` in d, at the
+    largest n.
+    """
     out = []
     for name, rows, n in (("draws", result["fresh"], "K"), ("buffer", result["buffer"], "L")):
         for sigma in sorted({row["sigma"] for row in rows}):

@@ -1,14 +1,16 @@
-"""Closed forms for the study of bias and variance: mixtures of Gaussians that share one diagonal covariance.
+"""Closed forms for the study of bias and variance: mixtures of Gaussians that share one diagonal
+covariance.
 
-The self-normalised estimators of `posterior.from_draws` weigh draws of `q = N(x_t, sigma^2)` by `w = pi`. With
-`rho = E_q[w^2] / E_q[w]^2` and `<.>` the mean under the density proportional to `pi^2 q`, the delta method gives for an
-average of f with posterior mean m, to leading order in the number K of draws,
+The self-normalised estimators of `posterior.from_draws` weigh draws of `q = N(x_t, sigma^2)` by
+`w = pi`. With `rho = E_q[w^2] / E_q[w]^2` and `<.>` the mean under the density proportional to
+`pi^2 q`, the delta method gives for an average of f with posterior mean m, to leading order in the
+number K of draws,
 
     bias = -(rho / K) <f - m>,    variance = (rho / K) <(f - m)^2>,
 
-and for the log-density `-(rho - 1) / (2K)` and `(rho - 1) / K` (Owen, Monte Carlo, chapter 9). For a mixture `pi^2 q`
-is a mixture again, one component a pair, so all of it is closed form. For one Gaussian of standard deviation tau the
-mean of rho over `x_t ~ p_t` is `(1 + sigma^2 / tau^2)^d`.
+and for the log-density `-(rho - 1) / (2K)` and `(rho - 1) / K` (Owen, Monte Carlo, chapter 9). For
+a mixture `pi^2 q` is a mixture again, one component a pair, so all of it is closed form. For one
+Gaussian of standard deviation tau the mean of rho over `x_t ~ p_t` is `(1 + sigma^2 / tau^2)^d`.
 """
 
 import dataclasses
@@ -24,7 +26,9 @@ Values = Float[np.ndarray, " points"]
 
 
 class Leading(NamedTuple):
-    """Leading-order coefficients at each x_t: K times bias and (co)variance, of denoised points and log-density."""
+    """Leading-order coefficients at each x_t: K times bias and (co)variance, of denoised points and
+    log-density.
+    """
 
     rho: Values
     bias_dsi: Vectors
@@ -36,7 +40,9 @@ class Leading(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Exact:
-    """`sum_m weights_m N(means_m, diag(var))` and what is known of its noised densities and posteriors, in float64."""
+    """`sum_m weights_m N(means_m, diag(var))` and what is known of its noised densities and
+    posteriors, in float64.
+    """
 
     name: str
     means: Float[np.ndarray, "modes dim"]
@@ -87,7 +93,9 @@ class Exact:
         )
 
     def unit(self, sigma: float) -> Float[np.ndarray, " dim"]:
-        """Factor from a denoised point's error to a score's in units of a Gaussian's own, `1 / sqrt(var + sigma^2)`."""
+        """Factor from a denoised point's error to a score's in units of a Gaussian's own, `1 /
+        sqrt(var + sigma^2)`.
+        """
         return np.sqrt(self.var + sigma**2) / sigma**2
 
     def leading(self, x: Vectors, sigma: float) -> Leading:
@@ -149,8 +157,8 @@ def two_modes(dim: int) -> Exact:
 def snis(dim: int, proposal: float, target: float) -> tuple[float, float, float]:
     """`E_q[w^2]` and N times bias and variance of the self-normalised mean of `|x|^2 / (d target)`.
 
-    The weights go from `N(0, proposal)` to `N(0, target)` (variances). The second moment is infinite where
-    `proposal <= target / 2`.
+    The weights go from `N(0, proposal)` to `N(0, target)` (variances). The second moment is
+    infinite where `proposal <= target / 2`.
     """
     var = 1.0 / (2.0 / target - 1.0 / proposal)
     rho = (np.sqrt(proposal * var) / target) ** dim

@@ -1,4 +1,6 @@
-"""Measurements for the study of bias and variance: the buffer's density and the self-normalised loss."""
+"""Measurements for the study of bias and variance: the buffer's density and the self-normalised
+loss.
+"""
 
 from functools import partial
 from typing import Any
@@ -20,9 +22,11 @@ def _spread(first: Stat, second: Stat) -> Stat:
 
 
 def _mixtures(centres, own, x, sigma):
-    """Buffer density with x's origin counted once, which is the density that x was drawn from, and counted twice.
+    """Buffer density with x's origin counted once, which is the density that x was drawn from, and
+    counted twice.
 
-    `log_mixture` adds the origin to the centres; given the whole buffer as centres, as here, it stands there twice.
+    `log_mixture` adds the origin to the centres; given the whole buffer as centres, as here, it
+    stands there twice.
     """
     f32 = partial(np.asarray, dtype=np.float32)
     twice = np.asarray(_mixture(f32(x), f32(own), f32(centres), np.full(len(x), sigma, np.float32)), float)
@@ -61,7 +65,9 @@ def buffer(
 
 @partial(jax.jit, static_argnums=0)
 def _normalised_means(sizes, log_w, f):
-    """Self-normalised means of f over batches of each size: block means of error and squared error, f centred."""
+    """Self-normalised means of f over batches of each size: block means of error and squared error,
+    f centred.
+    """
     out = []
     for n in sizes:
         w = weights.normalise(log_w.reshape(-1, n))
@@ -73,8 +79,9 @@ def _normalised_means(sizes, log_w, f):
 def loss(dim: int, broad: float, most: int, blocks: int, seed: int) -> dict[str, Any]:
     """SNIS of the loss with exact weights against the batch N, at sigma = tau = 1.
 
-    x_t comes from a buffer `broad` times as wide as the target. The loss is that of a denoiser whose score is too
-    large by a constant factor, in units of its expectation: `|x_t|^2 / (2 d)`, of mean one under p_t.
+    x_t comes from a buffer `broad` times as wide as the target. The loss is that of a denoiser
+    whose score is too large by a constant factor, in units of its expectation: `|x_t|^2 / (2 d)`,
+    of mean one under p_t.
     """
     rng = np.random.default_rng(seed)
     proposal, sizes = broad**2 + 1.0, tuple(levels(most, 4))
@@ -100,7 +107,9 @@ def loss(dim: int, broad: float, most: int, blocks: int, seed: int) -> dict[str,
 
 @partial(jax.jit, static_argnums=(0, 1))
 def _inherit(log_prob, sizes, key, x, log_w, log_p):
-    """Batch functionals with K draws a point: SNIS loss value, loss of the exact score, fitted factor of the score."""
+    """Batch functionals with K draws a point: SNIS loss value, loss of the exact score, fitted
+    factor of the score.
+    """
     batch, dim = x.shape
     draws = x[:, None] + jax.random.normal(key, (batch, sizes[-1], dim))
     value, grad = jax.vmap(jax.vmap(jax.value_and_grad(log_prob)))(draws)
@@ -130,10 +139,12 @@ def _inherit(log_prob, sizes, key, x, log_w, log_p):
 
 
 def inherited_draws(dim: int, broad: float, batch: int, most: int, blocks: int, seed: int) -> dict[str, Any]:
-    """What K draws a point leave in the loss at sigma = tau = 1, with exact weights and with weights from the draws.
+    """What K draws a point leave in the loss at sigma = tau = 1, with exact weights and with
+    weights from the draws.
 
-    Stats of shape `(K, 2)`, the last axis exact and estimated weights: bias of the loss value; loss of the exact score
-    (the noise of the target, relative); bias of the fitted factor, the one parameter of a model `factor * score`; ESS.
+    Stats of shape `(K, 2)`, the last axis exact and estimated weights: bias of the loss value; loss
+    of the exact score (the noise of the target, relative); bias of the fitted factor, the one
+    parameter of a model `factor * score`; ESS.
     """
     target, proposal = standard(dim), broad**2 + 1.0
     sizes, log_prob = tuple(levels(most)), target.components().log_prob(0.0)
@@ -152,10 +163,12 @@ def inherited_draws(dim: int, broad: float, batch: int, most: int, blocks: int, 
 def inherited_buffer(
     dim: int, broad: float, sigma: float, sizes: list[int], batch: int, blocks: int, seed: int
 ) -> dict[str, dict[str, np.ndarray]]:
-    """Bias of the SNIS loss value, and ESS, when x_t comes from a buffer of L points: arrays of shape `(L, 3)`.
+    """Bias of the SNIS loss value, and ESS, when x_t comes from a buffer of L points: arrays of
+    shape `(L, 3)`.
 
-    The last axis is the denominator: buffer mixture with the own component once, twice, and the density that the buffer
-    was drawn from, noised. Numerators are exact; the loss is the one of `loss`.
+    The last axis is the denominator: buffer mixture with the own component once, twice, and the
+    density that the buffer was drawn from, noised. Numerators are exact; the loss is the one of
+    `loss`.
     """
     target, rng = standard(dim), np.random.default_rng(seed)
     wide = Exact("wide", target.means, broad**2 * target.var, target.weights)

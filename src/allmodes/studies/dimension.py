@@ -1,4 +1,6 @@
-"""What dimension does to mode weights and to log Z: two modes, 40 modes, many wells; IWSM and the plain methods."""
+"""What dimension does to mode weights and to log Z: two modes, 40 modes, many wells; IWSM and the
+plain methods.
+"""
 
 import json
 import sys
@@ -17,7 +19,8 @@ from allmodes.studies.jobs import measured, medians
 DRAWS = 10_000
 PLAIN = ("smc", "tempering", "nuts")
 
-# Cases -> family, dimension, separation or spread. IWSM first; the plain methods get the evaluations that it took.
+# Cases -> family, dimension, separation or spread. IWSM first; the plain methods get the
+# evaluations that it took.
 CASES: dict[str, tuple[str, int, Any]] = {
     **{f"two modes, {d}-D, a = {a:g}": ("two", d, a) for a in (0.5, 1.0, 2.0) for d in (2, 8, 32, 64, 128)},
     **{f"40 modes, {d}-D, equal shapes": ("modes", d, (1.3, 1.3)) for d in (2, 16, 32, 64)},
@@ -52,7 +55,9 @@ def run(
     seeds: int = 3,
     cases: tuple[str, ...] | None = None,
 ) -> dict[str, Any]:
-    """Measure what is not there yet, each job in a process of its own; write `dimension.json` and a table."""
+    """Measure what is not there yet, each job in a process of its own; write `dimension.json` and a
+    table.
+    """
     say = progress or (lambda text: None)
     if seeds < 1:
         raise ConfigError(f"seeds must be at least 1, got {seeds}")
@@ -122,7 +127,9 @@ def one(case: str, method: str, seed: int, budget: int | None, quick: bool) -> d
 
 
 def weights_of(case: str, target: Any, draws: Any) -> dict[str, Any]:
-    """How wrong the weights of modes are: total variation, its floor, modes missed; of wells the worst balance."""
+    """How wrong the weights of modes are: total variation, its floor, modes missed; of wells the
+    worst balance.
+    """
     from allmodes.metrics.modes import mode_report, normalised
     from allmodes.targets.manywell import right_share
 

@@ -1,4 +1,6 @@
-"""Whether error bars hold: how often 95 % intervals of log Z and of the modes' free energies cover the truth."""
+"""Whether error bars hold: how often 95 % intervals of log Z and of the modes' free energies cover
+the truth.
+"""
 
 import json
 import sys
@@ -30,9 +32,11 @@ def run(
     seeds: int = TRAININGS,
     cases: tuple[str, ...] | None = None,
 ) -> dict[str, Any]:
-    """Train, draw and count, each training in a process of its own; write `free-energy.json` and a table.
+    """Train, draw and count, each training in a process of its own; write `free-energy.json` and a
+    table.
 
-    `seeds` trainings of each of `cases`, which are among `TARGETS`. **Raises** `ConfigError` for others.
+    `seeds` trainings of each of `cases`, which are among `TARGETS`. **Raises** `ConfigError` for
+    others.
     """
     say = progress or (lambda text: None)
     if set(cases or ()) - set(TARGETS) or seeds < 1:
@@ -61,7 +65,9 @@ def run(
 
 
 def summary(rows: list[dict], truth: dict[str, float] | None) -> dict[str, Any]:
-    """Counts over the sets of draws; where log Z is not known exactly, the error of what stands for it counts too."""
+    """Counts over the sets of draws; where log Z is not known exactly, the error of what stands for
+    it counts too.
+    """
     true, unsure = (0.0, 0.0) if truth is None else (truth["log_z"], truth["std_error"])
     errors = np.array([row["log_z"] for row in rows]) - true
     off = errors / np.hypot([row["log_z_std_error"] for row in rows], unsure)
@@ -113,7 +119,9 @@ def one(name: str, seed: int, quick: bool) -> dict[str, Any]:
 
 
 def truth_of(name: str) -> dict[str, float]:
-    """Log Z by many populations of tempered SMC, and its standard error; runs in a process of its own."""
+    """Log Z by many populations of tempered SMC, and its standard error; runs in a process of its
+    own.
+    """
     import jax
 
     from allmodes.fit import fit
@@ -128,7 +136,9 @@ def truth_of(name: str) -> dict[str, float]:
 
 
 def judged(target: Any, draws: Any) -> dict[str, Any]:
-    """Log Z (over its true value, where that is known) and every mode's free energy, from weighted draws."""
+    """Log Z (over its true value, where that is known) and every mode's free energy, from weighted
+    draws.
+    """
     from allmodes.metrics.modes import normalised
 
     z, known = draws.log_z, target.log_z or 0.0

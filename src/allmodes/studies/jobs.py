@@ -1,4 +1,6 @@
-"""Measurements in processes of their own, so that one cannot warm up another; what is there already is kept."""
+"""Measurements in processes of their own, so that one cannot warm up another; what is there already
+is kept.
+"""
 
 import json
 import os
@@ -13,7 +15,8 @@ from allmodes.runs import Run
 
 
 def measured(path: Path, script: list[str], arguments: list[Any], *, cache: bool = True) -> dict[str, Any]:
-    """The JSON object at `path`, or the last line that `python SCRIPT ARGUMENTS-AS-JSON` prints, kept there.
+    """The JSON object at `path`, or the last line that `python SCRIPT ARGUMENTS-AS-JSON` prints,
+    kept there.
 
     Compilations are shared through a cache beside the file, unless they are to be measured too.
     """
@@ -29,7 +32,9 @@ def measured(path: Path, script: list[str], arguments: list[Any], *, cache: bool
 
 
 def medians(rows: list[dict]) -> dict[str, Any]:
-    """Of every figure in like rows: its median and all its values; of lists, the medians place by place."""
+    """Of every figure in like rows: its median and all its values; of lists, the medians place by
+    place.
+    """
     figures: dict[str, Any] = {}
     for name, value in rows[0].items():
         values = [row[name] for row in rows if row[name] is not None]

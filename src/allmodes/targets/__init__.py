@@ -1,4 +1,5 @@
-"""Benchmark densities by name: `get("gmm40")`; the families that build them can be called with other parameters.
+"""Benchmark densities by name: `get("gmm40")`; the families that build them can be called with
+other parameters.
 
 To add a target: one file with the function that builds it, one line in `REGISTRY`, one test.
 """
@@ -148,7 +149,8 @@ REGISTRY: dict[str, Entry] = {
 def get(name: str) -> Target:
     """Build a registered target. **Raises** `TargetError` for an unknown name.
 
-    Where no exact sampler is known, `sample` draws from the reference that its first call makes (`allmodes reference`).
+    Where no exact sampler is known, `sample` draws from the reference that its first call makes
+    (`allmodes reference`).
     """
     entry = REGISTRY.get(name)
     if entry is None:

@@ -21,7 +21,9 @@ DRAWS_PER_CELL = 20_000  # fewer where more than twenty components overlap, at t
 
 @cache
 def chi2_quantile(dim: int, tail: float) -> float:
-    """Find what a chi-squared variable with `dim` degrees of freedom exceeds with probability `tail`, by bisection."""
+    """Find what a chi-squared variable with `dim` degrees of freedom exceeds with probability
+    `tail`, by bisection.
+    """
 
     def survival(x):  # Q(dim / 2, x / 2), by Q(a + 1, y) = Q(a, y) + y^a e^-y / Gamma(a + 1)
         y, a = x / 2, 0.5 if dim % 2 else 1.0
@@ -44,8 +46,8 @@ def chi2_quantile(dim: int, tail: float) -> float:
 class Components:
     """A Gaussian mixture's parameters in float64 and what follows from them.
 
-    `means` is `(modes, dim)`, `weights` `(modes,)`; of `std`, `(modes, 1)` or `(modes, dim)`, and the covariances'
-    Cholesky factors `chol`, `(modes, dim, dim)`, one is given.
+    `means` is `(modes, dim)`, `weights` `(modes,)`; of `std`, `(modes, 1)` or `(modes, dim)`, and
+    the covariances' Cholesky factors `chol`, `(modes, dim, dim)`, one is given.
     """
 
     means: np.ndarray
@@ -93,8 +95,9 @@ class Components:
     def log_prob(self, log_z: float) -> Callable[[Array], Array]:
         """Return the log-density, `(dim,) -> ()`.
 
-        Means are subtracted before anything else, so that float32 is enough far from the origin. The gradient is
-        written out, which is several times quicker than differentiating through the sum.
+        Means are subtracted before anything else, so that float32 is enough far from the origin.
+        The gradient is written out, which is several times quicker than differentiating through the
+        sum.
         """
         const = self.log_norm() + log_z
         if self.chol is None:
@@ -139,7 +142,9 @@ class Components:
         return jnp.asarray(self.means)[k] + _turn(jnp.asarray(self.chol), k, noise)
 
     def assign(self, x: Float[Array | np.ndarray, "n dim"], among: np.ndarray | None = None) -> Int[np.ndarray, " n"]:
-        """Most responsible component (of those in `among`) of each point, or -1 where it is too far or not a number."""
+        """Most responsible component (of those in `among`) of each point, or -1 where it is too far
+        or not a number.
+        """
         x, log_norm = np.asarray(x, float), self.log_norm()
         best, label, distance = np.full(len(x), -np.inf), np.full(len(x), -1), np.full(len(x), np.inf)
         for m in range(len(self.weights)) if among is None else among:
@@ -155,8 +160,9 @@ class Components:
     def cell_masses(self) -> np.ndarray:
         """`(modes,)`: the mass of the points assigned to each component.
 
-        Components whose balls of all but 1e-7 of the mass are disjoint take at most 1e-7 from each other and are left
-        alone; the others are drawn from, with a fixed seed, and their draws assigned.
+        Components whose balls of all but 1e-7 of the mass are disjoint take at most 1e-7 from each
+        other and are left alone; the others are drawn from, with a fixed seed, and their draws
+        assigned.
         """
         m, radius = len(self.weights), math.sqrt(chi2_quantile(self.dim, 1e-7))
         reach = radius * (self.std.max(axis=1) if self.chol is None else np.linalg.norm(self.chol, 2, axis=(1, 2)))

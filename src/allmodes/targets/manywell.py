@@ -1,4 +1,6 @@
-"""Many wells: 2^(dim/2) modes from independent pairs, each pair a tilted double well and a Gaussian."""
+"""Many wells: 2^(dim/2) modes from independent pairs, each pair a tilted double well and a
+Gaussian.
+"""
 
 import math
 from functools import partial
@@ -17,11 +19,13 @@ MODES_UP_TO_DIM = 12
 
 
 def many_well(dim: int = 32) -> Target:
-    """`log_prob(x) = sum over pairs of -x1^4 + 6 x1^2 + x1 / 2 - x2^2 / 2`, `x1 = x[0::2]`, `x2 = x[1::2]`.
+    """`log_prob(x) = sum over pairs of -x1^4 + 6 x1^2 + x1 / 2 - x2^2 / 2`, `x1 = x[0::2]`, `x2 =
+    x[1::2]`.
 
-    `log_z` per pair is `log 11784.50927 + log(2 pi) / 2`. Draws are exact, by rejection from an envelope that is
-    constant on short intervals. Up to 12 dimensions the modes are listed: in mode k, pair i is in its right well if bit
-    i of k is set. Midgley et al. 2023 (FAB), after Noé et al. 2019.
+    `log_z` per pair is `log 11784.50927 + log(2 pi) / 2`. Draws are exact, by rejection from an
+    envelope that is constant on short intervals. Up to 12 dimensions the modes are listed: in mode
+    k, pair i is in its right well if bit i of k is set. Midgley et al. 2023 (FAB), after Noé et al.
+    2019.
     """
     if dim < 2 or dim % 2:
         raise TargetError(f"many_well is made of pairs: dim must be even and at least 2, got {dim}")
@@ -62,9 +66,11 @@ def _stationary() -> np.ndarray:
 
 @partial(jax.jit, static_argnames=("n", "intervals"))
 def _sample_double_well(key: PRNGKeyArray, n: int, intervals: int = 1024) -> Float[Array, " n"]:
-    """Exact rejection: an interval by its area under the envelope, a uniform point in it, kept with p / envelope.
+    """Exact rejection: an interval by its area under the envelope, a uniform point in it, kept with
+    p / envelope.
 
-    The stationary points are among the ends of intervals, so p is monotone in each and its maximum is at an end.
+    The stationary points are among the ends of intervals, so p is monotone in each and its maximum
+    is at an end.
     """
     ends = np.sort(np.concatenate([np.linspace(-EDGE, EDGE, intervals + 1), _stationary()]))
     top = np.maximum(_double_well(ends[:-1]), _double_well(ends[1:]))

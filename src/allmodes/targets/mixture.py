@@ -1,4 +1,6 @@
-"""Gaussian mixtures: everything about them is known, so every method and metric is checked on them."""
+"""Gaussian mixtures: everything about them is known, so every method and metric is checked on
+them.
+"""
 
 import dataclasses
 
@@ -20,19 +22,21 @@ def gaussian_mixture(
 ) -> Target:
     """`log_prob(x) = log_z + log sum_m weights_m N(x; means_m, covariances_m)`.
 
-    Draws and `log_z` are exact. A point belongs to the component that most probably made it, or to none when it is
-    further (in Mahalanobis distance) from that component than all but one in a million of the component's own draws.
-    `modes.weights` are the masses of these regions: the mixture's weights where components are apart; where they
-    overlap, their weights less what neighbours claim, plus what they claim of neighbours (standard error about 1e-4).
+    Draws and `log_z` are exact. A point belongs to the component that most probably made it, or to
+    none when it is further (in Mahalanobis distance) from that component than all but one in a
+    million of the component's own draws. `modes.weights` are the masses of these regions: the
+    mixture's weights where components are apart; where they overlap, their weights less what
+    neighbours claim, plus what they claim of neighbours (standard error about 1e-4).
 
     **Arguments**
 
     - `means`: `(modes, dim)`.
-    - `covariances`: `()` or `(modes,)`, isotropic; `(modes, dim)`, diagonal; `(modes, dim, dim)`, full. Variances, not
-      standard deviations.
+    - `covariances`: `()` or `(modes,)`, isotropic; `(modes, dim)`, diagonal; `(modes, dim, dim)`,
+      full. Variances, not standard deviations.
     - `weights`: `(modes,)`, positive, normalised here; equal when not given.
 
-    **Raises** `TargetError` for shapes that do not match, weights or covariances that are not positive.
+    **Raises** `TargetError` for shapes that do not match, weights or covariances that are not
+    positive.
     """
     components = Components.make(means, covariances, weights)
     modes = Modes(weights=components.cell_masses(), assign=components.assign, means=components.means)
@@ -66,8 +70,9 @@ def random_mixture(
 ) -> Target:
     """Build a mixture with nothing equal.
 
-    Means uniform in `[-box, box]^dim`, each covariance a random rotation of standard deviations uniform in `spread`,
-    weights `exp(uniform(0, log(unequal)))`, normalised; from NumPy's generator with this seed.
+    Means uniform in `[-box, box]^dim`, each covariance a random rotation of standard deviations
+    uniform in `spread`, weights `exp(uniform(0, log(unequal)))`, normalised; from NumPy's generator
+    with this seed.
     """
     parts = random_parts(seed, modes, dim, box, unequal, spread)
     return gaussian_mixture(*parts, log_z, name=f"random-mixture-{modes}x{dim}")
@@ -78,8 +83,8 @@ def gaussian(
 ) -> Target:
     """One correlated Gaussian, `log_z + log N(x; mean, covariance)`, for checks in closed form.
 
-    By default the mean runs from -1 to 1, the standard deviations from 0.5 to 2 in geometric steps, and the correlation
-    of coordinates i and j is `0.8^|i-j|`.
+    By default the mean runs from -1 to 1, the standard deviations from 0.5 to 2 in geometric steps,
+    and the correlation of coordinates i and j is `0.8^|i-j|`.
     """
     if mean is None:
         mean = np.linspace(-1.0, 1.0, dim)
@@ -93,8 +98,8 @@ def gaussian(
 def affine(target: Target, scale: Numbers, shift: Numbers) -> Target:
     """Push a target forward: the density of `y = scale * x + shift` for x from `target`.
 
-    `scale`, nonzero, and `shift` are `()` or `(dim,)`. The Jacobian is in the density, so `log_z` stays; draws, modes
-    and hints move along.
+    `scale`, nonzero, and `shift` are `()` or `(dim,)`. The Jacobian is in the density, so `log_z`
+    stays; draws, modes and hints move along.
     """
     scale, shift = np.asarray(scale, float), np.asarray(shift, float)
     if not all(a.shape in ((), (target.dim,)) and np.all(np.isfinite(a)) for a in (scale, shift)) or np.any(scale == 0):

@@ -15,7 +15,9 @@ from allmodes.targets.components import Components, Numbers
 
 
 def ring_log_z(radius: float, width: float) -> float:
-    """Log of the integral over the plane of `exp(-(|x| - radius)^2 / (2 width^2))`, in closed form."""
+    """Log of the integral over the plane of `exp(-(|x| - radius)^2 / (2 width^2))`, in closed
+    form.
+    """
     inner = width**2 * math.exp(-(radius**2) / (2 * width**2))
     return math.log(2 * math.pi * (inner + radius * width * _SQRT_2PI * _normal_cdf(radius / width)))
 
@@ -32,11 +34,13 @@ def rings(
     log_z: float = 0.0,
     name: str = "rings",
 ) -> Target:
-    """Concentric rings: `log_prob(x) = log_z + log sum_k w_k exp(-(|x| - radii_k)^2 / (2 width^2)) / Z_k`.
+    """Concentric rings: `log_prob(x) = log_z + log sum_k w_k exp(-(|x| - radii_k)^2 / (2 width^2))
+    / Z_k`.
 
-    `Z_k` is `exp(ring_log_z(radii_k, width))`; by default `weights` follow the circumference, so that all rings are
-    equally dense. Draws: a ring, an angle, and a radius by inverting its closed-form distribution function. Modes: the
-    rings. The gradient at the origin, where |x| has a kink, is taken as zero.
+    `Z_k` is `exp(ring_log_z(radii_k, width))`; by default `weights` follow the circumference, so
+    that all rings are equally dense. Draws: a ring, an angle, and a radius by inverting its
+    closed-form distribution function. Modes: the rings. The gradient at the origin, where |x| has a
+    kink, is taken as zero.
     """
     radius = np.asarray(radii, float)
     w = radius if weights is None else np.asarray(weights, float)
@@ -72,9 +76,9 @@ def rings(
 def two_moons(std: float = 0.1, points: int = 64) -> Target:
     """Two interleaved half circles of radius 1, with the geometry of scikit-learn's `make_moons`.
 
-    Each moon is `points` equal isotropic Gaussians along its arc, by default half a standard deviation apart, so that
-    draws and `log_z = 0` are exact: arcs `(cos t, sin t)` and `(1 - cos t, 1/2 - sin t)`, t from 0 to pi. Modes: the
-    moons, half of the mass each by symmetry.
+    Each moon is `points` equal isotropic Gaussians along its arc, by default half a standard
+    deviation apart, so that draws and `log_z = 0` are exact: arcs `(cos t, sin t)` and
+    `(1 - cos t, 1/2 - sin t)`, t from 0 to pi. Modes: the moons, half of the mass each by symmetry.
     """
     t = np.linspace(0, np.pi, points)
     upper = np.stack([np.cos(t), np.sin(t)], axis=1)

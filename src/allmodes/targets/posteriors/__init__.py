@@ -1,1 +1,3 @@
-"""Posteriors of models from the literature: densities as they are met, whose draws are judged by a reference."""
+"""Posteriors of models from the literature: densities as they are met, whose draws are judged by a
+reference.
+"""

@@ -30,14 +30,17 @@ def data(side: int = 16, seed: int = SEED) -> Int[np.ndarray, " cells"]:
 
 
 def log_gaussian_cox(side: int = 16, seed: int = SEED) -> Target:
-    """Build the posterior of a log-Gaussian Cox process on a grid over the unit square, `side^2` dimensions (256).
+    """Build the posterior of a log-Gaussian Cox process on a grid over the unit square, `side^2`
+    dimensions (256).
 
-    The counts of cells of area a are Poisson(a exp(x_i)); x is a Gaussian field of mean log 126 - 1.91 / 2, variance
-    1.91 and correlation `exp(-33 distance)`. The coordinates are z of `x = mean + L z`, L the Cholesky factor of the
-    covariance, with prior Normal(0, I); `draws.unravel()` has `log_intensity`, `(side, side)`, per unit of area, and
-    log Z is the evidence. Model and constants are those of Møller, Syversveen and Waagepetersen 1998 (Log Gaussian Cox
-    processes) as samplers are compared on them since Girolami and Calderhead 2011, there on 32 x 32 cells and more,
-    with their counts of pines; here counts are drawn from the model.
+    The counts of cells of area a are Poisson(a exp(x_i)); x is a Gaussian field of mean log 126 -
+    1.91 / 2, variance 1.91 and correlation `exp(-33 distance)`. The coordinates are z of
+    `x = mean + L z`, L the Cholesky factor of the covariance, with prior Normal(0, I);
+    `draws.unravel()` has `log_intensity`, `(side, side)`, per unit of area, and log Z is the
+    evidence. Model and constants are those of Møller, Syversveen and Waagepetersen 1998 (Log
+    Gaussian Cox processes) as samplers are compared on them since Girolami and Calderhead 2011,
+    there on 32 x 32 cells and more, with their counts of pines; here counts are drawn from the
+    model.
 
     One mode, log-concave: NUTS is the tool here. Hard is the dimension alone.
 

@@ -20,19 +20,21 @@ def data(n: int = 100, seed: int = 0) -> Float[np.ndarray, " n"]:
 
 
 def mixture_labels(n: int = 100, seed: int = 0) -> Target:
-    """Build the posterior of a four-component normal mixture, 11-D; the classic test of label switching.
+    """Build the posterior of a four-component normal mixture, 11-D; the classic test of label
+    switching.
 
-    `y_i ~ sum_k w_k Normal(mu_k, sd_k^2)` with `w ~ Dirichlet(1, 1, 1, 1)`, `mu_k ~ Normal(1.5, 6^2)` and `sd_k ~
-    LogNormal(log 0.5, 0.5^2)`, a NumPyro model; `draws.unravel()` has `mu`, `sd` and `w`, and log Z is the evidence.
-    Data have no unit. They, the four components and the vague means are those of Jasra, Holmes and Stephens 2005
-    (Markov chain Monte Carlo methods and the label switching problem, section 4) and of Del Moral, Doucet and Jasra
-    2006 (Sequential Monte Carlo samplers, section 4.2), who follow Celeux, Hurn and Robert 2000; the prior of the
-    standard deviations is a proper one of our own.
+    `y_i ~ sum_k w_k Normal(mu_k, sd_k^2)` with `w ~ Dirichlet(1, 1, 1, 1)`,
+    `mu_k ~ Normal(1.5, 6^2)` and `sd_k ~ LogNormal(log 0.5, 0.5^2)`, a NumPyro model;
+    `draws.unravel()` has `mu`, `sd` and `w`, and log Z is the evidence. Data have no unit. They,
+    the four components and the vague means are those of Jasra, Holmes and Stephens 2005 (Markov
+    chain Monte Carlo methods and the label switching problem, section 4) and of Del Moral, Doucet
+    and Jasra 2006 (Sequential Monte Carlo samplers, section 4.2), who follow Celeux, Hurn and
+    Robert 2000; the prior of the standard deviations is a proper one of our own.
 
-    What is hard: exchanging components changes nothing, so that there are 4! = 24 modes, each of mass 1/24. A chain
-    that is confined to one of them looks converged. With four clear clusters in 100 data, a posterior draw practically
-    always has one mean to each cluster; a point with any of the sorted means further than 1.5 from its cluster's
-    centre is in no mode.
+    What is hard: exchanging components changes nothing, so that there are 4! = 24 modes, each of
+    mass 1/24. A chain that is confined to one of them looks converged. With four clear clusters in
+    100 data, a posterior draw practically always has one mean to each cluster; a point with any of
+    the sorted means further than 1.5 from its cluster's centre is in no mode.
 
     **Arguments**
 

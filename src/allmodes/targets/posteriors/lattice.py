@@ -11,21 +11,25 @@ from allmodes.target import Modes, Target
 
 
 def phi4(side: int = 8, kappa: float = 0.3, coupling: float = 0.022) -> Target:
-    """Build phi^4 theory on a periodic square lattice, `side^2` dimensions (64), in its broken phase.
+    """Build phi^4 theory on a periodic square lattice, `side^2` dimensions (64), in its broken
+    phase.
 
-    `log_prob = -S`, `S = sum_x -2 kappa phi(x) (phi(x + 1st) + phi(x + 2nd)) + (1 - 2 coupling) phi(x)^2 + coupling
-    phi(x)^4` in lattice units, as in Nicoli et al. 2020 (Asymptotically unbiased estimation of physical observables
-    with neural samplers) and 2021 (Estimation of thermodynamic observables in lattice field theories with deep
-    generative models), where kappa = 0.3 and coupling = 0.022 too. `draws.unravel()` has `field`, `(side, side)`.
+    `log_prob = -S`, `S = sum_x -2 kappa phi(x) (phi(x + 1st) + phi(x + 2nd))
+    + (1 - 2 coupling) phi(x)^2 + coupling phi(x)^4`
+    in lattice units, as in Nicoli et al. 2020 (Asymptotically unbiased estimation of physical
+    observables with neural samplers) and 2021 (Estimation of thermodynamic observables in lattice
+    field theories with deep generative models), where kappa = 0.3 and coupling = 0.022 too.
+    `draws.unravel()` has `field`, `(side, side)`.
 
-    What is hard: the action does not see the field's sign, so that the magnetisation (the mean of the field) has two
-    values, plus and minus, of exactly equal mass, with hardly anything between them; a local chain keeps its sign.
+    What is hard: the action does not see the field's sign, so that the magnetisation (the mean of
+    the field) has two values, plus and minus, of exactly equal mass, with hardly anything between
+    them; a local chain keeps its sign.
 
     **Arguments**
 
     - `side`: sites along each direction, at least 2.
-    - `kappa`, `coupling`: hopping parameter and quartic coupling; two modes are declared whatever they are, which has
-      a sense in the broken phase only, `4 kappa > 1 - 2 coupling` at least.
+    - `kappa`, `coupling`: hopping parameter and quartic coupling; two modes are declared whatever
+      they are, which has a sense in the broken phase only, `4 kappa > 1 - 2 coupling` at least.
 
     **Raises** `TargetError` outside of it.
     """
@@ -45,7 +49,8 @@ def phi4(side: int = 8, kappa: float = 0.3, coupling: float = 0.022) -> Target:
     def assign(x: Float[Array | np.ndarray, "n dim"]) -> Int[np.ndarray, " n"]:
         x = np.asarray(x, float)
         magnetisation = x.mean(axis=1)
-        # No draw has a site at five times the vacuum, where its own terms of the action are in the thousands.
+        # No draw has a site at five times the vacuum, where its own terms of the action are in the
+        # thousands.
         on = np.all(np.abs(x) < 5 * vacuum, axis=1)
         return np.where(on, magnetisation > 0, -1).astype(int)
 

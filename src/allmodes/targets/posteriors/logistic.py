@@ -10,9 +10,11 @@ from allmodes.target import Target
 
 
 def data() -> tuple[Float[np.ndarray, "patients features"], Float[np.ndarray, " patients"]]:
-    """Standardised features with a first column of ones, and whether each tumour is benign (1) or malignant (-1).
+    """Standardised features with a first column of ones, and whether each tumour is benign (1) or
+    malignant (-1).
 
-    Wisconsin diagnostic breast cancer (Street, Wolberg and Mangasarian 1993), as scikit-learn brings it.
+    Wisconsin diagnostic breast cancer (Street, Wolberg and Mangasarian 1993), as scikit-learn
+    brings it.
 
     **Raises** `ConfigError` when scikit-learn is not installed.
     """
@@ -26,15 +28,18 @@ def data() -> tuple[Float[np.ndarray, "patients features"], Float[np.ndarray, " 
 
 
 def breast_cancer() -> Target:
-    """Build the posterior of a logistic regression of 569 patients on 30 features and an intercept, 31-D.
+    """Build the posterior of a logistic regression of 569 patients on 30 features and an intercept,
+    31-D.
 
-    `P(benign) = sigmoid(intercept + features . weights)`, features standardised (no unit), Normal(0, 1) on the
-    intercept and on each weight. Log Z is the evidence, and `draws.unravel()` has `intercept` and `weights`. Used to
-    compare samplers by Arenz, Zhong and Neumann 2020 (Trust-region variational inference with Gaussian mixture models)
-    and by Blessing et al. 2024 (Beyond ELBOs, arXiv 2406.07423).
+    `P(benign) = sigmoid(intercept + features . weights)`, features standardised (no unit),
+    Normal(0, 1) on the intercept and on each weight. Log Z is the evidence, and `draws.unravel()`
+    has `intercept` and `weights`. Used to compare samplers by Arenz, Zhong and Neumann 2020
+    (Trust-region variational inference with Gaussian mixture models) and by Blessing et al. 2024
+    (Beyond ELBOs, arXiv 2406.07423).
 
-    One mode, log-concave: NUTS is the tool here, and the target is for checks on real data. Hard is only that features
-    are strongly correlated, so that directions differ in width by about an order of magnitude.
+    One mode, log-concave: NUTS is the tool here, and the target is for checks on real data. Hard is
+    only that features are strongly correlated, so that directions differ in width by about an order
+    of magnitude.
 
     **Raises** `ConfigError` when scikit-learn is not installed.
     """

@@ -23,11 +23,12 @@ _HALLEY = 5  # steps: from Danby's start they reach float64's precision for ever
 
 @jax.custom_jvp
 def eccentric_longitude(mean: Float[Array, "*n"], h: Float[Array, "*n"], k: Float[Array, "*n"]) -> Float[Array, "*n"]:
-    """Solve Kepler's equation `F - h sin F + k cos F = mean` for F, with `(h, k) = (e cos w, e sin w)` and e < 1.
+    """Solve Kepler's equation `F - h sin F + k cos F = mean` for F, with `(h, k) = (e cos w, e sin
+    w)` and e < 1.
 
-    `F = E + w` and `mean = M + w` are the eccentric and mean longitude: unlike the anomalies E and M they have a sense
-    on a circle (e = 0) too. Halley's method from Danby's start, `M + 0.85 e sign(sin M)`; derivatives are those of the
-    equation, not of the iterations.
+    `F = E + w` and `mean = M + w` are the eccentric and mean longitude: unlike the anomalies E and
+    M they have a sense on a circle (e = 0) too. Halley's method from Danby's start,
+    `M + 0.85 e sign(sin M)`; derivatives are those of the equation, not of the iterations.
     """
     e = jnp.sqrt(h**2 + k**2)
     found = mean + 0.85 * e * jnp.sign(h * jnp.sin(mean) - k * jnp.cos(mean))
@@ -50,8 +51,9 @@ def velocity(
 ) -> Float[Array, " n"]:
     """Radial velocity of the star at times from the reference epoch, less that of the system.
 
-    `K (cos(nu + w) + e cos w)`, nu being the true anomaly. `amplitude` is `(K cos l, K sin l)`, l the mean longitude
-    (mean anomaly and w) at the reference epoch, and `eccentricity` is `(e cos w, e sin w)`.
+    `K (cos(nu + w) + e cos w)`, nu being the true anomaly. `amplitude` is `(K cos l, K sin l)`, l
+    the mean longitude (mean anomaly and w) at the reference epoch, and `eccentricity` is
+    `(e cos w, e sin w)`.
     """
     h, k = eccentricity
     squared = jnp.sum(amplitude**2)
@@ -61,7 +63,8 @@ def velocity(
     mean = 2.0 * jnp.pi * (turns - jax.lax.stop_gradient(jnp.round(turns))) + jnp.arctan2(b, a)
     f = eccentric_longitude(mean, jnp.broadcast_to(h, mean.shape), jnp.broadcast_to(k, mean.shape))
     sin, cos = jnp.sin(f), jnp.cos(f)
-    # Place along the line of sight over the distance, in units of the semi-major axis (equinoctial elements).
+    # Place along the line of sight over the distance, in units of the semi-major axis (equinoctial
+    # elements).
     beta = 1.0 / (1.0 + jnp.sqrt(1.0 - h**2 - k**2))
     along = (1.0 - beta * k**2) * cos + beta * h * k * sin - h
     return jnp.where(still, 0.0, jnp.sqrt(a**2 + b**2)) * (along / (1.0 - h * cos - k * sin) + h)
@@ -81,9 +84,11 @@ def constrain(parameters: dict[str, Array]) -> dict[str, Array]:
 
 
 def log_prior(parameters: dict[str, Array]) -> Float[Array, ""]:
-    """Log-density of the standardised coordinates: that of `period` is logistic, the others are standard normal.
+    """Log-density of the standardised coordinates: that of `period` is logistic, the others are
+    standard normal.
 
-    A uniform number is the sigmoid of a logistic one, whose density is the sigmoid's slope: the Jacobian.
+    A uniform number is the sigmoid of a logistic one, whose density is the sigmoid's slope: the
+    Jacobian.
     """
     u = parameters["period"]
     normal = sum(jnp.sum(value**2 + math.log(2 * math.pi)) for name, value in parameters.items() if name != "period")
@@ -91,7 +96,9 @@ def log_prior(parameters: dict[str, Array]) -> Float[Array, ""]:
 
 
 def data(seed: int = SEED) -> tuple[Float[np.ndarray, " n"], Float[np.ndarray, " n"]]:
-    """Times from the middle of the span (days, the reference epoch) and velocities of the true planet, to the cm/s."""
+    """Times from the middle of the span (days, the reference epoch) and velocities of the true
+    planet, to the cm/s.
+    """
     rng = np.random.default_rng(seed)
     time = np.sort(rng.uniform(-SPAN / 2, SPAN / 2, OBSERVATIONS))
     orbit = (jnp.asarray(TRUTH[name], jnp.float32) for name in ("period", "amplitude", "eccentricity"))
@@ -101,21 +108,25 @@ def data(seed: int = SEED) -> tuple[Float[np.ndarray, " n"], Float[np.ndarray, "
 
 
 def radial_velocity(seed: int = SEED) -> Target:
-    """Build the posterior of a planet's orbit from 12 radial velocities of its star, 7-D; units are days and m/s.
+    """Build the posterior of a planet's orbit from 12 radial velocities of its star, 7-D; units are
+    days and m/s.
 
-    `v_i ~ Normal(offset + K (cos(nu_i + w) + e cos w), 7^2 + jitter^2)`, nu the true anomaly of a Kepler orbit. Priors:
-    log period uniform from log 2 to log 100 days; `amplitude = (K cos l, K sin l)`, l the mean longitude at the
-    reference epoch, Normal(0, 20^2) each; `eccentricity = (e cos w, e sin w) = 0.95 v / sqrt(1 + |v|^2)` with v normal
-    of standard deviation 0.2, which makes e about 0.2 and at most 0.95; offset Normal(0, 20^2); jitter LogNormal(0, 1).
-    Coordinates are standardised (`constrain`), `draws.unravel()` has the physical ones by name, and log Z is the
-    evidence. The model is the common one (Ford 2005, Quantifying the uncertainty in the orbits of extrasolar planets;
-    2006, Improving the efficiency of MCMC for extrasolar planet observations, for the coordinates; Price-Whelan et al.
-    2017, The Joker, for few observations and many aliases). Data are made up: of the seeds 0, 1, .. of times and noise,
-    13 is the first for which, of a circular orbit (a linear model, in closed form), two periods apart from each other
-    and from the bounds have two fifths of the mass each.
+    `v_i ~ Normal(offset + K (cos(nu_i + w) + e cos w), 7^2 + jitter^2)`, nu the true anomaly of a
+    Kepler orbit. Priors: log period uniform from log 2 to log 100 days;
+    `amplitude = (K cos l, K sin l)`, l the mean longitude at the reference epoch, Normal(0, 20^2)
+    each; `eccentricity = (e cos w, e sin w) = 0.95 v / sqrt(1 + |v|^2)` with v normal of standard
+    deviation 0.2, which makes e about 0.2 and at most 0.95; offset Normal(0, 20^2); jitter
+    LogNormal(0, 1). Coordinates are standardised (`constrain`), `draws.unravel()` has the physical
+    ones by name, and log Z is the evidence. The model is the common one (Ford 2005, Quantifying the
+    uncertainty in the orbits of extrasolar planets; 2006, Improving the efficiency of MCMC for
+    extrasolar planet observations, for the coordinates; Price-Whelan et al. 2017, The Joker, for
+    few observations and many aliases). Data are made up: of the seeds 0, 1, .. of times and noise,
+    13 is the first for which, of a circular orbit (a linear model, in closed form), two periods
+    apart from each other and from the bounds have two fifths of the mass each.
 
-    What is hard: sparse observations leave several periods possible, far apart, each a narrow mode with an orbit
-    of its own, of unlike masses and widths: their relative width grows with the period.
+    What is hard: sparse observations leave several periods possible, far apart, each a narrow mode
+    with an orbit of its own, of unlike masses and widths: their relative width grows with the
+    period.
     """
     time, observed = data(seed)
 

@@ -18,7 +18,9 @@ _FIRST, _SECOND = _FIRST[_KEPT].astype(np.int32), _SECOND[_KEPT].astype(np.int32
 def data(
     seed: int = SEED,
 ) -> tuple[Float[np.ndarray, "sensors 2"], Float[np.ndarray, " pairs"], Bool[np.ndarray, " pairs"]]:
-    """True places, uniform in the unit square; then of each pair the noisy distance, and whether it was observed."""
+    """True places, uniform in the unit square; then of each pair the noisy distance, and whether it
+    was observed.
+    """
     rng = np.random.default_rng(seed)
     places = rng.uniform(size=(SENSORS, 2))
     every = np.concatenate([places, ANCHORS])
@@ -28,21 +30,23 @@ def data(
 
 
 def sensors(seed: int = SEED) -> Target:
-    """Build the posterior of the places of eight sensors in the plane, 16-D; the unit is the side of their square.
+    """Build the posterior of the places of eight sensors in the plane, 16-D; the unit is the side
+    of their square.
 
-    Two sensors, or a sensor and one of three anchors at known places, measure their distance d with probability
-    `exp(-d^2 / (2 R^2))`, R = 0.3, with normal noise of standard deviation 0.02; that a pair did not measure tells
-    that it is probably far apart, and is in the likelihood. Each coordinate has the prior Normal(0.5, 0.5^2). Log Z is
-    the evidence, and `draws.unravel()` has `place`, `(8, 2)`. The model is that of Ihler, Fisher, Moses and Willsky
-    2005 (Nonparametric belief propagation for self-localization of sensor networks), with the constants of Ahn, Chen
-    and Welling 2013 (Distributed and adaptive darting Monte Carlo through regenerations) and Lan, Streets and Shahbaba
-    2014 (Wormhole Hamiltonian Monte Carlo). Anchors and data are our own: of the seeds 0, 1, .. 3 is the first for
-    which at least three sensors have, in draws of tempered SMC, two places apart (clusters by single linkage at 0.06)
-    with 15 per cent of the mass each.
+    Two sensors, or a sensor and one of three anchors at known places, measure their distance d with
+    probability `exp(-d^2 / (2 R^2))`, R = 0.3, with normal noise of standard deviation 0.02; that a
+    pair did not measure tells that it is probably far apart, and is in the likelihood. Each
+    coordinate has the prior Normal(0.5, 0.5^2). Log Z is the evidence, and `draws.unravel()` has
+    `place`, `(8, 2)`. The model is that of Ihler, Fisher, Moses and Willsky 2005 (Nonparametric
+    belief propagation for self-localization of sensor networks), with the constants of Ahn, Chen
+    and Welling 2013 (Distributed and adaptive darting Monte Carlo through regenerations) and Lan,
+    Streets and Shahbaba 2014 (Wormhole Hamiltonian Monte Carlo). Anchors and data are our own: of
+    the seeds 0, 1, .. 3 is the first for which at least three sensors have, in draws of tempered
+    SMC, two places apart (clusters by single linkage at 0.06) with 15 per cent of the mass each.
 
-    What is hard: a sensor with two distances can stand on either side of the line between its neighbours, one with a
-    single distance anywhere on a circle, and whole groups fold over at once; within a mode the density is 25 times
-    narrower than the prior, and curved.
+    What is hard: a sensor with two distances can stand on either side of the line between its
+    neighbours, one with a single distance anywhere on a circle, and whole groups fold over at once;
+    within a mode the density is 25 times narrower than the prior, and curved.
     """
     _, measured, observed = data(seed)
 
