@@ -33,14 +33,14 @@ import jax
 import jax.numpy as jnp
 
 import allmodes as am
-from allmodes import blocks
-from allmodes.fit import _compile
-from allmodes.job import machine
+from allmodes.devices import blocks
+from allmodes.diffusion.paths import denoise
+from allmodes.jobs.run_job import machine
 from allmodes.methods import MANY_DIMENSIONS, METHODS, default_for, training
-from allmodes.methods.renewal import renew
-from allmodes.paths import denoise
-from allmodes.placement import Placement
+from allmodes.methods.iwsm.renewal import renew
 from allmodes.targets import random_mixture
+from allmodes.training.fit import _compile
+from allmodes.training.placement import Placement
 
 DIMENSIONS = (2, 4, 8, 16, 32, 64, 128)
 MODES = (5, 10, 40, 120, 640)

@@ -15,8 +15,8 @@ from pathlib import Path
 import jax
 
 import allmodes as am
-from allmodes.job import machine
-from allmodes.studies.free_energy import DRAWS, SETS, judged, summary, truth_of
+from allmodes.jobs.run_job import machine
+from studies.free_energy import DRAWS, SETS, judged, summary, truth_of
 
 
 def main():

@@ -17,8 +17,8 @@ import jax.numpy as jnp
 import numpy as np
 
 import allmodes as am
-from allmodes.job import machine
-from allmodes.paths import denoise
+from allmodes.diffusion.paths import denoise
+from allmodes.jobs.run_job import machine
 
 LEVELS = (0.04, 0.08, 0.12, 0.2, 0.3, 0.45, 0.7, 1.2, 2.5)
 

@@ -28,8 +28,8 @@ import threading
 import time
 from pathlib import Path
 
-from allmodes import interrupt
-from allmodes.job import machine
+from allmodes.files import interrupt
+from allmodes.jobs.run_job import machine
 
 MODEL = """
 import jax, jax.numpy as jnp, numpy as np
@@ -49,11 +49,12 @@ target = am.Target(log_prob, 2, name="three", sample=sample, log_z=float(np.log(
 # As `allmodes` begins, but that checkpoints are more frequent; nothing is imported before the guard
 # is there.
 COMMAND = """
-import importlib, sys
-from allmodes import cli, interrupt
+import sys
+from allmodes.command import main as cli
+from allmodes.files import interrupt
 interrupt.install()
-module = importlib.import_module("allmodes.fit")
-module.CHUNK, module.CHECKPOINT_SECONDS = 20, 1.0
+from allmodes.training import budget, fit
+budget.CHUNK, fit.CHECKPOINT_SECONDS = 20, 1.0
 cli.main()
 """
 SETTINGS = (

@@ -21,11 +21,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from allmodes import IWSM
-from allmodes.buffer import Buffer
-from allmodes.diffusion import DiffusionSampler
-from allmodes.job import machine
-from allmodes.methods.training import train
+from allmodes.diffusion.sampler import DiffusionSampler
+from allmodes.jobs.run_job import machine
+from allmodes.methods.iwsm.training import train
 from allmodes.metrics import forward_ess
+from allmodes.points.buffer import Buffer
 from allmodes.targets.mixture import random_mixture, random_parts
 
 CHUNK, REFILL = 250, 500

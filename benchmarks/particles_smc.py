@@ -19,10 +19,11 @@ import jax.numpy as jnp
 import numpy as np
 
 import allmodes as am
-from allmodes.job import machine
-from allmodes.mcmc.smc import settle, tempering
+from allmodes.jobs.run_job import machine
+from allmodes.mcmc.tempered_smc import tempering
 from allmodes.metrics.particles import particle_metrics
-from allmodes.search import search
+from allmodes.search.search import search
+from allmodes.search.settle import settle
 
 MORE = 100_000
 PILOT = 512

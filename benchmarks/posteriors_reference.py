@@ -21,9 +21,9 @@ import jax
 import numpy as np
 
 import allmodes as am
-from allmodes import reference
-from allmodes.job import machine
-from allmodes.runs import Run
+from allmodes.files.run_folder import Run
+from allmodes.jobs.run_job import machine
+from allmodes.targets import reference
 
 BEYOND = 3.0
 TEMPERING = am.Tempering(steps=40, sweeps=10, systems=32, temperatures=16, thin=8)

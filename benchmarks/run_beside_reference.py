@@ -19,10 +19,10 @@ import jax
 import numpy as np
 
 import allmodes as am
-from allmodes import reference
-from allmodes.job import machine
+from allmodes.files.run_folder import Run
+from allmodes.jobs.run_job import machine
 from allmodes.metrics.quantities import quantities
-from allmodes.runs import Run
+from allmodes.targets import reference
 
 PART, PARTS = 65_536, 5  # raw draws in memory at a time, and how often
 

@@ -19,10 +19,10 @@ import jax
 import jax.numpy as jnp
 
 import allmodes as am
-from allmodes import blocks
-from allmodes.job import machine
+from allmodes.devices import blocks
+from allmodes.jobs.run_job import machine
 from allmodes.methods import METHODS, default_for, training
-from allmodes.methods.renewal import renew
+from allmodes.methods.iwsm.renewal import renew
 
 
 def timed(function, *arguments, repeats=20):

@@ -48,8 +48,8 @@ def tempered(target, particles, key):
     import jax
     import jax.numpy as jnp
 
-    from allmodes.mcmc.smc import warm_start
-    from allmodes.search import broad
+    from allmodes.search.scout import broad
+    from allmodes.search.settle import warm_start
 
     def run(key):
         k_box, k_smc = jax.random.split(key)
@@ -125,9 +125,10 @@ def _count(row, name):
 
 
 def main():
-    from allmodes.job import machine
-    from allmodes.runs import Run, write_atomically
-    from allmodes.studies.jobs import measured, medians
+    from allmodes.files.atomic import write_atomically
+    from allmodes.files.run_folder import Run
+    from allmodes.jobs.run_job import machine
+    from studies.jobs import measured, medians
 
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, default=Path("runs/time-to-quality"))

@@ -12,9 +12,9 @@ import jax.numpy as jnp
 import numpy as np
 
 import allmodes as am
-from allmodes.fit import _compile
-from allmodes.placement import Placement
-from allmodes.runs import Run
+from allmodes.files.run_folder import Run
+from allmodes.training.fit import _compile
+from allmodes.training.placement import Placement
 
 METHOD = am.IWSM(
     start="broad", steps=30, cooldown=10, batch=256, buffer=512, refresh_every=10, refresh_steps=5, local_every=5,

@@ -5,7 +5,6 @@ import dataclasses
 import importlib
 import io
 import json
-import sys
 from collections.abc import Callable
 
 import jax
@@ -16,20 +15,20 @@ from test_cli import call
 from test_fit import compiled_once
 
 import allmodes as am
-from allmodes.audit import compare, masses
-from allmodes.audit.basins import find_basins
-from allmodes.audit.density import representatives
-from allmodes.audit.files import show, write
-from allmodes.audit.measure import adapt, by_mixture
-from allmodes.audit.proposal import Proposal, first_proposal, log_mixture
-from allmodes.draws import Draws
-from allmodes.frame import Frame
-from allmodes.runs import Run
+from allmodes.audits import compare, masses
+from allmodes.audits.basins import find_basins
+from allmodes.audits.density import representatives
+from allmodes.audits.files import show, write
+from allmodes.audits.measure import adapt, by_mixture
+from allmodes.audits.proposal import Proposal, first_proposal, log_mixture
+from allmodes.draws.draws import Draws
+from allmodes.draws.verdict import CORRECT, DO_NOT_USE
+from allmodes.files.run_folder import Run
+from allmodes.points.frame import Frame
 from allmodes.sampler import Sampler
 from allmodes.targets import gaussian_mixture, get, ring
-from allmodes.trust import CORRECT, DO_NOT_USE
 
-pool = importlib.import_module("allmodes.audit.pool")
+pool = importlib.import_module("allmodes.audits.explorers")
 MEANS = np.array([[-8.0, 0.0], [0.0, 6.0], [7.0, -3.0]])
 FEW = (pool.climbs, pool.populations)
 WEIGHTS = np.array([0.2, 0.3, 0.5])
@@ -339,8 +338,8 @@ def test_the_command_writes_its_files_and_exits_by_what_it_found(gmm40, removed,
         asked.append(options)
         return quiet if options["against"] is None else removed
 
-    monkeypatch.setattr("allmodes.store.load", lambda path: exact(gmm40))
-    monkeypatch.setattr(sys.modules["allmodes.audit"], "audit", instead)
+    monkeypatch.setattr("allmodes.command.audit.load", lambda path: exact(gmm40))
+    monkeypatch.setattr("allmodes.command.audit.audit", instead)
     (tmp_path / "run").mkdir()
     assert call("audit", tmp_path / "run", "-n", 1000, "--quiet") == 0
     stored = json.loads((tmp_path / "run" / "audit.json").read_text())
@@ -369,7 +368,7 @@ def test_the_command_audits_a_saved_run(tmp_path, monkeypatch, capsys):
     )
     target = am.find_target(f"{density}:log_prob", dim=2)
     am.fit(target, am.SMC(particles=250), key=jax.random.key(0)).save(tmp_path / "run")
-    monkeypatch.setattr(importlib.import_module("allmodes.audit.conduct"), "EXPLORERS", FEW)
+    monkeypatch.setattr(importlib.import_module("allmodes.audits.audit"), "EXPLORERS", FEW)
     assert call("audit", tmp_path / "run", "-n", 1000, "--quiet") == 0
     assert "two: 3 basins" in capsys.readouterr().out  # and what is elsewhere
     stored = json.loads((tmp_path / "run" / "audit.json").read_text())

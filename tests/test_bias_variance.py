@@ -8,9 +8,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from allmodes.studies import bias_variance as study
-from allmodes.studies import bias_variance_measure as measure
-from allmodes.studies import bias_variance_theory as theory
+from studies import bias_variance as study
+from studies import bias_variance_measure as measure
+from studies import bias_variance_theory as theory
 
 
 @pytest.fixture(scope="module")

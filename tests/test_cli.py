@@ -1,7 +1,6 @@
 """The command line: the main job end to end, and one clear line with status 2 for all that is
 wrong."""
 
-import importlib
 import json
 import os
 import re
@@ -14,9 +13,12 @@ import numpy as np
 import pytest
 from test_fit import SMALL, compiled_once
 
-from allmodes import IWSM, __version__, agreement, job, load, lock
-from allmodes.cli import main
-from allmodes.diffusion import DiffusionSampler
+from allmodes import IWSM, __version__, load
+from allmodes.audits import agreement
+from allmodes.command.main import main
+from allmodes.diffusion.sampler import DiffusionSampler
+from allmodes.files import lock
+from allmodes.jobs import run_job as job
 
 OPTIONS = [text for name, value in SMALL.items() for text in (f"--{name.replace('_', '-')}", str(value))]
 QUICK = ["--quiet", "--judge-repeats", "2"]
@@ -73,7 +75,7 @@ def log_prob(x):  # NaN for x_0 < 0
 @pytest.fixture(autouse=True, scope="module")
 def _quick(tmp_path_factory):
     with compiled_once(tmp_path_factory.getbasetemp()), pytest.MonkeyPatch.context() as patch:
-        patch.setattr(importlib.import_module("allmodes.fit"), "CHUNK", 10)
+        patch.setattr("allmodes.training.budget.CHUNK", 10)
         patch.setattr(job, "EXACT", 500)
         yield
 
@@ -315,7 +317,7 @@ def test_a_hole_in_the_density_is_counted_and_reported(models, tmp_path):
 
 
 def test_two_commands_at_once_get_folders_of_their_own(models, tmp_path, monkeypatch):
-    from allmodes.lock import InUseError
+    from allmodes.files.lock import InUseError
 
     done = []
     monkeypatch.chdir(tmp_path)
@@ -545,8 +547,8 @@ def test_a_checkpoint_that_cannot_be_read_is_one_line_in_a_shell(copy, tmp_path)
         if path.is_file():
             path.write_bytes(b"")
     code = f"""
-from allmodes.cli import main
-from allmodes.diffusion import DiffusionSampler
+from allmodes.command.main import main
+from allmodes.diffusion.sampler import DiffusionSampler
 for run in {[str(copy), str(other)]!r}:
     try:
         main(["run", "--resume", run, "--quiet"])

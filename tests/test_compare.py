@@ -4,9 +4,9 @@ import json
 
 import pytest
 
-from allmodes.compare import compare
 from allmodes.errors import ConfigError
-from allmodes.runs import Run
+from allmodes.files.run_folder import Run
+from allmodes.jobs.compare import compare
 
 
 def result(tv, corrected, train, correct=0):

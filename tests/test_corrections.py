@@ -21,10 +21,10 @@ from test_paths import (
     standard_errors_off,
 )
 
-from allmodes import corrections
-from allmodes.buffer import Buffer
-from allmodes.metrics.weights import batch_log_z, khat, log_z, psis
-from allmodes.paths import denoise, noise, noising, reverse
+from allmodes.diffusion import corrections
+from allmodes.diffusion.paths import denoise, noise, noising, reverse
+from allmodes.draws.estimates import batch_log_z, khat, log_z, psis
+from allmodes.points.buffer import Buffer
 
 N, STEPS = 4000, 8
 MIXTURE = TARGETS["mixture"]

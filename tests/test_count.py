@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from allmodes.count import Counter, Evaluations
+from allmodes.points.count import Counter, Evaluations
 from allmodes.target import Evaluation
 
 

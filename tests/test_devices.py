@@ -16,7 +16,8 @@ import numpy as np
 import pytest
 
 import allmodes as am
-from allmodes import blocks, devices
+from allmodes.devices import blocks
+from allmodes.devices import mesh as devices
 
 HERE = Path(__file__).parent
 DENSITY = """

@@ -18,9 +18,9 @@ import pytest
 from jax.experimental.compilation_cache import compilation_cache
 
 import allmodes as am
-from allmodes.runs import Run
+from allmodes.files.run_folder import Run
 
-fit_module = importlib.import_module("allmodes.fit")  # `allmodes.fit` itself is the function
+fit_module = importlib.import_module("allmodes.training.fit")  # `allmodes.fit` itself is the function
 
 SMALL = {
     "batch": 128, "width": 16, "depth": 1, "buffer": 512, "own_draws": 100, "refresh_every": 20, "refresh_steps": 8,
@@ -78,7 +78,7 @@ def _compiled_once(tmp_path_factory):
 
 @pytest.fixture(autouse=True)
 def _short_chunks(monkeypatch):
-    monkeypatch.setattr(fit_module, "CHUNK", CHUNK)
+    monkeypatch.setattr("allmodes.training.budget.CHUNK", CHUNK)
 
 
 @pytest.fixture(scope="module")
@@ -87,7 +87,7 @@ def whole(tmp_path_factory):
     the way."""
     run, told = Run(tmp_path_factory.mktemp("whole") / "run").create(), []
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(fit_module, "CHUNK", CHUNK)
+        patch.setattr("allmodes.training.budget.CHUNK", CHUNK)
         sampler = am.fit(pair(), small(60), key=jax.random.key(3), run=run, on_progress=told.append)
     return sampler, run, told
 

@@ -11,12 +11,12 @@ from test_fit import compiled_once
 from test_paths import CENTRES, LOG_Z, SHARES, WIDTHS, draw_mixture, log_mixture, make_process, run_noising
 
 import allmodes as am
-from allmodes import diffusion as module
-from allmodes import flow
-from allmodes.diffusion import DiffusionSampler
-from allmodes.frame import Frame
-from allmodes.networks import Denoiser
-from allmodes.noise import Noise
+from allmodes.diffusion import probability_flow as flow
+from allmodes.diffusion import sampler as module
+from allmodes.diffusion.networks import Denoiser
+from allmodes.diffusion.noise import Noise
+from allmodes.diffusion.sampler import DiffusionSampler
+from allmodes.points.frame import Frame
 
 SIGMAS = 5.0  # bounds are this many standard errors
 SIGMA_MAX = 2.5  # of `make_process`

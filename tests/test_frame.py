@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from allmodes.frame import Frame
+from allmodes.points.frame import Frame
 from allmodes.target import Target
 
 LOCATION, SCALE = np.array([3.0, -0.5, 10.0]), np.array([0.1, 7.0, 2.0])

@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 
 import allmodes as am
-from allmodes.draws import Draws
+from allmodes.draws.draws import Draws
+from allmodes.draws.estimates import Estimate
+from allmodes.draws.verdict import CORRECT, TRUSTED, judge
 from allmodes.metrics.identities import Check, identities
-from allmodes.metrics.weights import Estimate
 from allmodes.sampler import Sampler
 from allmodes.targets import gaussian, gaussian_mixture
 from allmodes.targets.particles import double_well
-from allmodes.trust import CORRECT, TRUSTED, judge
 
 SIGMAS = 4.5
 FAR = gaussian_mixture(np.array([[-9.0, 0.0], [9.0, 1.0]]), np.array([0.5, 1.5]), [0.3, 0.7], 1.0)

@@ -12,10 +12,11 @@ from scipy import stats
 from scipy.special import logsumexp, softmax
 
 import allmodes as am
-from allmodes import TargetError, job, named
-from allmodes.draws import Draws
-from allmodes.runs import Run
-from allmodes.store import parse
+from allmodes import TargetError
+from allmodes.draws.draws import Draws
+from allmodes.files.run_folder import Run
+from allmodes.jobs import run_job as job
+from allmodes.store.load import parse
 
 QUICK = am.SMC(particles=250)
 TINY = am.IWSM(
@@ -79,7 +80,7 @@ def weighted():
 
 def test_a_table_has_weighted_figures_by_name():
     draws = weighted()
-    rows = named.table(draws)
+    rows = draws.table()
     assert list(rows) == [*(f"a[{i},{j}]" for i in range(2) for j in range(3)), "b.0", "b.1[0]"]
     row = rows["a[0,1]"]
     w = np.exp(np.asarray(draws.log_weight, float))
@@ -95,7 +96,7 @@ def test_a_table_has_weighted_figures_by_name():
     assert "mcse" in text
     assert all(name in text for name in rows)
     plain = Draws(draws.x, draws.log_prob, draws.log_weight)
-    assert list(named.table(plain)) == [f"x[{i}]" for i in range(8)]
+    assert list(plain.table()) == [f"x[{i}]" for i in range(8)]
 
 
 def test_effective_draws_of_a_figure_are_its_own():

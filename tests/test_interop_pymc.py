@@ -11,10 +11,11 @@ import numpy as np
 import pytest
 
 import allmodes as am
-from allmodes import ConfigError, TargetError, job
-from allmodes.draws import Draws
-from allmodes.runs import Run
-from allmodes.store import parse
+from allmodes import ConfigError, TargetError
+from allmodes.draws.draws import Draws
+from allmodes.files.run_folder import Run
+from allmodes.jobs import run_job as job
+from allmodes.store.load import parse
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # of ArviZ's old package about its new one

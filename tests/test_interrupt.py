@@ -13,10 +13,10 @@ import time
 
 import pytest
 
-from allmodes import interrupt, lock
 from allmodes.errors import RunError, RunWarning
-from allmodes.lock import locked
-from allmodes.runs import Run
+from allmodes.files import interrupt, lock
+from allmodes.files.lock import locked
+from allmodes.files.run_folder import Run
 
 MODEL = "import jax.numpy as jnp\ndef log_prob(x):\n    return -0.5 * jnp.sum(x**2)\n"
 

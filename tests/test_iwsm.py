@@ -10,12 +10,13 @@ import pytest
 
 import allmodes as am
 from allmodes import IDEM, IWSM, ConfigError, Target
-from allmodes.count import Evaluations
-from allmodes.methods import METHODS, Method, default_for, renewal, training
-from allmodes.paths import reverse
-from allmodes.search import Found
+from allmodes.diffusion.paths import reverse
+from allmodes.methods import METHODS, Method, default_for
+from allmodes.methods.iwsm import renewal, training
+from allmodes.points.count import Evaluations
+from allmodes.points.found import Found
+from allmodes.points.weights import ess_fraction
 from allmodes.targets import gaussian_mixture
-from allmodes.weights import ess_fraction
 
 # Configuration.
 

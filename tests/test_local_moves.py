@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from jax.scipy.special import logsumexp
 
-from allmodes.buffer import Buffer
 from allmodes.mcmc.hmc import TARGET_ACCEPTANCE as HMC_ACCEPTANCE
 from allmodes.mcmc.hmc import hmc
-from allmodes.mcmc.local import TARGET_ACCEPTANCE, mala, posterior_chain
+from allmodes.mcmc.mala import TARGET_ACCEPTANCE, mala, posterior_chain
+from allmodes.points.buffer import Buffer
 from allmodes.target import Target
 
 SIGMAS = 5.0  # bounds are this many standard errors

@@ -29,7 +29,7 @@ from allmodes.metrics import (
     ratio,
     w2,
 )
-from allmodes.metrics.evaluate import mode_floor, plain
+from allmodes.metrics._evaluate import mode_floor, plain
 from allmodes.metrics.floor import summary
 from allmodes.metrics.quantities import quantities
 from allmodes.target import Modes, Target
@@ -411,7 +411,7 @@ def test_two_sets_of_draws_share_what_is_of_exact_draws_alone(monkeypatch):
     alone = evaluate(target, other, jax.random.key(67), size=60, repeats=4)
     shared = {}
     evaluate(target, x, jax.random.key(67), size=60, repeats=4, shared=shared)
-    module = importlib.import_module("allmodes.metrics.evaluate")
+    module = importlib.import_module("allmodes.metrics._evaluate")
     monkeypatch.setattr(module, "mode_floor", None)  # not called again
     assert evaluate(target, other, jax.random.key(67), size=60, repeats=4, shared=shared) == alone
 

@@ -5,22 +5,22 @@ import numpy as np
 import pytest
 
 import allmodes as am
-from allmodes.methods import METHODS, name_of
-from allmodes.metrics.evaluate import _against
+from allmodes.files.saved import describe
+from allmodes.methods import METHODS
+from allmodes.metrics._evaluate import _against
 from allmodes.report.facts import evidence_rows
-from allmodes.store import describe
 from allmodes.targets import gaussian
 
 
 @pytest.mark.parametrize("name", list(METHODS))
 def test_a_preset_is_called_by_its_name(name):
-    assert name_of(METHODS[name]) == name
+    assert METHODS[name].name == name
     assert describe(gaussian(2), METHODS[name])["method"]["name"] == name
 
 
 def test_a_preset_keeps_its_name_when_a_setting_changes():
-    assert name_of(am.IWSM.paper(steps=10)) == "iwsm-paper"
-    assert name_of(am.IWSM(steps=10)) == "iwsm"
+    assert am.IWSM.paper(steps=10).name == "iwsm-paper"
+    assert am.IWSM(steps=10).name == "iwsm"
 
 
 def test_an_identity_is_shown_beside_what_it_should_be():

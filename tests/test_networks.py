@@ -8,8 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from allmodes import blocks
-from allmodes.networks import EGNN, MLP, Anchored, Denoiser, anchors_of
+from allmodes.devices import blocks
+from allmodes.diffusion.networks import EGNN, MLP, Anchored, Denoiser, anchors_of
 from allmodes.symmetry import ParticleSymmetry
 
 

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from allmodes.noise import Noise, stratified_times
+from allmodes.diffusion.noise import Noise, stratified_times
 
 LOW, HIGH = 0.03, 2.5
 

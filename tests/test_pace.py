@@ -8,10 +8,11 @@ import pytest
 from test_fit import pair, small
 
 import allmodes as am
-from allmodes.afterwards import Afterwards
-from allmodes.pace import Pace, expected_end
-from allmodes.report import Progress
-from allmodes.stages import heard, parts_of, stage
+from allmodes.jobs.afterwards import Afterwards
+from allmodes.methods.iwsm.end import expected_end
+from allmodes.progress.bar import Progress
+from allmodes.progress.stages import heard, parts_of, stage
+from allmodes.training.pace import Pace
 
 STEP, RENEWAL, EVERY = 0.01, 4.0, 400
 

@@ -10,20 +10,21 @@ import numpy as np
 import pytest
 
 import allmodes as am
-from allmodes import blocks, targets
-from allmodes import reference as reference_module
-from allmodes.buffer import Buffer
-from allmodes.count import Evaluations
-from allmodes.frame import Frame
-from allmodes.mcmc import smc
-from allmodes.mcmc.independence import choose_by_weight
+from allmodes import targets
+from allmodes.devices import blocks
+from allmodes.diffusion.networks import EGNN, Denoiser
+from allmodes.mcmc import tempered_smc as smc
+from allmodes.mcmc.metropolis import choose_by_weight
 from allmodes.methods import default_for
 from allmodes.metrics import particles as particle_metrics_module
 from allmodes.metrics import w2
 from allmodes.metrics.particles import broken, distance_tv, energy_w2, geometric_w2
-from allmodes.networks import EGNN, Denoiser
-from allmodes.search import Found
+from allmodes.points.buffer import Buffer
+from allmodes.points.count import Evaluations
+from allmodes.points.found import Found
+from allmodes.points.frame import Frame
 from allmodes.symmetry import ParticleSymmetry
+from allmodes.targets import reference as reference_module
 
 SYSTEMS = ("dw4", "lj13", "lj55")
 every_system = pytest.mark.parametrize("name", SYSTEMS)

@@ -12,14 +12,15 @@ import pytest
 from jax.scipy.special import logsumexp
 
 from allmodes import IWSM, Target
-from allmodes.buffer import Buffer
-from allmodes.count import Evaluations
-from allmodes.frame import Frame
-from allmodes.methods import renewal, training
-from allmodes.networks import MLP, Denoiser
-from allmodes.noise import Noise
-from allmodes.paths import Process, log_normal, noising, reverse
-from allmodes.search import Found
+from allmodes.diffusion.networks import MLP, Denoiser
+from allmodes.diffusion.noise import Noise
+from allmodes.diffusion.paths import Process, noising, reverse
+from allmodes.methods.iwsm import renewal, training
+from allmodes.points.buffer import Buffer
+from allmodes.points.count import Evaluations
+from allmodes.points.found import Found
+from allmodes.points.frame import Frame
+from allmodes.points.normal import log_normal
 
 SIGMAS = 5.0  # bounds are this many standard errors
 N = 8_000

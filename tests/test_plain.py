@@ -11,14 +11,15 @@ import numpy as np
 import pytest
 
 import allmodes as am
-from allmodes.buffer import Buffer
-from allmodes.count import Evaluations
-from allmodes.draws import Draws
-from allmodes.frame import Frame
-from allmodes.mcmc import parallel, smc
+from allmodes.draws.draws import Draws
+from allmodes.draws.estimates import Estimate
+from allmodes.mcmc import parallel_tempering as parallel
+from allmodes.mcmc import tempered_smc as smc
 from allmodes.mcmc.hmc import kind_of
-from allmodes.metrics.weights import Estimate
-from allmodes.search import Found
+from allmodes.points.buffer import Buffer
+from allmodes.points.count import Evaluations
+from allmodes.points.found import Found
+from allmodes.points.frame import Frame
 from allmodes.targets import gaussian, gaussian_mixture
 from allmodes.targets.particles import double_well
 

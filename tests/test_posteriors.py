@@ -84,7 +84,7 @@ def test_draws_speak_the_names_of_the_model(name):
 
 
 def test_what_is_missing_is_named(monkeypatch, capsys):
-    from allmodes.cli import main
+    from allmodes.command.main import main
 
     monkeypatch.setitem(sys.modules, "sklearn", None)
     monkeypatch.delitem(sys.modules, "sklearn.datasets", raising=False)

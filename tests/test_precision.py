@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 
 import allmodes as am
-from allmodes.frame import Frame
-from allmodes.precision import double, halves
-from allmodes.search import scout, search
+from allmodes.devices.precision import double, halves
+from allmodes.points.frame import Frame
+from allmodes.search.scout import scout
+from allmodes.search.search import search
 
 EPOCH, CONSTANT = 2_459_330.0, 1e9
 TINY = am.IWSM(

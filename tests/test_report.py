@@ -10,10 +10,12 @@ import numpy as np
 import pytest
 
 from allmodes.errors import RunError
-from allmodes.report import Progress, plots, print_result, print_table, write_report
+from allmodes.progress.bar import Progress
+from allmodes.progress.numbers import duration, number, percent, with_error
+from allmodes.report import plots
 from allmodes.report.figures import resample
-from allmodes.report.page import pretty
-from allmodes.report.words import duration, number, percent, with_error
+from allmodes.report.page import pretty, write_report
+from allmodes.report.tables import print_result, print_table
 from allmodes.target import Target
 
 

@@ -12,8 +12,8 @@ import time
 import jax
 import numpy as np
 
-from allmodes import store
-from allmodes.runs import Run
+from allmodes.files.run_folder import Run
+from allmodes.store import load as store
 
 MODEL = """
 import jax, jax.numpy as jnp, numpy as np
@@ -33,10 +33,11 @@ target = am.Target(log_prob, 2, name="three", sample=sample, log_z=float(np.log(
 # A checkpoint after every chunk, so that a kill falls between two, or into the writing of one. The
 # package's attribute `fit` is the function: its module must be asked for by name.
 COMMAND = """
-import importlib, sys
-module = importlib.import_module("allmodes.fit")
-module.CHUNK, module.CHECKPOINT_SECONDS = 10, 0.0
-from allmodes import cli, job
+import sys
+from allmodes.training import budget, fit
+budget.CHUNK, fit.CHECKPOINT_SECONDS = 10, 0.0
+from allmodes.command import main as cli
+from allmodes.jobs import run_job as job
 job.EXACT = 500
 cli.main(sys.argv[1:])
 """

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from allmodes.errors import RunError, RunWarning
-from allmodes.runs import KEEP, Run, digest_of, write_atomically
+from allmodes.files.atomic import write_atomically
+from allmodes.files.run_folder import KEEP, Run, digest_of
 
 # A failed read leaves Orbax's own tasks behind, which complain when they are collected.
 orbax_complains = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")

@@ -9,7 +9,7 @@ import pytest
 from test_fit import compiled_once, pair, small
 
 import allmodes as am
-from allmodes import diffusion as module
+from allmodes.diffusion import sampler as module
 
 LOG_Z = math.log(math.pi)  # of `pair`
 

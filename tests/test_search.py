@@ -11,10 +11,11 @@ import numpy as np
 import pytest
 
 from allmodes import Target, TargetError
-from allmodes import search as search_module
-from allmodes.buffer import Buffer
-from allmodes.mcmc.local import Moved
-from allmodes.search import broad, scout, search
+from allmodes.mcmc.mala import Moved
+from allmodes.points.buffer import Buffer
+from allmodes.search import mass
+from allmodes.search.scout import broad, scout
+from allmodes.search.search import search
 from allmodes.targets import affine, funnel, gaussian_mixture, ring
 
 SIZE = 512
@@ -203,7 +204,7 @@ def test_broad_spreads_points_over_the_box():
 
 def test_search_is_deterministic_and_fills_a_larger_buffer_with_copies(monkeypatch):
     _, result, _ = mixture_at(1.0, 0.0)
-    monkeypatch.setattr("allmodes.search._STARTS", SIZE)
+    monkeypatch.setattr("allmodes.search.search._STARTS", SIZE)
     again = search(affine(MIXTURE, 1.0, 0.0), jax.random.key(0), SIZE + 88)
     assert again.points.z.shape == (SIZE + 88, 2)
     for new, old in zip(jax.tree.leaves(again.points), jax.tree.leaves(result.points), strict=True):
@@ -265,7 +266,7 @@ def test_a_wide_mode_counts_as_much_as_a_narrow_one_of_its_mass():
     log_prob = -0.5 * np.sum((z / scale) ** 2, axis=1) - 5.0 * np.log(scale[:, 0])
     moved = Moved(None, None, None, None, None, jnp.asarray(log_prob), jnp.asarray(1.0 / scale**2 * np.ones(5)))
     moved = moved._replace(points=Buffer(*(jnp.asarray(a, jnp.float32) for a in (z, log_prob, z))))
-    short = np.asarray(search_module._shortfall(moved, True)).reshape(2, 500).mean(axis=1)
+    short = np.asarray(mass.shortfall(moved, True)).reshape(2, 500).mean(axis=1)
     reach = 5.0 * np.log(1.25 / 5.0)  # the box is narrower than the wide one
     assert short[1] - short[0] == pytest.approx(-reach, abs=0.5)
 

@@ -8,10 +8,10 @@ import jax.numpy as jnp
 import numpy as np
 
 import allmodes as am
-from allmodes.frame import Frame
-from allmodes.second_look import EXPLORERS, cost, looking
+from allmodes.draws.verdict import DO_NOT_USE, TRUSTED
+from allmodes.points.frame import Frame
+from allmodes.search.second_look import EXPLORERS, cost, looking
 from allmodes.targets import gaussian_mixture
-from allmodes.trust import DO_NOT_USE, TRUSTED
 
 MEANS = np.array([[-6.0, 0.0], [6.0, 0.0]])
 

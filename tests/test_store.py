@@ -14,9 +14,11 @@ import pytest
 from test_fit import compiled_once, pair_log_prob, same_bits, small
 
 import allmodes as am
-from allmodes.diffusion import DiffusionSampler
-from allmodes.runs import Run
-from allmodes.store import describe, export, find_method, find_target, parse
+from allmodes.diffusion.sampler import DiffusionSampler
+from allmodes.files.run_folder import Run
+from allmodes.files.saved import describe, export
+from allmodes.store.find import find_method, find_target
+from allmodes.store.load import parse
 
 MODEL = """
 import jax.numpy as jnp, allmodes as am
@@ -136,7 +138,7 @@ def unchecked():
     }
     code = f"""
 import allmodes as am
-from allmodes.diffusion import DiffusionSampler
+from allmodes.diffusion.sampler import DiffusionSampler
 for case in {list(cases.values())!r}:
     try:
         eval(case); print('accepted')

@@ -11,7 +11,7 @@ import pytest
 from test_cli import call
 
 import allmodes as am
-from allmodes.draws import Draws
+from allmodes.draws.draws import Draws
 from allmodes.sampler import Sampler
 
 KEY = jax.random.key(7)
@@ -112,7 +112,7 @@ def test_misuse_is_refused(tmp_path, arguments, words):
 
 
 def test_the_command_streams_to_npy(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr("allmodes.store.load", lambda path: normal())
+    monkeypatch.setattr("allmodes.command.sample.load", lambda path: normal())
     out = tmp_path / "d.npy"
     assert call("sample", tmp_path, "-n", 50, "--out", out) == 0
     assert len(np.load(out)) == 50

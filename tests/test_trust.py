@@ -5,10 +5,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from allmodes import trust
-from allmodes.draws import Draws
-from allmodes.metrics.weights import Estimate
-from allmodes.trust import CORRECT, DO_NOT_USE, TRUSTED, Finding, Pool, as_dict, judge
+from allmodes.draws import verdict as trust
+from allmodes.draws.draws import Draws
+from allmodes.draws.estimates import Estimate
+from allmodes.draws.verdict import CORRECT, DO_NOT_USE, TRUSTED, Finding, Pool, as_dict, judge
 
 GOOD = {
     "n": 10_000, "ess": 9300.0, "khat": 0.21, "log_z_error": 0.004, "forward_ess": 0.91, "exact": True,

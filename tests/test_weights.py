@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from allmodes import weights
+from allmodes.points import weights
 
 INF = np.inf
 

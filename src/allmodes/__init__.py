@@ -3,23 +3,23 @@ draws.
 """
 
 import importlib
-import sys
-import types
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from allmodes import interop
-    from allmodes.agreement import Agreement, agreement
-    from allmodes.audit import Audit, audit
-    from allmodes.devices import on_devices
-    from allmodes.draws import Draws
+    from allmodes.audits.agreement import Agreement, agreement
+    from allmodes.audits.audit import audit
+    from allmodes.audits.result import Audit
+    from allmodes.devices.mesh import on_devices
+    from allmodes.draws.draws import Draws
     from allmodes.errors import AllmodesError, ConfigError, JobError, RunError, RunWarning, SolverError, TargetError
-    from allmodes.fit import fit
     from allmodes.methods import IDEM, IWSM, NUTS, SMC, Tempering
     from allmodes.sampler import Sampler
-    from allmodes.store import find_target, load
+    from allmodes.store.find import find_target
+    from allmodes.store.load import load
     from allmodes.symmetry import ParticleSymmetry
     from allmodes.target import Modes, Target
+    from allmodes.training.fit import fit
 
 __version__ = "0.1.0"
 
@@ -55,17 +55,19 @@ __all__ = [
 # Module -> what of it is offered here. Imported when first asked for, so that the command line can
 # guard itself against signals before JAX is there, and lists what there is at once.
 _OFFERED = {
-    "agreement": ("Agreement", "agreement"),
-    "audit": ("Audit", "audit"),
-    "devices": ("on_devices",),
-    "draws": ("Draws",),
+    "audits.agreement": ("Agreement", "agreement"),
+    "audits.audit": ("audit",),
+    "audits.result": ("Audit",),
+    "devices.mesh": ("on_devices",),
+    "draws.draws": ("Draws",),
     "errors": ("AllmodesError", "ConfigError", "JobError", "RunError", "RunWarning", "SolverError", "TargetError"),
-    "fit": ("fit",),
     "methods": ("IDEM", "IWSM", "NUTS", "SMC", "Tempering"),
     "sampler": ("Sampler",),
-    "store": ("find_target", "load"),
+    "store.find": ("find_target",),
+    "store.load": ("load",),
     "symmetry": ("ParticleSymmetry",),
     "target": ("Modes", "Target"),
+    "training.fit": ("fit",),
 }
 _HOME = {name: module for module, names in _OFFERED.items() for name in names}
 
@@ -82,16 +84,3 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     return sorted({*globals(), *__all__})
-
-
-class _Package(types.ModuleType):
-    """Keeps `allmodes.fit` the function: importing the module of that name would bind the module
-    here.
-    """
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        if not (name in _HOME and isinstance(value, types.ModuleType)):
-            super().__setattr__(name, value)
-
-
-sys.modules[__name__].__class__ = _Package

@@ -1,5 +1,5 @@
 """`python -m allmodes` is the command line."""
 
-from allmodes.cli import main
+from allmodes.command.main import main
 
 main()

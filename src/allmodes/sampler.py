@@ -9,12 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 from jaxtyping import Array, Float
 
-from allmodes.draws import Draws
+from allmodes.devices.precision import single
+from allmodes.draws.draws import Draws
+from allmodes.draws.stream import PART, digest, stream
 from allmodes.errors import ConfigError
-from allmodes.precision import single
-from allmodes.stream import PART, stream
+from allmodes.files.saved import save
 from allmodes.symmetry import ParticleSymmetry
 from allmodes.target import Target
 
@@ -86,7 +88,15 @@ class Sampler(abc.ABC):
         **Raises** `ConfigError` when n or part is below 1, `out` is not a .npy file, or the draws
         there are of another call; `RunError` when the file cannot be written; those of `sample`.
         """
-        return stream(self, n, key, Path(out), part, progress, options)
+
+        def draw(n: int, key: Array) -> Draws:
+            return self.sample(n, key=key, **options)
+
+        about = {
+            "n": n, "part": part, "options": {name: repr(value) for name, value in sorted(options.items())},
+            "key": np.asarray(jax.random.key_data(key)).tolist(), "sampler": digest(self.method, self.state),
+        }  # fmt: skip
+        return stream(draw, n, self.target.dim, self.target.double, key, Path(out), part, progress, about)
 
     def corrected(self, n: int, *, key: Array, pool: int | None = None) -> Draws | None:
         """N draws made right by more work than their weights, where the method has such a
@@ -112,9 +122,7 @@ class Sampler(abc.ABC):
 
         **Raises** `RunError` when the folder cannot be written.
         """
-        from allmodes.store import save
-
-        save(self, path)
+        save(self.target, self.method, self.state, self.seconds, path)
 
 
 class PlainSampler(Sampler):

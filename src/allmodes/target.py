@@ -12,9 +12,9 @@ from jax.flatten_util import ravel_pytree
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Int
 
-from allmodes.blocks import block_size, many
+from allmodes.devices.blocks import block_size, many
+from allmodes.devices.precision import double, enabled
 from allmodes.errors import TargetError
-from allmodes.precision import double, enabled
 from allmodes.symmetry import ParticleSymmetry
 
 _PAIR_BYTES = 24  # half a dozen intermediate values of a pair energy and its gradient

@@ -2,11 +2,13 @@
 
 import contextlib
 import io
+import shlex
 from typing import Any
 
 import tyro
 
 from allmodes.errors import ConfigError
+from allmodes.files import interrupt
 
 
 def option_of(argv: list[str], name: str) -> str | None:
@@ -32,3 +34,8 @@ def parse(cls: type, argv: list[str], command: str) -> Any:
             raise
         text = " ".join("".join(c for c in errors.getvalue() if c not in "╭╮╰╯│─").split())
         raise ConfigError(text or "wrong use") from None
+
+
+def going_on(command: str, argv: list[str]) -> None:
+    """From now on an interruption says that the same command goes on."""
+    interrupt.say(f"interrupted; go on with: allmodes {shlex.join([command, *argv])}")

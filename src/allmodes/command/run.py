@@ -8,14 +8,20 @@ import shlex
 from pathlib import Path
 from typing import Annotated, Any
 
-from tyro.conf import arg
+from tyro.conf import Suppress, arg
 
-from allmodes import interrupt
 from allmodes.command.options import Run
 from allmodes.command.parse import option_of, parse
+from allmodes.devices import mesh, processes
 from allmodes.errors import ConfigError, JobError
-from allmodes.lock import InUseError
-from allmodes.runs import Run as Folder
+from allmodes.files import interrupt
+from allmodes.files.lock import InUseError
+from allmodes.files.run_folder import Run as Folder
+from allmodes.jobs import run_job
+from allmodes.method import settings_of
+from allmodes.methods import METHODS, default_for
+from allmodes.report.tables import print_result
+from allmodes.store.find import find_method, find_target
 
 # What may differ between a run and its going on.
 _MAY_CHANGE = set(
@@ -23,12 +29,8 @@ _MAY_CHANGE = set(
 )
 
 
-def run(argv: list[str]) -> int:
+def command(argv: list[str]) -> int:
     """Do the main job; 1 where `--strict` asks for `trusted` draws and they are not."""
-    from allmodes import devices
-    from allmodes.methods import METHODS
-    from allmodes.store import find_method
-
     name = option_of(argv, "--method") or "iwsm"
     find_method(name, {})  # an unknown name, before its settings become options
     args = parse(_with_settings(METHODS[name]), argv, "run")
@@ -39,13 +41,13 @@ def run(argv: list[str]) -> int:
     if args.judge_repeats < 2:
         raise ConfigError(f"--judge-repeats must be at least 2, for a standard error, got {args.judge_repeats}")
     if args.distributed:
-        devices.join(args.coordinator, args.processes, args.process_id)
+        processes.join(args.coordinator, args.processes, args.process_id)
     with (
-        devices.on_devices("all" if args.distributed and args.devices is None else args.devices),
+        mesh.on_devices("all" if args.distributed and args.devices is None else args.devices),
         contextlib.ExitStack() as held,  # the lock of the folder, up to the end
     ):
         folder = _begun(args, name, argv, held) if args.resume is None else _resumed(args, name, held)
-        interrupt.say(lambda: _last_words(folder) if devices.leads() else "")
+        interrupt.say(lambda: _last_words(folder) if processes.leads() else "")
         return _carried_out(folder, args)
 
 
@@ -60,30 +62,23 @@ def _last_words(folder: Folder) -> str:
 
 def _resumed(args: Any, name: str, held: contextlib.ExitStack) -> Folder:
     """The folder to go on with, by the options that it was begun with."""
-    from allmodes import devices
-    from allmodes.methods import METHODS
-
     if args.target is not None:
         raise ConfigError(f"--resume {args.resume} already says what to run: leave {args.target!r} out")
     other = [f for f in dataclasses.fields(Run) if f.name not in _MAY_CHANGE]
     changed = [f.name for f in other if getattr(args, f.name) != f.default]
-    changed += [k for k, v in dataclasses.asdict(METHODS[name]).items() if getattr(args.settings, k) != v]
+    changed += [k for k, v in settings_of(METHODS[name]).items() if getattr(args.settings, k) != v]
     if changed:
         options = ", ".join("-n" if key == "n" else "--" + key.replace("_", "-") for key in changed)
         raise ConfigError(f"--resume {args.resume} goes on as the run was begun: leave {options} out")
     folder = Folder(args.resume)
     folder.read_json("config.json")
-    if devices.leads():
+    if processes.leads():
         held.enter_context(folder.locked())
     return folder
 
 
 def _begun(args: Any, name: str, argv: list[str], held: contextlib.ExitStack) -> Folder:
     """A new folder, with what is asked for in it."""
-    from allmodes import devices, job
-    from allmodes.methods import METHODS, default_for
-    from allmodes.store import find_target
-
     if args.target is None:
         raise ConfigError("say what to run: a registered name (see `allmodes targets`) or FILE.py:FUNCTION")
     if args.n < 1:
@@ -100,38 +95,35 @@ def _begun(args: Any, name: str, argv: list[str], held: contextlib.ExitStack) ->
     if args.method is None and default_for(target) != name:
         name = default_for(target)
         args = parse(_with_settings(METHODS[name]), argv, "run")
-    if METHODS[name].steps == 0 and devices.count() > 1:
+    if METHODS[name].steps == 0 and mesh.count() > 1:
         raise ConfigError(f"method {name} runs on one device: leave --devices and --distributed out")
     target.check()
     # One of several processes makes the folder, and the others find it there.
     folder = Folder(args.out) if args.out else Folder(Path("runs") / f"{target.name}-{name}-{args.seed}")
-    if devices.leads():
+    if processes.leads():
         folder = _entered(folder, held) if args.out else _free(folder.path, held)
         interrupt.say(lambda: _last_words(folder))
         line = "allmodes " + shlex.join(["run", *argv])
         limit = None if args.evaluations is None else int(args.evaluations)
-        job.start(folder, target, args.settings, args.seed, args.n, line, limit)
-    return Folder(devices.agreed_text(str(folder.path)))
+        run_job.start(folder, target, type(METHODS[name])(**vars(args.settings)), args.seed, args.n, line, limit)
+    return Folder(processes.agreed_text(str(folder.path)))
 
 
 def _carried_out(folder: Folder, args: Any) -> int:
     """Do the job of the folder, from wherever it stands, and print what came of it."""
-    from allmodes import devices, job
-    from allmodes.report.tables import print_result
-
     try:
-        result = job.finished(folder) if devices.leads() else None
-        if not devices.agreed(result is not None):
-            result = job.carry_out(folder, seconds=args.seconds, quiet=args.quiet, repeats=args.judge_repeats)
+        result = run_job.finished(folder) if processes.leads() else None
+        if not processes.agreed(result is not None):
+            result = run_job.carry_out(folder, seconds=args.seconds, quiet=args.quiet, repeats=args.judge_repeats)
     except (RuntimeError, ValueError) as error:
-        if not devices.lost(error):
+        if not processes.lost(error):
             raise
         raise JobError(
             "another process of this job has ended, and this one ends with it "
             f"({str(error).strip().splitlines()[0]}). The last checkpoint is kept; go on, with any number of "
             f"processes and devices, by: {_going_on(folder)}"
         ) from error
-    if not devices.leads():
+    if not processes.leads():
         return 0
     print_result(result)
     print(f"{folder / 'report.html'}")
@@ -140,8 +132,9 @@ def _carried_out(folder: Folder, args: Any) -> int:
 
 def _with_settings(method: Any) -> type:
     """`Run` with the settings of a method as options."""
-    settings = Annotated[type(method), arg(name="", help="")]
-    fields = [("settings", settings, dataclasses.field(default=method))]
+    hidden = [("name", Annotated[str, Suppress], dataclasses.field(default=method.name))]
+    kind = dataclasses.make_dataclass(type(method).__name__, hidden, bases=(type(method),), frozen=True)
+    fields = [("settings", Annotated[kind, arg(name="", help="")], dataclasses.field(default=kind(**vars(method))))]
     made = dataclasses.make_dataclass("Run", fields, bases=(Run,), frozen=True)
     made.__doc__ = Run.__doc__
     return made

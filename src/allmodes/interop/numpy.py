@@ -11,9 +11,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from allmodes.batched import log_prob_of
+from allmodes.devices.batched import log_prob_of
+from allmodes.devices.precision import halves, traced_halves, whole
 from allmodes.errors import ConfigError, TargetError
-from allmodes.precision import halves, traced_halves, whole
 from allmodes.target import Target
 
 

@@ -5,9 +5,9 @@ from typing import Any
 
 import numpy as np
 
+from allmodes.devices.precision import enabled
 from allmodes.errors import ConfigError
 from allmodes.interop import numpy
-from allmodes.precision import enabled
 from allmodes.target import Target
 
 

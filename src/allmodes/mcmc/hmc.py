@@ -9,8 +9,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Scalar
 
-from allmodes.blocks import many
-from allmodes.buffer import Buffer
+from allmodes.devices.blocks import many
+from allmodes.points.buffer import Buffer
 
 LEAPS = 10  # leapfrog steps of a move, an evaluation each
 TARGET_ACCEPTANCE = 0.75

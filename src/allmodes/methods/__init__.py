@@ -2,11 +2,8 @@
 here.
 """
 
-import dataclasses
-
-from allmodes.methods.base import Info, Method
-from allmodes.methods.idem import IDEM
-from allmodes.methods.iwsm import IWSM
+from allmodes.method import Info, Method
+from allmodes.methods.iwsm import IDEM, IWSM
 from allmodes.methods.nuts import NUTS
 from allmodes.methods.smc import SMC
 from allmodes.methods.tempering import Tempering
@@ -37,18 +34,4 @@ def default_for(target: Target) -> str:
     return "iwsm-few-particles" if n <= 6 else "iwsm-particles" if n <= 30 else "iwsm-many-particles"
 
 
-def name_of(method: Method) -> str:
-    """The registered name of a configuration: of those of its class the one that it differs least
-    from.
-
-    So a preset keeps its name, with some of its settings changed too.
-    """
-    of_class = [name for name, known in METHODS.items() if type(known) is type(method)]
-    changes = {
-        name: sum(getattr(method, f.name) != getattr(METHODS[name], f.name) for f in dataclasses.fields(method))
-        for name in of_class
-    }
-    return min(changes, key=changes.__getitem__, default=method.name)
-
-
-__all__ = ["IDEM", "IWSM", "METHODS", "NUTS", "SMC", "Info", "Method", "Tempering", "default_for", "name_of"]
+__all__ = ["IDEM", "IWSM", "METHODS", "NUTS", "SMC", "Info", "Method", "Tempering", "default_for"]

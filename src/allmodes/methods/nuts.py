@@ -4,22 +4,25 @@ use.
 
 import dataclasses
 import functools
-from typing import Any, ClassVar
+from typing import Any
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Scalar
 
-from allmodes.count import Evaluations
-from allmodes.draws import Draws
+from allmodes.draws.draws import Draws
+from allmodes.draws.estimates import Estimate
 from allmodes.errors import ConfigError
-from allmodes.frame import Frame
-from allmodes.methods.base import Untrained
+from allmodes.mcmc.tempered_smc import tempering
+from allmodes.method import Untrained
 from allmodes.methods.settings import check
+from allmodes.points.count import Evaluations
+from allmodes.points.found import nowhere
+from allmodes.points.frame import Frame
 from allmodes.sampler import PlainSampler, alike
-from allmodes.search import nowhere, search
-from allmodes.second_look import cost, explore, looking, nowhere_else, thinned
+from allmodes.search.search import search
+from allmodes.search.second_look import cost, explore, looking, nowhere_else, thinned
 from allmodes.target import Target
 
 PILOT = 512  # points of the search
@@ -50,7 +53,8 @@ class NUTS(Untrained):
     modes are then those of the search, not of the density, and R^ says so.
     """
 
-    name: ClassVar[str] = "nuts"
+    name: str = "nuts"
+    """What results call it: that of a preset, where it is one."""
 
     chains: int = 64
     """Independent chains."""
@@ -67,8 +71,6 @@ class NUTS(Untrained):
         Stan does.
         """
         import blackjax
-
-        from allmodes.mcmc.smc import tempering
 
         if not target.differentiable:
             raise ConfigError(
@@ -134,8 +136,6 @@ class NUTSSampler(PlainSampler):
 
         **Raises** `ConfigError` when n is below 1.
         """
-        from allmodes.metrics.weights import Estimate
-
         self.check(n)
         method, state, each = self.method, self.state, -(-n // self.method.chains)
         thin = method.thin

@@ -19,6 +19,8 @@ def check(method: Any, *, zero: tuple[str, ...] = ()) -> None:
     """
     hints = typing.get_type_hints(type(method))
     for field in dataclasses.fields(method):
+        if field.name == "name":
+            continue
         value, kind = getattr(method, field.name), hints[field.name]
         if isinstance(kind, types.UnionType):  # `float | None`
             if value is None:

@@ -4,7 +4,7 @@ trained must beat.
 
 import dataclasses
 import functools
-from typing import Any, ClassVar
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -12,13 +12,16 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, Scalar
 
-from allmodes.count import Evaluations
-from allmodes.draws import Draws
-from allmodes.methods.base import Untrained
+from allmodes.draws.draws import Draws
+from allmodes.draws.estimates import batch_log_z
+from allmodes.mcmc.tempered_smc import tempering
+from allmodes.method import Untrained
 from allmodes.methods.settings import check
+from allmodes.points.count import Evaluations
+from allmodes.points.found import Found, normalise, nowhere
 from allmodes.sampler import PlainSampler, alike
-from allmodes.search import Found, normalise, nowhere
-from allmodes.second_look import DRAWS, Look, cost, explore, looking, nowhere_else, spread_out
+from allmodes.search.second_look import DRAWS, Look, cost, explore, looking, nowhere_else, spread_out
+from allmodes.search.settle import locate
 from allmodes.target import Target
 
 PILOT = 512  # particles of the run that finds the frame and the cost of a particle
@@ -45,7 +48,8 @@ class SMC(Untrained):
     own (but for its adaptive choices).
     """
 
-    name: ClassVar[str] = "smc"
+    name: str = "smc"
+    """What results call it: that of a preset, where it is one."""
 
     populations: int = 4
     """Independent populations, whose disagreement tells what went wrong."""
@@ -62,8 +66,6 @@ class SMC(Untrained):
 
     def init(self, target: Target, key: Array) -> SMCState:
         """Search, and temper a pilot population."""
-        from allmodes.mcmc.smc import locate
-
         k_search, k_settle, k_pilot = jax.random.split(key, 3)
         found = locate(target, PILOT, k_search, k_settle)
         spent = int(found.evaluations.log_prob)
@@ -99,8 +101,6 @@ class SMC(Untrained):
 
     def tempering(self, target: Target, found: Found) -> Any:
         """Runs of these settings, from a frame and as many points as there are particles."""
-        from allmodes.mcmc.smc import tempering
-
         return tempering(target, found, moves=self.moves, target_ess=self.target_ess)
 
 
@@ -118,8 +118,6 @@ class SMCSampler(PlainSampler):
         **Raises** `ConfigError` when n is below 1, `TargetError` where tempering does not reach the
         target.
         """
-        from allmodes.metrics.weights import batch_log_z
-
         self.check(n)
         method, found = self.method, self.state.found
         each = -(-n // method.populations)

@@ -4,7 +4,7 @@ trained must beat.
 
 import dataclasses
 import functools
-from typing import Any, ClassVar
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -12,19 +12,22 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from allmodes.count import Evaluations
-from allmodes.draws import Draws
+from allmodes.draws.draws import Draws
+from allmodes.draws.estimates import batch_log_z
 from allmodes.errors import ConfigError
-from allmodes.frame import Frame
-from allmodes.mcmc import parallel
+from allmodes.mcmc import parallel_tempering as parallel
 from allmodes.mcmc.hmc import kind_of
-from allmodes.mcmc.parallel import Ladder, Replicas
-from allmodes.methods.base import Info
+from allmodes.mcmc.parallel_tempering import Ladder, Replicas
+from allmodes.mcmc.tempered_smc import tempering, width_for
+from allmodes.method import Info
 from allmodes.methods.settings import check
+from allmodes.points.count import Evaluations
+from allmodes.points.found import nowhere
+from allmodes.points.frame import Frame
 from allmodes.sampler import PlainSampler, alike
-from allmodes.search import nowhere
-from allmodes.second_look import cost as cost_of_look
-from allmodes.second_look import explore, looking, nowhere_else, thinned
+from allmodes.search.second_look import cost as cost_of_look
+from allmodes.search.second_look import explore, looking, nowhere_else, thinned
+from allmodes.search.settle import locate
 from allmodes.target import Target
 
 PILOT = 512  # points of the search
@@ -51,7 +54,8 @@ class Tempering:
     moves; draws come from the last temperature, the ladder fixed.
     """
 
-    name: ClassVar[str] = "tempering"
+    name: str = "tempering"
+    """What results call it: that of a preset, where it is one."""
 
     steps: int = 40
     """Rounds of adaptation."""
@@ -73,8 +77,6 @@ class Tempering:
 
     def init(self, target: Target, key: Array) -> TemperingState:
         """Search for the place and scale of the density, and put its points at all temperatures."""
-        from allmodes.mcmc.smc import locate, tempering, width_for
-
         k_search, k_settle, k_choose = jax.random.split(key, 3)
         found = locate(target, PILOT, k_search, k_settle)
         index = jax.random.randint(k_choose, (self.systems, self.temperatures), 0, PILOT)
@@ -117,8 +119,6 @@ class Tempering:
         return state, Info.none()
 
     def _sweeps(self, target: Target, state: TemperingState, key: Array, sweeps: int) -> tuple[Replicas, Any]:
-        from allmodes.mcmc.smc import width_for
-
         sweep = parallel.sweeper(target, state.frame, width_for(target))
 
         def one(replicas, i):
@@ -166,8 +166,6 @@ class TemperingSampler(PlainSampler):
 
         **Raises** `ConfigError` when n is below 1.
         """
-        from allmodes.metrics.weights import batch_log_z
-
         self.check(n)
         method, each = self.method, -(-n // self.method.systems)
         cost = parallel.evaluations_of(method.systems, method.temperatures)

@@ -1,11 +1,11 @@
 """Metrics: pure functions on arrays, one file a family. Each sample metric goes with its floor."""
 
-from allmodes.metrics.evaluate import evaluate
+from allmodes.draws.estimates import Estimate, elbo, ess, eubo, forward_ess, khat, log_z
+from allmodes.metrics._evaluate import evaluate
+from allmodes.metrics._mmd import mmd, mmd_mixture
 from allmodes.metrics.floor import Ratio, ratio
-from allmodes.metrics.mmd import mmd, mmd_mixture
 from allmodes.metrics.modes import ModeReport, mode_report
 from allmodes.metrics.transport import w2
-from allmodes.metrics.weights import Estimate, elbo, ess, eubo, forward_ess, khat, log_z
 
 __all__ = [
     "Estimate",

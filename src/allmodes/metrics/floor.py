@@ -9,7 +9,7 @@ import jax
 import numpy as np
 from jaxtyping import Array, Float
 
-from allmodes.stages import stage
+from allmodes.progress.stages import stage
 
 REPEATS = 10  # when not said otherwise: on gmm40 all of them take 3 s on two cores
 ROUND = 5  # repeats whose exact sets are drawn in one call, and held at a time

@@ -3,9 +3,10 @@
 from collections.abc import Mapping
 from typing import Any
 
+from allmodes.progress.numbers import count, duration, finite, number, percent, with_error
 from allmodes.report.folder import is_number
 from allmodes.report.tables import metric_cells
-from allmodes.report.words import METRICS, count, duration, finite, number, percent, with_error
+from allmodes.report.words import METRICS
 
 
 def tiles(result: Mapping[str, Any], metrics: Mapping[str, Any]) -> list[dict[str, str]]:

@@ -7,11 +7,11 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Float
 
+from allmodes.progress.numbers import finite
 from allmodes.report import particles, plots
 from allmodes.report.folder import RunFiles, floats
 from allmodes.report.scatter import log_density
 from allmodes.report.style import GROUNDS, ground_of
-from allmodes.report.words import finite
 from allmodes.target import Target
 
 _MOST_EXACT = 10_000

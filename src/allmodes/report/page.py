@@ -6,11 +6,11 @@ import pathlib
 import re
 from typing import Any
 
+from allmodes.files.atomic import write_atomically
 from allmodes.report.facts import evidence_rows, flat, metric_rows, nonfinite, run_rows, tiles
 from allmodes.report.figures import figures_of, ground
 from allmodes.report.folder import RunFiles, is_number, read_run
 from allmodes.report.words import GENERAL, METRICS, VERDICTS
-from allmodes.runs import write_atomically
 from allmodes.target import Target
 
 _SAID = ("command", "machine", "versions")  # shown from result.json

@@ -4,7 +4,8 @@ import sys
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from allmodes.report.words import METRICS, count, duration, finite, number, percent, with_error
+from allmodes.progress.numbers import count, duration, finite, number, percent, with_error
+from allmodes.report.words import METRICS
 
 _STYLES = {"trusted": "bold green", "use with correction": "bold yellow", "do not use": "bold red"}
 

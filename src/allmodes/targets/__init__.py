@@ -11,7 +11,6 @@ from collections.abc import Callable
 from functools import partial
 
 from allmodes.errors import TargetError
-from allmodes.reference import pool
 from allmodes.target import Target
 from allmodes.targets.funnel import funnel
 from allmodes.targets.gmm import gmm_jax, gmm_torch, two_modes
@@ -24,6 +23,7 @@ from allmodes.targets.posteriors.lattice import phi4
 from allmodes.targets.posteriors.logistic import breast_cancer
 from allmodes.targets.posteriors.radial_velocity import radial_velocity
 from allmodes.targets.posteriors.sensors import sensors
+from allmodes.targets.reference import pool
 from allmodes.targets.shapes import ring, rings, two_moons
 
 __all__ = [

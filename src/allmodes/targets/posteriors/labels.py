@@ -6,6 +6,7 @@ import math
 import numpy as np
 from jaxtyping import Array, Float, Int
 
+from allmodes.interop.numpyro import target
 from allmodes.target import Modes, Target
 
 CENTRES = np.array([-3.0, 0.0, 3.0, 6.0])
@@ -42,8 +43,6 @@ def mixture_labels(n: int = 100, seed: int = 0) -> Target:
 
     **Raises** `ConfigError` when NumPyro is not installed.
     """
-    from allmodes.interop.numpyro import target
-
     posterior = target(_model, data(n, seed).astype(np.float32), name="mixture-labels")
     orders = np.array(list(itertools.permutations(range(4))))
     index = {tuple(order): i for i, order in enumerate(orders)}

@@ -1,0 +1,1 @@
+"""Where programs run: devices and processes, blocks that fit a cache, memory, precision."""

@@ -1,0 +1,1 @@
+"""The diffusion: noise, posterior estimates, networks, paths and their weights, corrections."""

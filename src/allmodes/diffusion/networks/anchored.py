@@ -1,0 +1,112 @@
+"""A perceptron that sees points from the nearest of many anchors: for separated modes in many
+dimensions.
+"""
+
+import warnings
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Scalar
+
+from allmodes.diffusion.networks.mlp import MLP, level_features
+
+NARROWEST = 0.1  # width of an anchor over the median one, at least: a cluster may be a single point
+LLOYD = 10  # rounds of k-means
+
+
+class Anchored(eqx.Module):
+    """The denoiser of a mixture of round Gaussians, all of whose parameters are learned, plus a
+    network's correction.
+
+    Modes that stand far apart ask two things of a network at once: where the mode is, to a small
+    part of its width, and which linear map goes with its shape. An `MLP` learns both slowly: the
+    first is a table, which it must read to better than one in a hundred, the second a product of
+    the point with a function of the point. Here
+
+    - each anchor has a place, a width and a weight, and the posterior of a point over them (a
+      softmax) gives the exact denoiser of their mixture, to which the rest is added;
+    - the rest sees the point from there, `u`, in units of its spread; and besides an `MLP` it has a
+      bilinear layer, `rank` products of a direction of u with a number that depends on the anchor
+      and on the MLP's last layer, which gives each mode a linear map of its own.
+
+    The output starts as the mixture's denoiser, with the preconditioning of `Denoiser` taken off.
+    """
+
+    trunk: MLP
+    places: Float[Array, "anchors dim"]
+    log_widths: Float[Array, " anchors"]
+    log_weights: Float[Array, " anchors"]
+    down: eqx.nn.Linear
+    shape_of_anchor: eqx.nn.Linear
+    shape_of_point: eqx.nn.Linear
+    up: eqx.nn.Linear
+
+    def __init__(
+        self,
+        places: Float[Array, "anchors dim"],
+        widths: Float[Array, " anchors"],
+        width: int,
+        depth: int,
+        frequencies: int,
+        rank: int,
+        *,
+        key: Array,
+    ):
+        anchors, dim = places.shape
+        k_trunk, k_down, k_anchor, k_point, k_up = jax.random.split(key, 5)
+        self.trunk = MLP(dim, width, depth, frequencies, dim + anchors, key=k_trunk)
+        self.places, self.log_widths, self.log_weights = places, jnp.log(widths), jnp.zeros(anchors)
+        self.down = eqx.nn.Linear(dim, rank, use_bias=False, key=k_down)
+        self.shape_of_anchor = eqx.nn.Linear(anchors, rank, use_bias=False, key=k_anchor)
+        self.shape_of_point = eqx.nn.Linear(width, rank, key=k_point)
+        up = eqx.nn.Linear(rank, dim, use_bias=False, key=k_up)
+        self.up = eqx.tree_at(lambda m: m.weight, up, replace_fn=jnp.zeros_like)
+
+    def __call__(self, z: Float[Array, " dim"], log_sigma: Scalar) -> Float[Array, " dim"]:
+        """Network output for one point."""
+        c_in = jax.lax.rsqrt(jnp.exp(2.0 * log_sigma) + 1.0)
+        x = z / c_in
+        width2 = jnp.exp(2.0 * self.log_widths)
+        variance = width2 + jnp.exp(2.0 * log_sigma)  # of the noised mixture's components
+        # Of the differences themselves: by products, narrow modes far from the origin would drown
+        # in rounding.
+        squared = jnp.sum((x - self.places) ** 2, axis=-1)
+        share = jax.nn.softmax(self.log_weights - 0.5 * (squared / variance + z.shape[0] * jnp.log(variance)))
+        # All else by products, which are much cheaper: sum_k share_k (place_k + c_k (x - place_k)),
+        # and the same for u.
+        kept = share * width2 / variance
+        denoised = (share - kept) @ self.places + jnp.sum(kept) * x
+        scaled = share * jax.lax.rsqrt(variance)
+        u = jnp.sum(scaled) * x - scaled @ self.places
+
+        level = level_features(log_sigma)
+        h = self.trunk.hidden(z, level, u, share)
+        shape = self.shape_of_anchor(share) + self.shape_of_point(h)
+        learned = self.trunk.last(h) + self.trunk.gain(level) * u + self.up(self.down(u) * shape)
+        return (denoised - c_in * z) / (jnp.exp(log_sigma) * c_in) + learned
+
+
+def anchors_of(z: Float[Array, "n dim"], count: int, key: Array) -> tuple[Float[Array, "k dim"], Float[Array, " k"]]:
+    """Places and widths of `count` anchors, or of as many as there are points: clusters of these,
+    by k-means++.
+
+    Its seeds lie far apart, so that a region with few of the points has its anchor too. Where few
+    points are distinct, anchors are, too.
+    """
+    from scipy.cluster.vq import kmeans2
+
+    points, rng = np.asarray(z, float), np.random.default_rng(np.asarray(jax.random.key_data(key)))
+    distinct = min(count, len(np.unique(points, axis=0)))
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="One of the clusters is empty")  # it keeps the place of its seed
+        places, label = kmeans2(points, distinct, minit="++", iter=LLOYD, rng=rng)
+    number = np.bincount(label, minlength=distinct)
+    total = np.bincount(label, np.mean((points - places[label]) ** 2, axis=1), minlength=distinct)
+    variance = total / np.maximum(number, 1)
+    spread = variance[variance > 0.0]
+    usual = np.median(spread) if len(spread) else 1.0
+    widths = np.sqrt(np.maximum(variance, NARROWEST**2 * usual))
+    which = np.arange(min(count, len(points))) % distinct
+    return jnp.asarray(places[which], jnp.float32), jnp.asarray(widths[which], jnp.float32)

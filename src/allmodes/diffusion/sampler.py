@@ -1,0 +1,339 @@
+"""The sampler of a trained diffusion: reverse paths, their exact weights, and corrections."""
+
+import dataclasses
+import functools
+from collections.abc import Callable
+from typing import Any, Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.scipy.special import logsumexp
+from jaxtyping import Array, Float
+
+from allmodes.devices.mesh import even, everywhere
+from allmodes.devices.precision import double, single
+from allmodes.diffusion import corrections
+from allmodes.diffusion import probability_flow as flow
+from allmodes.diffusion.paths import Process, noising, reverse
+from allmodes.draws.draws import Draws, LogDensity
+from allmodes.draws.estimates import Estimate, batch_log_z, ess, forward_ess, khat, log_z, psis
+from allmodes.draws.verdict import Pool
+from allmodes.errors import ConfigError, SolverError
+from allmodes.mcmc.hmc import LEAPS
+from allmodes.progress.stages import parts_of
+from allmodes.sampler import Sampler
+
+BLOCK = 4096  # most draws in one compiled call
+POPULATIONS = 10  # independent ones of `correct="smc"`, from which the error of log Z comes
+SMALLEST = 50  # draws of a population, at least
+FORWARD, FORWARD_PARTICLES = 2048, 256  # points of the buffer that see the sampler; networks of particles are dear
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class DiffusionSampler(Sampler):
+    """Draws cost calls of the network, and one value of the density each for their weights."""
+
+    def sample(
+        self,
+        n: int,
+        *,
+        key: Array,
+        steps: int | None = None,
+        correct: Literal["snis", "smc", "mcmc"] | None = None,
+        rounds: int | None = None,
+        moves: int | None = None,
+        pool: int | None = None,
+    ) -> Draws:
+        """N draws with exact weights, by `steps` steps of the reverse SDE.
+
+        When not given, `steps` are the method's own `sample_steps`. More of them raise the ESS of
+        the weights towards the limit that the network sets.
+
+        - With no correction: independent draws with exact path weights; n evaluations.
+        - `"snis"`: the same, their weights Pareto-smoothed; n evaluations. Never better than the
+          raw weights allow.
+        - `"smc"`: 10 populations (fewer where n is below 500) along the reverse path, resampled
+          where their weights have become uneven; log Z from the populations. Weighted draws, some
+          with a common origin; 97 n evaluations.
+        - `"mcmc"`: each draw is the end of a chain of its own that leaves the target invariant. Raw
+          draws, until 4 for each chain are effective but at most `pool` (16; for particles 2), are
+          resampled by their path weights. Where so many would not give each chain one that is
+          effective, it chooses between two of its own. Then come `rounds` of noising and denoising
+          (2; for particles none), and Hamiltonian `moves` (5; for particles one for each free
+          dimension, at least 30). Draws of equal weight; log Z is that of all the raw ones;
+          `n (raw + 1 + rounds + 10 moves)` evaluations.
+
+        What no correction can mend is a region that the sampler does not meet.
+
+        **Raises** `ConfigError` when n is below 1, steps below 2, the correction unknown, rounds
+        below 0, or moves or pool below 1.
+        """
+        steps = self.method.sample_steps if steps is None else steps
+        if n < 1 or steps < 2:
+            raise ConfigError(f"sample needs n of at least 1 and steps of at least 2, got n={n}, steps={steps}")
+        if correct not in (None, "snis", "smc", "mcmc"):
+            raise ConfigError(f"correct must be 'snis', 'smc', 'mcmc' or None, got {correct!r}")
+        moves = corrections.moves_for(self.target) if moves is None else moves
+        rounds = corrections.rounds_for(self.target) if rounds is None else rounds
+        if moves < 1:
+            raise ConfigError(f"moves must be at least 1, got {moves}")
+        if rounds < 0:
+            raise ConfigError(f"rounds must be at least 0, got {rounds}")
+        pool = corrections.pool_for(self.target) if pool is None else pool
+        if pool < 1:
+            raise ConfigError(f"pool must be at least 1, got {pool}")
+        if correct == "smc":
+            return self._populations(n, key, steps)
+        blocks = -(-n // BLOCK)
+        size = even(-(-n // blocks))
+        keys = [jax.random.fold_in(key, i) for i in range(blocks)]
+        if correct == "mcmc":
+            return self._chains(n, keys, size, steps, rounds, moves, pool)
+        each = parts_of(keys, f"drawing {n:,}")
+        parts = [jax.block_until_ready(self._on_all("draw", k, size, steps)) for k in each]
+        x, log_prob, log_weight = (jnp.concatenate(part)[:n] for part in zip(*parts, strict=True))
+        raw = Draws(x, log_prob, log_weight, n, parameters=self.target.parameters, forward_ess=self.forward_ess)
+        if correct is None:
+            return raw
+        with double(self.target.double):
+            smooth = jnp.asarray(psis(raw.log_weight), x.dtype)
+        return dataclasses.replace(raw, log_weight=smooth, evidence=raw.log_z, pool=raw.as_pool())
+
+    def corrected(self, n: int, *, key: Array, pool: int | None = None) -> Draws:
+        """`sample` with `correct="mcmc"`."""
+        return self.sample(n, key=key, correct="mcmc", pool=pool)
+
+    def _chains(self, n: int, keys: list, size: int, steps: int, rounds: int, moves: int, pool: int) -> Draws:
+        """A chain for each draw, `size` of them at a time."""
+        ends, log_weights, effective = [], [], 0.0
+        for key in parts_of(keys, f"correcting {n:,}"):
+            k_pool, k_start, k_move = jax.random.split(key, 3)
+            z, log_w = [], []
+            while not z or not corrections.enough(jnp.stack(log_w), pool):
+                path = self._on_all("path", jax.random.fold_in(k_pool, len(z)), size, steps)
+                z.append(path[0])
+                log_w.append(path[1])
+            index = corrections.starts(k_start, jnp.stack(log_w))
+            ends.append(self._on_all("chains", k_move, jnp.concatenate(z)[index], steps, rounds, moves))
+            log_weights += log_w
+            effective += ess(jnp.concatenate(log_w))
+        x, log_prob = (jnp.concatenate(part)[:n] for part in zip(*ends, strict=True))
+        cost = size * len(keys) * (1 + rounds + moves * LEAPS) + size * len(log_weights)
+        raw = jnp.concatenate(log_weights)
+        value, std_error = log_z(raw)
+        evidence = Estimate(value + self._process[0].constant, std_error)
+        pool = Pool(len(raw), ess(raw), khat(raw), std_error, self.forward_ess)
+        # Shares of modes keep the errors of the weighted draws that the chains start from, on top
+        # of their own.
+        independent = effective / (effective + n)
+        return Draws(
+            x, log_prob, jnp.zeros(n), cost, evidence, independent=independent, parameters=self.target.parameters,
+            pool=pool,
+        )  # fmt: skip
+
+    def _populations(self, n: int, key: Array, steps: int) -> Draws:
+        populations = max(1, min(POPULATIONS, n // SMALLEST), -(-n // BLOCK))
+        size = even(-(-n // populations))
+        keys = [jax.random.fold_in(key, i) for i in range(populations)]
+        parts = [self._on_all("smc", k, size, steps) for k in parts_of(keys, f"correcting {n:,}")]
+        with double(self.target.double):
+            evidence = batch_log_z(jnp.stack([logsumexp(part[2]) - jnp.log(size) for part in parts]))
+        x, log_prob, log_weight = (jnp.concatenate(part)[:n] for part in zip(*parts, strict=True))
+        cost = size * populations * (1 + corrections.LEVELS * corrections.LOOKS)
+        named, seen = self.target.parameters, self.forward_ess
+        return Draws(x, log_prob, log_weight, cost, evidence, parameters=named, forward_ess=seen)
+
+    @functools.cached_property
+    @single
+    def forward_ess(self) -> float:
+        """Effective share, in [0, 1], as the points that training ended with see the sampler; no
+        evaluations.
+
+        Path weights of those points, by noising them; they need their log-densities, which the
+        buffer holds. It falls when the sampler misses a region that the points know.
+        """
+        buffer = self.state.buffer
+        few = FORWARD if self.target.symmetry is None else FORWARD_PARTICLES
+        points = buffer.take(jnp.asarray(np.arange(few) * buffer.size // few))
+        log_ratio = self._on_all("noise", jax.random.key(0), points.z, self.method.sample_steps)
+        return forward_ess(log_ratio + points.log_prob)
+
+    def log_weights(self, x: Float[Array, "n dim"], *, key: Array, steps: int | None = None) -> Float[Array, " n"]:
+        """Path weights of given points, by noising them: for exact draws, the target's own view of
+        the sampler.
+
+        Their mean is the EUBO; `forward_ess` of them falls when the sampler misses a mode. n
+        evaluations.
+
+        **Raises** `ConfigError` when there is no point or steps is below 2.
+        """
+        steps = self.method.sample_steps if steps is None else steps
+        if len(x) < 1 or steps < 2:
+            raise ConfigError(f"log_weights needs at least 1 point and at least 2 steps, got {len(x)} and {steps}")
+        parts = [
+            self._on_all("weigh", jax.random.fold_in(key, i), block, steps) for i, block in enumerate(_blocks(x, BLOCK))
+        ]
+        return jnp.concatenate(parts)[: len(x)]
+
+    def log_density(
+        self,
+        x: Float[Array, "n dim"],
+        *,
+        key: Array | None = None,
+        probes: int | None = None,
+        rtol: float = 1e-5,
+        atol: float = 1e-5,
+    ) -> LogDensity:
+        """Log-density of the sampler itself at given points, normalised: `log_density (n,)` and
+        `std_error (n,)`.
+
+        It is the density of draws of the sampler's prior that its probability-flow ODE brings down
+        to sigma = 0, in the coordinates of x (Song et al. 2021, section 4.3; `diffusion/probability_flow.py`, which says
+        what is done below sigma_min). A perfect network makes it the target's. It is not the
+        density of the draws of `sample`, which come from the reverse SDE: the two differ as far as
+        the network is wrong. For particles it is with respect to the volume of the mean-free
+        subspace, as log Z is, and what all particles share is taken off first.
+
+        The divergence of the flow is exact up to 16 dimensions. Above it is estimated with 16
+        random `probes`, which need a `key`, and `std_error` says how well (FFJORD, Grathwohl et al.
+        2019); 0 probes make it exact in any dimension. `rtol` and `atol` bound the error of each
+        step of the solver; that of log_density is tens of times as large (thousands where the
+        network bends sharply), and not part of `std_error`: below .001 at most points.
+
+        Costs no evaluation of the density. The solver takes tens of steps, each with 6 calls of the
+        network and of its derivative in every direction: as many directions as probes, or as
+        dimensions where it is exact.
+
+        **Raises** `ConfigError` when there is no point, a tolerance is not positive and finite,
+        `probes` is 1 or negative, or probes are to be drawn without a key; `SolverError` when
+        points were not solved, with their number.
+        """
+        # Diffrax takes a second to import, and must not be imported while JAX traces.
+        dim = self.target.free_dim
+        if probes is None:
+            probes = 0 if dim <= flow.EXACT else flow.PROBES
+        if len(x) < 1:
+            raise ConfigError("log_density needs at least 1 point, got 0")
+        if not (0.0 < rtol < jnp.inf and 0.0 < atol < jnp.inf):
+            raise ConfigError(f"tolerances must be positive and finite, got rtol={rtol}, atol={atol}")
+        if probes < 0 or probes == 1:
+            raise ConfigError(f"probes must be at least 2, or 0 for an exact divergence, got {probes}")
+        if probes and key is None:
+            raise ConfigError(f"log_density of {dim} dimensions draws {probes} probes: give it a key, or probes=0")
+        key = jax.random.key(0) if key is None else key
+        parts = [
+            self._density(self._process[1], block, jax.random.fold_in(key, i), probes, rtol, atol)
+            for i, block in enumerate(_blocks(x, max(1, BLOCK // (1 + flow.directions(probes, dim)))))
+        ]
+        result = LogDensity(*(jnp.concatenate(part)[: len(x)] for part in zip(*parts, strict=True)))
+        unsolved = int(jnp.sum(~jnp.isfinite(result.log_density)))
+        if unsolved:
+            raise SolverError(
+                f"the flow of {unsolved} of {len(x)} points was not solved with rtol={rtol:g}, atol={atol:g} in "
+                f"{flow.MAX_STEPS} steps: they are too far out, or the tolerances too tight for {x.dtype}"
+            )
+        return result
+
+    def _on_all(self, program: str, *args: Any) -> Any:
+        """Run one of the compiled programs on all devices that points are spread over."""
+        return everywhere(getattr(self._compiled, program), self._process[1], *args)
+
+    @property
+    def process(self) -> Process:
+        """The denoiser, noise levels and prior that the draws are made with, in normalised
+        coordinates.
+        """
+        return self._process[1]
+
+    @functools.cached_property
+    def _process(self) -> tuple[Any, Process]:
+        return self.method.process(self.state)
+
+    @functools.cached_property
+    def _compiled(self) -> "_Programs":
+        frame, _ = self._process
+
+        block, differentiable = self.target.block(BLOCK), self.target.differentiable
+
+        def evaluate(z):
+            return frame.evaluate(self.target, z)
+
+        def value(z):
+            return frame.value(self.target, z)
+
+        def values(z):
+            return frame.values(self.target, z)
+
+        @functools.partial(jax.jit, static_argnums=(2, 3))
+        def draw(process: Process, key, n, steps):
+            path = reverse(process, key, n, steps)
+            x = frame.to_x(path.z)
+            if not frame.double:
+                log_prob = self.target.values(x)
+                return x, log_prob, path.log_ratio + log_prob + frame.log_det
+            value = values(path.z)
+            return x, frame.log_prob(value), frame.total(path.log_ratio + value)
+
+        @functools.partial(jax.jit, static_argnums=(2, 3))
+        def path(process: Process, key, n, steps):
+            path = reverse(process, key, n, steps)
+            return path.z, path.log_ratio + values(path.z)
+
+        @functools.partial(jax.jit, static_argnums=(3, 4, 5))
+        def chains(process: Process, key, z, steps, rounds, moves):
+            points = corrections.chains(process, evaluate, value, key, z, steps, rounds, moves, block, differentiable)
+            return frame.to_x(points.z), frame.log_prob(points.log_prob)
+
+        @functools.partial(jax.jit, static_argnums=(2, 3))
+        def smc(process: Process, key, n, steps):
+            z, log_prob, log_weight = corrections.smc(process, values, key, n, steps)
+            return frame.to_x(z), frame.log_prob(log_prob), frame.total(log_weight)
+
+        @functools.partial(jax.jit, static_argnums=3)
+        def noise(process: Process, key, z, steps):
+            return noising(process, key, z, steps).log_ratio
+
+        @functools.partial(jax.jit, static_argnums=3)
+        def weigh(process: Process, key, x, steps):
+            z = frame.to_z(x)
+            path = noising(process, key, z, steps)
+            if frame.double:
+                return frame.total(path.log_ratio + values(z))
+            return path.log_ratio + self.target.values(x) + frame.log_det
+
+        return _Programs(draw, path, chains, smc, weigh, noise)
+
+    @functools.cached_property
+    def _density(self) -> Callable[..., tuple]:
+        frame, _ = self._process
+
+        @functools.partial(jax.jit, static_argnums=3)
+        def density(process: Process, x, key, probes, rtol, atol):
+            log_density, std_error = flow.log_density(process, frame.to_z(x), key, probes, rtol, atol)
+            return log_density - frame.log_det, std_error
+
+        return density
+
+
+def _blocks(x: Float[Array, "n dim"], most: int) -> list[Float[Array, "size dim"]]:
+    """The points in as few blocks of equal size as can be, so that one program does; the last point
+    fills up.
+    """
+    count = -(-len(x) // most)
+    size = even(-(-len(x) // count))
+    padded = jnp.concatenate([x, jnp.broadcast_to(x[-1], (count * size - len(x), x.shape[1]))])
+    return [padded[i * size : (i + 1) * size] for i in range(count)]
+
+
+class _Programs(NamedTuple):
+    """Compiled on their first use: `(process, key, n, steps)`, points in place of n for the last
+    ones.
+    """
+
+    draw: Callable[..., tuple]
+    path: Callable[..., tuple]
+    chains: Callable[..., tuple]
+    smc: Callable[..., tuple]
+    weigh: Callable[..., Array]
+    noise: Callable[..., Array]

@@ -1,0 +1,285 @@
+"""Draws with their importance weights, and what can be told from those alone."""
+
+import dataclasses
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from allmodes.devices.precision import double
+from allmodes.draws import estimates, export
+from allmodes.draws.estimates import Estimate
+from allmodes.draws.verdict import Finding, Pool, Verdict, judge, of_chains
+from allmodes.errors import ConfigError, TargetError
+from allmodes.points import weights
+
+SHOWN = 20  # parameters in a summary
+
+
+class LogDensity(NamedTuple):
+    """A sampler's own log-density at points, and the standard error of each: 0 where nothing in it
+    is random.
+    """
+
+    log_density: Float[Array, " n"]
+    std_error: Float[Array, " n"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Draws:
+    """Draws of a sampler, each with an importance weight.
+
+    **Attributes**
+
+    - `x`: `(n, dim)`, in the user's coordinates.
+    - `log_prob`: `(n,)`, the target's unnormalised log-density; -inf where it has no mass.
+    - `log_weight`: `(n,)`. Raw draws of a diffusion carry the log of target over sampler along the
+      whole path: `mean(exp(log_weight))` is unbiased for Z whatever the network has learned. All
+      equal after `resample` and after most corrections.
+    - `evaluations`: points at which the density was computed for these draws.
+    - `evidence`: log Z where it does not come from `log_weight`.
+    - `chains`: where the draws are those of Markov chains or of populations, how many of them, draw
+      i of chain i mod `chains`; else 0.
+    - `independent`: share of the draws that count as such where some descend from a common one, or
+      from weighted ones whose errors they keep: in a population that was resampled on its way,
+      `n / (sum of squared families)`. Moves part relatives, but not from mode to mode.
+    - `pool`: of draws that were made of weighted ones, by resampling or a correction, what those
+      showed (`Pool`).
+    - `forward_ess`: effective share, in [0, 1], as the points that training ended with see the
+      sampler.
+    - `findings`: what the sampler found out about these draws when it made them (`Finding`s: a word
+      and a reason).
+    - `parameters`: maps draws to the parameters that the user knows them by, where the target has
+      such (`unravel`).
+    """
+
+    x: Float[Array, "n dim"]
+    log_prob: Float[Array, " n"]
+    log_weight: Float[Array, " n"]
+    evaluations: int = 0
+    evidence: Any = None
+    chains: int = 0
+    independent: float = 1.0
+    parameters: Callable[[Float[Array, "n dim"]], Any] | None = dataclasses.field(default=None, repr=False)
+    pool: Pool | None = None
+    forward_ess: float | None = None
+    findings: tuple[Finding, ...] = ()
+
+    def __len__(self) -> int:
+        return self.x.shape[0]
+
+    @classmethod
+    def of_chains(
+        cls,
+        n: int,
+        x: Float[Array, "chains each dim"],
+        log_prob: Float[Array, "chains each"],
+        log_weight: Float[Array, "chains each"],
+        evaluations: int,
+        evidence: Any,
+        independent: float = 1.0,
+        parameters: Callable[[Float[Array, "n dim"]], Any] | None = None,
+        findings: tuple[Finding, ...] = (),
+    ) -> "Draws":
+        """The first n draws of chains or populations, taken from each in turn."""
+        in_turn = (jnp.swapaxes(a, 0, 1).reshape(-1, *a.shape[2:])[:n] for a in (x, log_prob, log_weight))
+        return cls(*in_turn, evaluations, evidence, x.shape[0], independent, parameters, findings=findings)
+
+    @property
+    def log_z(self) -> Estimate:
+        """`Estimate(value, std_error)` of the log evidence; NaN and inf from chains, which do not
+        know it.
+        """
+        return self.evidence or estimates.log_z(self.log_weight)
+
+    @property
+    def ess(self) -> float:
+        """Effective sample size, in [0, n]: of the weights, of chains (bulk ESS, ArviZ), of what is
+        independent.
+
+        Blind to a mode that no draw has met.
+        """
+        return self._effective(self._figures() if self.chains else None)
+
+    def ess_of(self, values: Float[np.ndarray, " n"]) -> float:
+        """The same for the average of one figure of each draw."""
+        return self._effective(values[:, None] if self.chains else None)
+
+    @property
+    def even(self) -> bool:
+        """Whether all draws have equal weight."""
+        return bool(jnp.all(self.log_weight == self.log_weight[0]))
+
+    @property
+    def khat(self) -> float:
+        """Pareto k^ of the weights (Vehtari et al. 2024): below 0.7 weighted averages can be relied
+        on.
+        """
+        return estimates.khat(self.log_weight)
+
+    @property
+    def rhat(self) -> float | None:
+        """Largest R^ over coordinates and log-density (Vehtari et al. 2021): above 1.01 the chains
+        disagree.
+
+        None without any.
+        """
+        return estimates.chain_rhat(self._by_chain(self._figures())) if self.chains else None
+
+    def unravel(self) -> Any:
+        """The draws as the user's parameters: a pytree of arrays, each with the draws along its
+        first axis.
+
+        Of a NumPyro model, a dictionary of its sites in their own (constrained) values.
+
+        **Raises** `ConfigError` when the target was made from a function of one array: there the
+        draws are `x`.
+        """
+        if self.parameters is None:
+            raise ConfigError("the target of these draws has no named parameters: they are draws.x")
+        with double(self.x.dtype == np.float64):
+            return jax.jit(self.parameters)(self.x)
+
+    def resample(self, key: Array, n: int | None = None) -> "Draws":
+        """N equally weighted draws (as many as there are when not given), by systematic resampling.
+
+        Ask for fewer than there are to have few copies: with an ESS of half of them, half as many.
+
+        **Raises** `TargetError` when no draw has any mass, `ConfigError` when n is below 1.
+        """
+        n = len(self) if n is None else n
+        if n < 1:
+            raise ConfigError(f"n must be at least 1, got {n}")
+        if not bool(jnp.any(self.log_weight > -jnp.inf)):
+            raise TargetError("no draw has any mass under the target: there is nothing to resample")
+        k_index, k_order = jax.random.split(key)
+        index = weights.systematic(k_index, weights.normalise(self.log_weight), n)
+        index = jax.random.permutation(k_order, index)
+        return Draws(
+            self.x[index], self.log_prob[index], jnp.zeros(n), self.evaluations, self.log_z,
+            independent=min(1.0, self.ess / n), parameters=self.parameters, pool=self.pool or self.as_pool(),
+            findings=(*self.findings, of_chains(self.rhat)) if self.chains else self.findings,
+        )  # fmt: skip
+
+    def as_pool(self) -> Pool | None:
+        """What these draws show of their sampler, for those that are made of them; None of chains,
+        whose R^ does.
+        """
+        if self.chains:
+            return None
+        return Pool(len(self), self.ess, self.khat, self.log_z.std_error, self.forward_ess)
+
+    def verdict(self) -> Verdict:
+        """`trusted`, `use with correction` or `do not use`, with the reasons: from these draws
+        alone.
+
+        What they cannot show is a region that none of them has met: see `allmodes audit`, and
+        `allmodes.agreement` of two independent samplers.
+        """
+        value, error = self.log_z
+        raw = self.pool is None and not self.chains and not self.even
+        return judge(
+            n=len(self), ess=self.ess, equal=self.even, khat=self.khat if raw else None, pool=self.pool,
+            log_z_error=None if np.isnan(value) else error, forward_ess=self.forward_ess, exact=False,
+            broken=int(jnp.sum(self.log_prob == -jnp.inf)), rhat=self.rhat, findings=self.findings,
+        )  # fmt: skip
+
+    def summary(self) -> str:
+        """Say how far to trust the draws and why, then a row for each parameter: weighted mean,
+        deviation, quantiles.
+
+        `mcse` is the error of the mean, from `ess` effective draws.
+        """
+        n, dim = self.x.shape
+        verdict, z, rows = self.verdict(), self.log_z, self.table()
+        lines = [
+            f"{n:,} draws in {dim} dimension{'s' if dim > 1 else ''}: {verdict.word}",
+            *(f"  - {reason}" for reason in verdict.reasons),
+            f"log Z {z.value:.4f} +- {z.std_error:.2g}, {self.ess:,.0f} effective draws",
+        ]
+        shown = dict(list(rows.items())[:SHOWN])
+        wide = max(8, *map(len, shown))
+        lines.append(" " * wide + "".join(f"{title:>12}" for title in next(iter(shown.values()))))
+        for name, row in shown.items():
+            *figures, effective = row.values()
+            lines.append(f"{name:>{wide}}" + "".join(f"{figure:>12.5g}" for figure in figures) + f"{effective:>12,.0f}")
+        if len(rows) > SHOWN:
+            lines.append(f"{'...':>{wide}} and {len(rows) - SHOWN} more")
+        return "\n".join(lines)
+
+    def table(self) -> dict[str, dict[str, float]]:
+        """For each number of the parameters, by its name: weighted mean, standard deviation, 5 %,
+        50 % and 95 % quantiles, standard error of the mean, effective draws.
+        """
+        return export.table(self._variables(), self.log_weight, self.ess_of)
+
+    def to_arviz(self, key: Array | None = None) -> Any:
+        """An xarray `DataTree` as ArviZ wants it: groups `posterior` and `sample_stats`, chains by
+        draws.
+
+        Parameters have their names where the target has such; log Z and the verdict are attributes.
+        ArviZ knows no weights: give a `key` to have uneven ones resampled away; without one they
+        are `sample_stats.log_weight`, and ArviZ's own averages are then wrong.
+
+        **Raises** `ConfigError` when arviz-base is not installed.
+        """
+        (value, std_error), kept = self.log_z, key is None
+        draws = self if key is None or self.even else self.resample(key)
+        stats = {"lp": np.asarray(draws.log_prob)} | ({"log_weight": np.asarray(draws.log_weight)} if kept else {})
+        about = {
+            "log_z": value, "log_z_std_error": std_error, "verdict": self.verdict().word, "ess": self.ess,
+            "weights": "in sample_stats, as log_weight" if kept else "none: resampled",
+        }  # fmt: skip
+        return export.to_arviz(draws._variables(), stats, max(1, draws.chains), about)
+
+    def to_pandas(self) -> Any:
+        """A data frame: a column for each number of the parameters, `log_prob` and `log_weight`.
+
+        **Raises** `ConfigError` when pandas is not installed.
+        """
+        stats = {name: np.asarray(getattr(self, name)) for name in ("log_prob", "log_weight")}
+        return export.to_pandas(self._variables(), stats)
+
+    def save(self, path: str | os.PathLike, key: Array | None = None) -> None:
+        """Write the draws to a file, whole or not at all.
+
+        - `.npz`: arrays `x`, `log_prob` and `log_weight`, and `parameters.NAME` where the target
+          has named parameters.
+        - `.nc`: NetCDF that xarray and ArviZ read (`xarray.open_datatree`), with what `to_arviz`
+          gives.
+        - `key`: uneven weights are resampled away where one is given; else they are kept beside.
+
+        **Raises** `ConfigError` for another suffix, or where what `.nc` needs is not installed
+        (`pip install arviz-base h5netcdf`); `RunError` when the file cannot be written.
+        """
+        path = Path(path)
+        export.check_file(path)
+        if path.suffix == ".nc":
+            export.write_tree(path, self.to_arviz(key))
+            return
+        draws = self if key is None or self.even else self.resample(key)
+        arrays = {name: np.asarray(getattr(draws, name)) for name in ("x", "log_prob", "log_weight")}
+        if draws.parameters is not None:
+            arrays |= {f"parameters.{name}": values for name, values in draws._variables().items()}
+        export.write(path, arrays)
+
+    def _variables(self) -> dict[str, np.ndarray]:
+        return export.variables(self.x, None if self.parameters is None else self.unravel())
+
+    def _figures(self) -> Float[np.ndarray, "n figures"]:
+        return np.column_stack([np.asarray(self.x, np.float64), np.asarray(self.log_prob, np.float64)])
+
+    def _effective(self, seen: Float[np.ndarray, "n figures"] | None) -> float:
+        effective = estimates.ess(self.log_weight)
+        if seen is not None:
+            effective *= estimates.chain_ess(self._by_chain(seen)) / len(self)
+        return effective * self.independent
+
+    def _by_chain(self, seen: Float[np.ndarray, "n figures"]) -> Float[np.ndarray, "chains draws figures"]:
+        each, seen = len(self) // self.chains, np.asarray(seen, np.float64)
+        return np.moveaxis(seen[: each * self.chains].reshape(each, self.chains, -1), 1, 0)

@@ -1,0 +1,1 @@
+"""Whole jobs in run folders: one run, a benchmark, a comparison."""

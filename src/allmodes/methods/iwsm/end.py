@@ -1,0 +1,21 @@
+"""Where the training of IWSM is likely to end."""
+
+import math
+
+
+def expected_end(seen: list[tuple[int, float]], enough: float, every: int, cooldown: int, most: int) -> int | None:
+    """Where training is likely to end that cools down from the renewal on that shows an effective
+    share of `enough`.
+
+    `seen`: steps at which shares of renewals were read, and the shares. The share is expected to be
+    met by a line through the last one, from 0 or from the one before, where that rises more slowly.
+    `most`: steps, if it never is. None before the first renewal, when nothing tells.
+    """
+    if not seen:
+        return None
+    last, share = seen[-1]
+    slope = share / last
+    if len(seen) > 1 and share > seen[-2][1]:
+        slope = min(slope, (share - seen[-2][1]) / (last - seen[-2][0]))
+    renewals = math.ceil(min(max(0.0, (enough - share) / max(slope, 1e-12) / every), most))
+    return min(most, (last - 1) // every * every + renewals * every + cooldown)

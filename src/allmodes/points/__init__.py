@@ -1,0 +1,3 @@
+"""Points of a density: the buffer that holds them, the frame they live in, their weights, what
+they have cost.
+"""

@@ -1,0 +1,62 @@
+"""What a search, or a tempered population, knows of a density: a frame, and points in it."""
+
+from typing import NamedTuple
+
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Scalar
+
+from allmodes.points.buffer import Buffer
+from allmodes.points.count import Evaluations
+from allmodes.points.frame import Frame
+from allmodes.target import Target
+
+
+class Found(NamedTuple):
+    """What the search knows: a frame, points in it at local equilibrium, their step size and
+    narrowest scale.
+    """
+
+    frame: Frame
+    points: Buffer
+    step_size: Scalar  # for MALA moves, normalised coordinates
+    tau: Float[Array, " dim"]  # root of 1 / E[grad^2]: the narrowest scale along each coordinate
+    edges: Scalar  # share of local proposals that met zero density
+    evaluations: Evaluations
+
+
+def normalise(found: Found, differentiable: bool = True, among: Bool[Array, " n"] | None = None) -> Found:
+    """The same points in the frame in which their mean is zero and their spread one: of all, or of
+    some `among` them.
+
+    The narrowest scale is that of their gradients; where there are none, the one that is there.
+    """
+    frame, points = found.frame, found.points
+    some = None if among is None else jnp.broadcast_to(among[:, None], points.z.shape)
+    mean = jnp.zeros(points.z.shape[1]) if frame.symmetry else jnp.mean(points.z, axis=0, where=some)
+    spread = jnp.maximum(jnp.sqrt(frame.even(jnp.mean((points.z - mean) ** 2, axis=0, where=some))), 1e-6)
+    new = frame.moved(mean, spread)
+    # Between the two frames without passing through x, whose float32 grid is coarse far from the
+    # origin.
+    z = (points.z - new.shift(frame) / frame.scale) / spread
+    grad = points.grad * spread
+    if differentiable:
+        tau2 = 1.0 / jnp.maximum(new.even(jnp.mean(grad**2, axis=0, where=some)), 1e-12)
+    else:
+        tau2 = (found.tau / spread) ** 2
+    return found._replace(
+        frame=new,
+        points=Buffer(z, points.log_prob - frame.log_det + new.log_det, grad),
+        step_size=found.step_size / jnp.mean(spread) ** 2,
+        tau=jnp.sqrt(tau2),
+    )
+
+
+def nowhere(target: Target, size: int) -> Found:
+    """A search's result with zeros in it: the shapes of one."""
+    zero = jnp.zeros(())
+    z = jnp.zeros((size, target.free_dim))
+    points = Buffer(z, z[:, 0], z)
+    fine = (z[0], jnp.zeros(2)) if target.double else (None, None)
+    return Found(
+        Frame(z[0], z[0], target.symmetry, *fine), points, zero, z[0], zero, Evaluations.none(target.differentiable)
+    )

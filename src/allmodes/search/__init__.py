@@ -1,0 +1,1 @@
+"""Where a density has its mass, from the density alone, and whether something was overlooked."""

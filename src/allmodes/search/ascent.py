@@ -1,0 +1,121 @@
+"""Ways uphill for a population, each point by itself: along gradients, or by trial where there are
+none.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float
+
+from allmodes.points.buffer import Buffer, choose
+from allmodes.points.count import Evaluations
+from allmodes.target import Evaluation
+
+# Of trials: a gain widens a point's steps by `WIDEN`, and four losses undo that (the rule of one
+# fifth).
+WIDEN = 1.5
+PATIENT = 1 / 16  # the same share among walls, where few ways lead on
+WINDOW = 20  # trials over which a point that has no gradient must gain to go on
+
+
+class Ascent(NamedTuple):
+    """A population on its way uphill."""
+
+    points: Buffer
+    length: Float[Array, " n"]
+    settled: Bool[Array, " n"]
+    walled: Bool[Array, " n"]  # has met the end of the support
+    steps: Array
+    evaluations: Evaluations
+
+
+def ascend(
+    evaluate: Callable[[Float[Array, "n dim"]], Evaluation],
+    z: Float[Array, "n dim"],
+    length: Float[Array, " n"],
+    limit: int,
+    evaluations: Evaluations,
+    key: Array,
+) -> Ascent:
+    """Move each point along its gradient until it is in the typical set of a mode, not at its peak.
+
+    Steps have a length of their own for each point, doubled after a gain and quartered after a
+    loss, so that any distance takes a logarithmic number of them. A point settles once a quadratic
+    model along its gradient promises no more than dim/2 + 1 of log-density: that is how far below
+    the peak the mass of a mode lies, and going on would end in spikes without mass.
+
+    Where a step leaves the support, the gradient leads into a wall: from then on the point takes
+    its gradient along a random half of the coordinates, by steps that shrink slowly, which finds
+    ways along the wall (two atoms in the corner of a box can part in a few directions only).
+
+    Stops when 99 % have settled, or after `limit` steps. `evaluations` are those before.
+    """
+    n, dim = z.shape
+
+    def body(c: Ascent) -> Ascent:
+        p = c.points
+        norm = jnp.linalg.norm(p.grad, axis=-1)
+        half = jax.random.bernoulli(jax.random.fold_in(key, c.steps), shape=(n, dim))
+        along = jnp.where(c.walled[:, None] & ~half, 0.0, p.grad)
+        norm = jnp.where(c.walled, jnp.linalg.norm(along, axis=-1), norm)
+        direction = along / jnp.maximum(norm, 1e-30)[:, None]
+        y = p.z + c.length[:, None] * direction
+        e = evaluate(y)
+        up = (e.log_prob > p.log_prob) & ~c.settled
+        curvature = (norm - jnp.sum(e.grad * direction, axis=-1)) / c.length
+        promise = 0.5 * norm**2 / jnp.maximum(curvature, 1e-30)
+        local = (curvature > 0) & (c.length <= 4.0 * norm / jnp.maximum(curvature, 1e-30)) & (e.log_prob > -jnp.inf)
+        settled = c.settled | (local & (promise <= 0.5 * dim + 1.0))
+        walled = c.walled | (e.log_prob == -jnp.inf)
+        longer, shorter = jnp.where(walled, WIDEN, 2.0), jnp.where(walled, WIDEN**-PATIENT, 0.25)
+        length = c.length * jnp.where(up, longer, shorter)
+        points = choose(up & ~settled, Buffer.of(y, e), p)
+        return Ascent(points, length, settled, walled, c.steps + 1, c.evaluations.add(e))
+
+    def unfinished(c: Ascent):
+        return (c.steps < limit) & (jnp.mean(c.settled) < 0.99)
+
+    e = evaluate(z)
+    no = jnp.zeros(n, bool)
+    start = Ascent(Buffer.of(z, e), length, no, no, jnp.zeros((), jnp.int32), evaluations.add(e))
+    return jax.lax.while_loop(unfinished, body, start)
+
+
+def ascend_by_trial(
+    evaluate: Callable[[Float[Array, "n dim"]], Evaluation],
+    z: Float[Array, "n dim"],
+    length: Float[Array, " n"],
+    limit: int,
+    evaluations: Evaluations,
+    key: Array,
+) -> Ascent:
+    """`climb` without gradients: each point tries a random step and keeps it when it is better.
+
+    Steps have a length of their own for each point, which follows its success (Rechenberg 1973). A
+    point settles once about `WINDOW` trials together have gained no more than dim/2 + 1.
+    """
+    n, dim = z.shape
+
+    def body(carry: tuple[Ascent, Float[Array, " n"]]):
+        c, recent = carry
+        p = c.points
+        step = c.length[:, None] * jax.random.normal(jax.random.fold_in(key, c.steps), (n, dim))
+        e = evaluate(p.z + step)
+        up = (e.log_prob > p.log_prob) & ~c.settled
+        # Off zero density any gain is infinite; a finite one lets the point look around from there.
+        gain = jnp.where(up, jnp.minimum(e.log_prob - p.log_prob, 100.0 * dim), 0.0)
+        recent = (1.0 - 1.0 / WINDOW) * recent + gain
+        settled = c.settled | ((c.steps >= WINDOW) & (recent <= 0.5 * dim + 1.0))
+        length = c.length * jnp.where(c.settled, 1.0, jnp.where(up, WIDEN, WIDEN**-0.25))
+        points = choose(up, Buffer.of(p.z + step, e), p)
+        return Ascent(points, length, settled, c.walled, c.steps + 1, c.evaluations.add(e)), recent
+
+    def unfinished(carry: tuple[Ascent, Float[Array, " n"]]):
+        return (carry[0].steps < limit) & (jnp.mean(carry[0].settled) < 0.99)
+
+    e = evaluate(z)
+    no = jnp.zeros(n, bool)
+    start = Ascent(Buffer.of(z, e), length, no, no, jnp.zeros((), jnp.int32), evaluations.add(e))
+    return jax.lax.while_loop(unfinished, body, (start, jnp.zeros(n)))[0]

@@ -1,0 +1,1 @@
+"""Targets, methods and samplers by name, file or run folder."""

@@ -1,0 +1,1 @@
+"""The training loop, which knows no method by name, and its budgets."""
