@@ -2,8 +2,8 @@
 each device.
 
 One program, written as if for one device, is partitioned by JAX: what it needs for that are
-`spread`, which marks arrays of points, and `Placement` (`training/placement.py`), which says where the state
-of training lies. With one device both do nothing.
+`spread`, which marks arrays of points, and `Placement` (`training/placement.py`), which says where
+the state of training lies. With one device both do nothing.
 """
 
 import contextlib

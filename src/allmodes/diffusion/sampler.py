@@ -14,7 +14,6 @@ from jaxtyping import Array, Float
 from allmodes.devices.mesh import even, everywhere
 from allmodes.devices.precision import double, single
 from allmodes.diffusion import corrections
-from allmodes.diffusion import probability_flow as flow
 from allmodes.diffusion.paths import Process, noising, reverse
 from allmodes.draws.draws import Draws, LogDensity
 from allmodes.draws.estimates import Estimate, batch_log_z, ess, forward_ess, khat, log_z, psis
@@ -189,11 +188,12 @@ class DiffusionSampler(Sampler):
         `std_error (n,)`.
 
         It is the density of draws of the sampler's prior that its probability-flow ODE brings down
-        to sigma = 0, in the coordinates of x (Song et al. 2021, section 4.3; `diffusion/probability_flow.py`, which says
-        what is done below sigma_min). A perfect network makes it the target's. It is not the
-        density of the draws of `sample`, which come from the reverse SDE: the two differ as far as
-        the network is wrong. For particles it is with respect to the volume of the mean-free
-        subspace, as log Z is, and what all particles share is taken off first.
+        to sigma = 0, in the coordinates of x (Song et al. 2021, section 4.3;
+        `diffusion/probability_flow.py`, which says what is done below sigma_min). A perfect network
+        makes it the target's. It is not the density of the draws of `sample`, which come from the
+        reverse SDE: the two differ as far as the network is wrong. For particles it is with respect
+        to the volume of the mean-free subspace, as log Z is, and what all particles share is taken
+        off first.
 
         The divergence of the flow is exact up to 16 dimensions. Above it is estimated with 16
         random `probes`, which need a `key`, and `std_error` says how well (FFJORD, Grathwohl et al.
@@ -210,6 +210,8 @@ class DiffusionSampler(Sampler):
         points were not solved, with their number.
         """
         # Diffrax takes a second to import, and must not be imported while JAX traces.
+        from allmodes.diffusion import probability_flow as flow
+
         dim = self.target.free_dim
         if probes is None:
             probes = 0 if dim <= flow.EXACT else flow.PROBES
@@ -306,6 +308,8 @@ class DiffusionSampler(Sampler):
 
     @functools.cached_property
     def _density(self) -> Callable[..., tuple]:
+        from allmodes.diffusion import probability_flow as flow
+
         frame, _ = self._process
 
         @functools.partial(jax.jit, static_argnums=3)

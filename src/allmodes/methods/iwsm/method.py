@@ -119,8 +119,8 @@ class IWSM:
     depth: int = 3
     """Residual blocks of the network."""
     anchors: int = 0
-    """Anchors from which the network sees the point (`diffusion/networks/anchored.py`), for modes far apart
-    in many dimensions; 0 for a plain perceptron. Not for particles."""
+    """Anchors from which the network sees the point (`diffusion/networks/anchored.py`), for modes
+    far apart in many dimensions; 0 for a plain perceptron. Not for particles."""
     rank: int = 256
     """Rank of the linear maps that it learns around anchors."""
     curves: int = 0
