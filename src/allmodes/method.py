@@ -1,7 +1,9 @@
-"""The protocol that every method keeps, and that `fit` knows it by."""
+"""The protocol that every method keeps, and that training knows it by."""
 
-import dataclasses
-from typing import Any, ClassVar, NamedTuple, Protocol, runtime_checkable
+import abc
+import types
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Scalar
@@ -9,87 +11,93 @@ from jaxtyping import Array, Float, Int, Scalar
 from allmodes.points.count import Evaluations
 from allmodes.target import Target
 
+Figures = dict[str, Scalar | Float[Array, " levels"]]
 
-class Info(NamedTuple):
-    """What one training step reports; rows of levels are equal strata of t, from low noise to
-    high.
+
+class Figure(NamedTuple):
+    """A figure that a method tells of its training, and how it is shown.
+
+    One number a step, or one for each of equal strata of t, from low noise to high (`by_level`).
     """
 
-    loss: Scalar
-    weight_ess: Scalar  # effective share of the batch that the importance weights leave
-    level_loss: Float[Array, " levels"]
-    level_ess: Float[Array, " levels"]
-    level_gate: Float[Array, " levels"]  # mean share of the target-score identity in the blend
-    refresh_ess: Scalar  # of path weights at the last renewal of the buffer, NaN before the first
-    refresh_rate: Scalar  # tempering exponent, or acceptance rate, of that renewal
-
-    @staticmethod
-    def none() -> "Info":
-        """Of a method that trains nothing."""
-        nothing = jnp.full((), jnp.nan)
-        return Info(nothing, nothing, jnp.zeros(0), jnp.zeros(0), jnp.zeros(0), nothing, nothing)
+    label: str
+    over: Literal["mean", "last"] = "mean"  # of the steps of a chunk
+    by_level: bool = False
+    is_share: bool = False  # lies in [0, 1]
+    in_progress: str = ""  # what the line of progress calls it, where it has it
 
 
-class Untrained:
-    """What a method that trains nothing answers to the protocol's questions about steps; its work
-    is in `init`.
+class Method(abc.ABC):
+    """A frozen dataclass of settings with pure functions; `State` is one pytree of arrays.
+
+    `init` may run on the host (a warm start); `step` is traced once and scanned. State has a
+    counter `step`. `name` is what results call the method: a preset has its own. A method that has
+    nothing to train has no `steps` (`Untrained`).
     """
+
+    figures: ClassVar[Mapping[str, Figure]] = types.MappingProxyType({})
+    name: str
+    steps: int  # of training, at most
+
+    @abc.abstractmethod
+    def init(self, target: Target, key: Array) -> Any:
+        """Make the state before the first training step."""
+
+    @abc.abstractmethod
+    def template(self, target: Target) -> Any:
+        """Give shapes and types of the state, without its work: what a checkpoint is read into."""
+
+    @abc.abstractmethod
+    def step(self, target: Target, state: Any, key: Array) -> tuple[Any, Figures]:
+        """Take one training step; what it tells has the names of `figures`."""
+
+    @abc.abstractmethod
+    def sampler(self, target: Target, state: Any, seconds: dict[str, float]) -> Any:
+        """Make the `Sampler` that draws with a state."""
+
+    @abc.abstractmethod
+    def points(self, state: Any) -> Float[Array, "size dim"]:
+        """Give the points that training ended with, in the user's coordinates: a second opinion on
+        where the mass is.
+        """
+
+    @abc.abstractmethod
+    def evaluations(self, state: Any) -> Evaluations:
+        """Count what the state has cost so far, the warm start included."""
+
+    # What budgets and the time left go by.
+
+    def end(self, state: Any) -> Int[Array, ""]:
+        """Give the step after which training is over, as known so far: at most `steps`."""
+        return jnp.asarray(self.steps, jnp.int32)
+
+    def wind_down(self, state: Any, steps: int) -> Any:
+        """Tell the state to end after `steps` more steps at most, as time is running out. Cheap, on
+        the host.
+        """
+        return state
+
+    @property
+    def period(self) -> int:
+        """Steps after which the dear part of the work comes round; 1 where there is none."""
+        return 1
+
+    def expected_end(self, state: Any, lines: Sequence[Mapping[str, Any]]) -> int | None:
+        """Tell where training is likely to end, by the lines of `metrics.jsonl` so far; None where
+        nothing tells.
+        """
+        return int(self.end(state))
+
+    def renewals_of(self, n: int) -> float:
+        """Tell how many times the dear part of a period draws of n points are the work of."""
+        return 0.0
+
+
+class Untrained(Method):
+    """What a method that trains nothing answers to questions about steps; its work is in `init`."""
 
     steps: ClassVar[int] = 0
 
-    def step(self, target: Target, state: Any, key: Array) -> tuple[Any, Info]:
-        """Not taken."""
-        return state, Info.none()
-
-    def end(self, state: Any) -> Int[Array, ""]:
-        """Before the first."""
-        return jnp.zeros((), jnp.int32)
-
-    def wind_down(self, state: Any, steps: int) -> Any:
-        """Nothing to end."""
-        return state
-
-
-@runtime_checkable
-class Method(Protocol):
-    """A frozen configuration with pure functions; `State` is one pytree of arrays.
-
-    `init` may run on the host (a warm start); `step` is traced once and scanned. A method that has
-    nothing to train has no steps.
-    """
-
-    name: str
-    steps: int  # of training, at most; a class variable of 0 where there are none
-
-    def init(self, target: Target, key: Array) -> Any:
-        """The state before the first training step."""
-
-    def template(self, target: Target) -> Any:
-        """Shapes and types of the state, without its work: what a checkpoint is read into."""
-
-    def step(self, target: Target, state: Any, key: Array) -> tuple[Any, Info]:
-        """One training step."""
-
-    def end(self, state: Any) -> Int[Array, ""]:
-        """The step after which training is over, as known so far: at most `steps`."""
-
-    def wind_down(self, state: Any, steps: int) -> Any:
-        """The state told to end after `steps` more steps at most: time is running out. Cheap, on
-        the host.
-        """
-
-    def sampler(self, target: Target, state: Any, seconds: dict[str, float]) -> Any:
-        """The `Sampler` that draws with a state."""
-
-    def points(self, state: Any) -> Float[Array, "size dim"]:
-        """The points that training ended with, in the user's coordinates: a second opinion on where
-        the mass is.
-        """
-
-    def evaluations(self, state: Any) -> Evaluations:
-        """What the state has cost so far, the warm start included."""
-
-
-def settings_of(method: Any) -> dict[str, Any]:
-    """The fields of a method by their names, without its own name."""
-    return {name: value for name, value in dataclasses.asdict(method).items() if name != "name"}
+    def step(self, target: Target, state: Any, key: Array) -> tuple[Any, Figures]:
+        """Take no step."""
+        return state, {}

@@ -3,9 +3,9 @@
 import dataclasses
 
 from allmodes.command.parse import parse
-from allmodes.method import settings_of
 from allmodes.methods import METHODS
 from allmodes.report.tables import print_table
+from allmodes.settings import settings_of
 
 
 @dataclasses.dataclass(frozen=True)
@@ -19,6 +19,6 @@ def command(argv: list[str]) -> int:
     """`allmodes methods`: tables of their settings."""
     parse(Methods, argv, "methods")
     for name, method in METHODS.items():
-        rows = [[name, str(value)] for name, value in settings_of(method).items()]
+        rows = [[name, str(getattr(method, name))] for name in settings_of(method)]
         print_table(["setting", "default"], rows, title=f"{name}: {type(method).__doc__.splitlines()[0]}")
     return 0

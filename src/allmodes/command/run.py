@@ -8,17 +8,17 @@ import shlex
 from pathlib import Path
 from typing import Annotated, Any
 
-from tyro.conf import Suppress, arg
+from tyro.conf import arg
 
 from allmodes.command.options import Run
 from allmodes.command.parse import option_of, parse
+from allmodes.command.settings import choice_fields, options_of, settings_from, with_chosen
 from allmodes.devices import mesh, processes
 from allmodes.errors import ConfigError, JobError
 from allmodes.files import interrupt
 from allmodes.files.lock import InUseError
 from allmodes.files.run_folder import Run as Folder
 from allmodes.jobs import run_job
-from allmodes.method import settings_of
 from allmodes.methods import METHODS, default_for
 from allmodes.report.tables import print_result
 from allmodes.store.find import find_method, find_target
@@ -33,7 +33,7 @@ def command(argv: list[str]) -> int:
     """Do the main job; 1 where `--strict` asks for `trusted` draws and they are not."""
     name = option_of(argv, "--method") or "iwsm"
     find_method(name, {})  # an unknown name, before its settings become options
-    args = parse(_with_settings(METHODS[name]), argv, "run")
+    args = _parsed(name, argv)
     if not args.distributed and (args.coordinator, args.processes, args.process_id) != (None, None, None):
         raise ConfigError(
             "--coordinator, --processes and --process-id are for --distributed: add it, or leave them out"
@@ -66,7 +66,7 @@ def _resumed(args: Any, name: str, held: contextlib.ExitStack) -> Folder:
         raise ConfigError(f"--resume {args.resume} already says what to run: leave {args.target!r} out")
     other = [f for f in dataclasses.fields(Run) if f.name not in _MAY_CHANGE]
     changed = [f.name for f in other if getattr(args, f.name) != f.default]
-    changed += [k for k, v in settings_of(METHODS[name]).items() if getattr(args.settings, k) != v]
+    changed += _differing(args.settings, METHODS[name])
     if changed:
         options = ", ".join("-n" if key == "n" else "--" + key.replace("_", "-") for key in changed)
         raise ConfigError(f"--resume {args.resume} goes on as the run was begun: leave {options} out")
@@ -75,6 +75,18 @@ def _resumed(args: Any, name: str, held: contextlib.ExitStack) -> Folder:
     if processes.leads():
         held.enter_context(folder.locked())
     return folder
+
+
+def _differing(settings: Any, others: Any, prefix: str = "") -> list[str]:
+    """The options of settings that differ."""
+    differ: list[str] = []
+    for name, value in ((field.name, getattr(settings, field.name)) for field in dataclasses.fields(settings)):
+        other = getattr(others, name, None)
+        if dataclasses.is_dataclass(value) and type(value) is type(other):
+            differ += _differing(value, other, f"{prefix}{name}.")
+        elif value != other:
+            differ.append(prefix + name)
+    return differ
 
 
 def _begun(args: Any, name: str, argv: list[str], held: contextlib.ExitStack) -> Folder:
@@ -94,7 +106,7 @@ def _begun(args: Any, name: str, argv: list[str], held: contextlib.ExitStack) ->
         raise ConfigError(f"method {name} trains nothing that could end sooner: leave --seconds out (--evaluations)")
     if args.method is None and default_for(target) != name:
         name = default_for(target)
-        args = parse(_with_settings(METHODS[name]), argv, "run")
+        args = _parsed(name, argv)
     if METHODS[name].steps == 0 and mesh.count() > 1:
         raise ConfigError(f"method {name} runs on one device: leave --devices and --distributed out")
     target.check()
@@ -105,7 +117,7 @@ def _begun(args: Any, name: str, argv: list[str], held: contextlib.ExitStack) ->
         interrupt.say(lambda: _last_words(folder))
         line = "allmodes " + shlex.join(["run", *argv])
         limit = None if args.evaluations is None else int(args.evaluations)
-        run_job.start(folder, target, type(METHODS[name])(**vars(args.settings)), args.seed, args.n, line, limit)
+        run_job.start(folder, target, args.settings, args.seed, args.n, line, limit)
     return Folder(processes.agreed_text(str(folder.path)))
 
 
@@ -130,14 +142,18 @@ def _carried_out(folder: Folder, args: Any) -> int:
     return int(args.strict and result["verdict"]["word"] != "trusted")
 
 
-def _with_settings(method: Any) -> type:
-    """`Run` with the settings of a method as options."""
-    hidden = [("name", Annotated[str, Suppress], dataclasses.field(default=method.name))]
-    kind = dataclasses.make_dataclass(type(method).__name__, hidden, bases=(type(method),), frozen=True)
-    fields = [("settings", Annotated[kind, arg(name="", help="")], dataclasses.field(default=kind(**vars(method))))]
+def _parsed(name: str, argv: list[str]) -> Any:
+    """The options, with those of a method's settings among them."""
+    method = with_chosen(METHODS[name], argv)
+    settings = options_of(method)
+    fields = [
+        *choice_fields(method),
+        ("settings", Annotated[type(settings), arg(name="", help="")], dataclasses.field(default=settings)),
+    ]
     made = dataclasses.make_dataclass("Run", fields, bases=(Run,), frozen=True)
     made.__doc__ = Run.__doc__
-    return made
+    args = parse(made, argv, "run")
+    return dataclasses.replace(args, settings=settings_from(args.settings))
 
 
 def _entered(folder: Folder, held: contextlib.ExitStack) -> Folder:

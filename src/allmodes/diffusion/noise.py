@@ -2,13 +2,19 @@
 that may dwell.
 """
 
+import dataclasses
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Scalar
 
+from allmodes.errors import ConfigError
+from allmodes.settings import check
+
 _TABLE = 1024
+PER_ROOT_DIM = 0.36  # of sigma_max: .9 sqrt(dim) in units of the spread, with the default of 2.5
 
 
 class Noise(eqx.Module):
@@ -69,3 +75,47 @@ class Noise(eqx.Module):
 def stratified_times(key: Array, n: int) -> Float[Array, " n"]:
     """N times in increasing order, one uniform in each of n equal strata of [0, 1]."""
     return (jnp.arange(n) + jax.random.uniform(key, (n,))) / n
+
+
+@dataclasses.dataclass(frozen=True)
+class NoiseRange:
+    """Which noise levels there are, in units of a target that is not known yet."""
+
+    sigma_max: float = 2.5
+    """Highest noise, over the spread of the target: the largest principal one, or more where there
+    are many dimensions (0.36 times their root)."""
+    sigma_min: float = 0.15
+    """Lowest noise, over the narrowest scale of the target."""
+    dwell: float = 0.0
+    """In [0, 1): how much denser than even in log sigma the schedule is around `dwell_at`, for
+    points and for steps."""
+    dwell_at: float = 0.25
+    """Noise level around which it dwells, over the spread of the target."""
+
+    def __post_init__(self):
+        check(self, zero=("dwell",))
+        if not self.dwell < 1.0:
+            raise ConfigError(f"dwell must lie in [0, 1), got {self.dwell}")
+
+
+def noise_for(wanted: NoiseRange, z: Float[Array, "n dim"], tau: Float[Array, " dim"], particles: bool) -> Noise:
+    """Choose the noise of a density by points z of it and its narrowest scale `tau` along each
+    coordinate, in normalised coordinates.
+    """
+    # An effective width over all coordinates: each may be narrow, the sharpest decides.
+    narrowest = jnp.sqrt(1.0 / jnp.mean(1.0 / tau**2))
+    sigma_max = wanted.sigma_max * (jnp.ones(()) if particles else _reach(z))
+    return Noise(jnp.clip(wanted.sigma_min * narrowest, 1e-5, 0.1), sigma_max, wanted.dwell, wanted.dwell_at)
+
+
+def _reach(z: Float[Array, "size dim"]) -> Scalar:
+    """How much further than the spread of a coordinate noise must reach, for what it makes of the
+    target to be normal.
+
+    As far as the largest principal deviation: modes along a diagonal are sqrt(dim) times as far
+    apart as each coordinate shows. And with the root of the dimension: modes at random places are
+    that far from each other.
+    """
+    z = z - jnp.mean(z, axis=0)
+    widest = jnp.sqrt(jnp.linalg.eigvalsh(z.T @ z / z.shape[0])[-1])
+    return jnp.maximum(1.0, jnp.maximum(widest, PER_ROOT_DIM * z.shape[1] ** 0.5))

@@ -250,7 +250,7 @@ class DiffusionSampler(Sampler):
 
     @functools.cached_property
     def _process(self) -> tuple[Any, Process]:
-        return self.method.process(self.state)
+        return self.method.process(self.target, self.state)
 
     @functools.cached_property
     def _compiled(self) -> "_Programs":

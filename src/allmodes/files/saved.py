@@ -14,7 +14,8 @@ from allmodes.errors import RunError
 from allmodes.files.atomic import write_atomically
 from allmodes.files.fingerprint import fingerprint
 from allmodes.files.run_folder import Run
-from allmodes.method import Method, settings_of
+from allmodes.method import Method
+from allmodes.settings import settings_of
 from allmodes.target import Target
 
 EXPORTED = "target.stablehlo"

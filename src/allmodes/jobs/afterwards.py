@@ -50,7 +50,7 @@ class Afterwards:
         raw = min(RAW, corrections.pool_for(self.target))
         if pace.known:
             paths = 1.5 + raw + corrections.rounds_for(self.target)  # those that exact draws are noised along too
-            total += paths * getattr(self.method, "renewals_of", lambda n: 0.0)(self.n) * pace.renewal
+            total += paths * self.method.renewals_of(self.n) * pace.renewal
         return total + self.n * self.evaluation * (1 + raw) + self._moves()
 
     def pool(self, left: float, drawing: float, clock: dict[str, float]) -> int:

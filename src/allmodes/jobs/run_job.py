@@ -361,11 +361,12 @@ def _levels(sampler: Sampler, run: Run) -> dict:
     target's spread.
     """
     lines = run.read_metrics()
-    lines = [line for line in lines[-max(1, len(lines) // 10) :] if line["loss"] is not None]
+    lines = [line for line in lines[-max(1, len(lines) // 10) :] if line.get("level_loss")]
     if not lines:
         return {}
     mean = {
-        name: np.mean([line[f"level_{name}"] for line in lines], axis=0).tolist() for name in ("loss", "ess", "gate")
+        name: np.mean([line[f"level_{name}"] for line in lines], axis=0).tolist()
+        for name in ("loss", "weight_ess", "gate")
     }
     count = len(mean["loss"])
     if count == 0 or not hasattr(sampler, "process"):  # a method that has no noise levels
@@ -374,7 +375,7 @@ def _levels(sampler: Sampler, run: Run) -> dict:
     return {
         "sigma": np.asarray(sigma).tolist(),
         "loss": mean["loss"],
-        "weight_ess": mean["ess"],
+        "weight_ess": mean["weight_ess"],
         "gate": mean["gate"],
     }
 

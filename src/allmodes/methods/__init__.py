@@ -2,7 +2,7 @@
 here.
 """
 
-from allmodes.method import Info, Method
+from allmodes.method import Method
 from allmodes.methods.iwsm import IDEM, IWSM
 from allmodes.methods.nuts import NUTS
 from allmodes.methods.smc import SMC
@@ -34,4 +34,4 @@ def default_for(target: Target) -> str:
     return "iwsm-few-particles" if n <= 6 else "iwsm-particles" if n <= 30 else "iwsm-many-particles"
 
 
-__all__ = ["IDEM", "IWSM", "METHODS", "NUTS", "SMC", "Info", "Method", "Tempering", "default_for"]
+__all__ = ["IDEM", "IWSM", "METHODS", "NUTS", "SMC", "Method", "Tempering", "default_for"]

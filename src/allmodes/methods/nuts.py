@@ -16,13 +16,13 @@ from allmodes.draws.estimates import Estimate
 from allmodes.errors import ConfigError
 from allmodes.mcmc.tempered_smc import tempering
 from allmodes.method import Untrained
-from allmodes.methods.settings import check
 from allmodes.points.count import Evaluations
 from allmodes.points.found import nowhere
 from allmodes.points.frame import Frame
 from allmodes.sampler import PlainSampler, alike
 from allmodes.search.search import search
 from allmodes.search.second_look import cost, explore, looking, nowhere_else, thinned
+from allmodes.settings import check
 from allmodes.target import Target
 
 PILOT = 512  # points of the search

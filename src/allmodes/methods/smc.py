@@ -16,12 +16,12 @@ from allmodes.draws.draws import Draws
 from allmodes.draws.estimates import batch_log_z
 from allmodes.mcmc.tempered_smc import tempering
 from allmodes.method import Untrained
-from allmodes.methods.settings import check
 from allmodes.points.count import Evaluations
 from allmodes.points.found import Found, normalise, nowhere
 from allmodes.sampler import PlainSampler, alike
 from allmodes.search.second_look import DRAWS, Look, cost, explore, looking, nowhere_else, spread_out
 from allmodes.search.settle import locate
+from allmodes.settings import check
 from allmodes.target import Target
 
 PILOT = 512  # particles of the run that finds the frame and the cost of a particle

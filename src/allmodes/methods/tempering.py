@@ -19,8 +19,7 @@ from allmodes.mcmc import parallel_tempering as parallel
 from allmodes.mcmc.hmc import kind_of
 from allmodes.mcmc.parallel_tempering import Ladder, Replicas
 from allmodes.mcmc.tempered_smc import tempering, width_for
-from allmodes.method import Info
-from allmodes.methods.settings import check
+from allmodes.method import Figures, Method
 from allmodes.points.count import Evaluations
 from allmodes.points.found import nowhere
 from allmodes.points.frame import Frame
@@ -28,6 +27,7 @@ from allmodes.sampler import PlainSampler, alike
 from allmodes.search.second_look import cost as cost_of_look
 from allmodes.search.second_look import explore, looking, nowhere_else, thinned
 from allmodes.search.settle import locate
+from allmodes.settings import check
 from allmodes.target import Target
 
 PILOT = 512  # points of the search
@@ -46,7 +46,7 @@ class TemperingState(eqx.Module):
 
 
 @dataclasses.dataclass(frozen=True)
-class Tempering:
+class Tempering(Method):
     """Parallel tempering: systems of replicas between a broad Gaussian and the target,
     non-reversible swaps.
 
@@ -105,7 +105,7 @@ class Tempering:
         nothing = jnp.zeros(self.temperatures - 1)
         return TemperingState(frame, elsewhere, replicas, ladder, nothing, jnp.zeros((), jnp.int32), evaluations)
 
-    def step(self, target: Target, state: TemperingState, key: Array) -> tuple[TemperingState, Info]:
+    def step(self, target: Target, state: TemperingState, key: Array) -> tuple[TemperingState, Figures]:
         """A round of sweeps; then the ladder is adapted, the less the later it is."""
         replicas, seen = self._sweeps(target, state, key, self.sweeps)
         rejection = jnp.mean(seen.rejection, axis=0)
@@ -116,7 +116,7 @@ class Tempering:
         cost = self.sweeps * parallel.evaluations_of(self.systems, self.temperatures)
         evaluations = state.evaluations.add_points(cost, 0, 0)
         state = TemperingState(state.frame, state.elsewhere, replicas, ladder, rejection, state.step + 1, evaluations)
-        return state, Info.none()
+        return state, {}
 
     def _sweeps(self, target: Target, state: TemperingState, key: Array, sweeps: int) -> tuple[Replicas, Any]:
         sweep = parallel.sweeper(target, state.frame, width_for(target))
@@ -125,14 +125,6 @@ class Tempering:
             return sweep(jax.random.fold_in(key, i), i, replicas, state.ladder)
 
         return jax.lax.scan(one, state.replicas, jnp.arange(sweeps))
-
-    def end(self, state: TemperingState) -> Int[Array, ""]:
-        """All rounds."""
-        return jnp.asarray(self.steps, jnp.int32)
-
-    def wind_down(self, state: TemperingState, steps: int) -> TemperingState:
-        """Rounds need no cooldown."""
-        return state
 
     def points(self, state: TemperingState) -> Float[Array, "size dim"]:
         """Where the last temperature of each system stands, in the user's coordinates."""

@@ -7,9 +7,9 @@ import contextlib
 import os
 import sys
 import time
+from collections.abc import Mapping
 from typing import Any, SupportsFloat, SupportsInt
 
-from allmodes.progress.numbers import number
 from allmodes.progress.stages import told_to
 
 
@@ -86,14 +86,13 @@ class Progress:
         *,
         step: SupportsInt,
         total_steps: SupportsInt,
-        loss: SupportsFloat | None = None,
-        ess: SupportsFloat | None = None,
+        figures: Mapping[str, str] = {},
         evaluations: SupportsInt = 0,
         seconds: SupportsFloat = 0.0,
         left: SupportsFloat | None = None,
     ) -> None:
-        """Show the state after `step` steps and `seconds` seconds; `ess` is the weights' effective
-        share, in (0, 1].
+        """Show the state after `step` steps and `seconds` seconds; `figures` are the method's own,
+        as they are to be read.
 
         `left`: seconds until training ends, where that can be told; nothing is shown in its place.
         """
@@ -103,7 +102,7 @@ class Progress:
         if self._recent and step < self._recent[-1][0]:
             self._recent.clear()
         self._recent.append((step, evaluations, seconds))
-        text = self._describe(step, total, loss, ess, None if left is None else float(left))
+        text = self._describe(step, total, figures, None if left is None else float(left))
         self._end_stage()
         if self._bar is not None:
             if self._task is None:
@@ -120,10 +119,9 @@ class Progress:
 
     def trained(self, state: Any) -> None:
         """Show a `fit.Progress`."""
-        line = state.line
         self.update(
-            step=state.step, total_steps=state.steps, loss=line["loss"], ess=line["refresh_ess"],
-            evaluations=line["log_prob_evaluations"], seconds=state.seconds, left=state.left,
+            step=state.step, total_steps=state.steps, figures=state.figures,
+            evaluations=state.line["log_prob_evaluations"], seconds=state.seconds, left=state.left,
         )  # fmt: skip
 
     def stage(self, what: str, done: int | None = None, of: int | None = None) -> None:
@@ -171,18 +169,12 @@ class Progress:
             print(self._unsaid, file=self.stream, flush=True)
             self._unsaid = ""
 
-    def _describe(
-        self, step: int, total: int, loss: SupportsFloat | None, ess: SupportsFloat | None, left: float | None
-    ) -> str:
+    def _describe(self, step: int, total: int, figures: Mapping[str, str], left: float | None) -> str:
         """One line of at most some 75 characters."""
         _, evaluations, seconds = self._recent[-1]
         first = self._recent[0] if len(self._recent) > 1 else (0, 0, 0.0)
         elapsed = seconds - first[2]
-        parts = [f"{step:,}/{total:,}"]
-        if loss is not None:
-            parts.append(f"loss {number(float(loss)) or 'undefined'}")
-        if ess is not None and float(ess) == float(ess):
-            parts.append(f"ESS {float(ess):.0%}" if float(ess) >= 0.01 else f"ESS {float(ess):.1%}")
+        parts = [f"{step:,}/{total:,}", *(f"{name} {value}" for name, value in figures.items())]
         rate = f" ({_short((evaluations - first[1]) / elapsed)}/s)" if elapsed > 0 else ""
         parts.append(f"{_short(evaluations)} evals{rate}")
         if step >= total:

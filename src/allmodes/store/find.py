@@ -9,8 +9,9 @@ from typing import Any
 
 from allmodes import targets
 from allmodes.errors import ConfigError, TargetError
-from allmodes.method import Method, settings_of
+from allmodes.method import Method
 from allmodes.methods import METHODS
+from allmodes.settings import with_settings
 from allmodes.target import Target
 
 
@@ -68,12 +69,7 @@ def find_method(name: str, settings: dict[str, Any]) -> Method:
         close = difflib.get_close_matches(name, METHODS, 1)
         hint = f" Did you mean {close[0]}?" if close else ""
         raise ConfigError(f"unknown method {name!r}: there are {', '.join(METHODS)}.{hint}")
-    method = METHODS[name]
-    known = set(settings_of(method))
-    unknown = sorted(set(settings) - known)
-    if unknown:
-        raise ConfigError(f"method {name} has no setting {', '.join(unknown)}: it has {', '.join(sorted(known))}")
-    return dataclasses.replace(method, **settings)
+    return with_settings(METHODS[name], settings)
 
 
 def _is_target(origin: str) -> bool:

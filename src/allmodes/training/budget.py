@@ -5,7 +5,7 @@ import warnings
 from collections.abc import Callable
 from typing import Any
 
-from allmodes.methods import Method
+from allmodes.method import Method
 from allmodes.training.pace import Pace
 
 CHUNK = 100  # most steps in one compiled call
@@ -32,7 +32,7 @@ class Budget:
         self._method, self._reserve = method, reserve or (lambda pace, clock: 0.0)
         self._seconds = None if seconds is None else float(seconds)
         self._evaluations = None if evaluations is None else float(evaluations)
-        self.pace = Pace(getattr(method, "period", 1))
+        self.pace = Pace(method.period)
         self.used, self.steps_left = 0.0, CHUNK
         self.seconds_left: float | None = None
         self._share = 0.0  # seconds between two looks at the clock

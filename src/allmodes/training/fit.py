@@ -5,15 +5,13 @@ method by name.
 import contextlib
 import dataclasses
 import functools
-import math
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array
 
 from allmodes.devices.memory import give_back
@@ -22,12 +20,14 @@ from allmodes.devices.precision import single
 from allmodes.devices.processes import agreed, leads
 from allmodes.errors import ConfigError, TargetError
 from allmodes.files.run_folder import Run
-from allmodes.methods import METHODS, Info, Method, default_for
+from allmodes.method import Method
+from allmodes.methods import METHODS, default_for
 from allmodes.progress.bar import Progress as Bar
 from allmodes.progress.stages import heard, stage
 from allmodes.sampler import Sampler
 from allmodes.target import Target
 from allmodes.training.budget import Budget
+from allmodes.training.chunks import compiled, line_of, shown
 from allmodes.training.pace import Pace
 from allmodes.training.placement import Placement
 
@@ -55,6 +55,7 @@ class Progress:
     seconds: float
     line: dict  # what `metrics.jsonl` gets
     left: float | None = None  # seconds of training that are left, where that can be told
+    figures: Mapping[str, str] = dataclasses.field(default_factory=dict)  # of the method, as they are to be read
 
 
 @_alone
@@ -102,11 +103,27 @@ def fit(
     one of seconds for a method that trains nothing, `RunError` when the run folder is damaged,
     cannot be written, or another process is at work in it.
     """
+    method = _checked(target, method, steps, seconds, evaluations)
+    target.check()
+    budget = Budget(method, seconds, evaluations, reserve)
+    with _shown(progress, on_progress) as told:
+        training = _Training(target, method, key, budget, run, told)
+        training.begin(resume)
+        training.train()
+    return method.sampler(target, training.state, training.clock)
+
+
+def _checked(
+    target: Target, method: Method | None, steps: int | None, seconds: float | None, evaluations: int | None
+) -> Method:
+    """The method to train, or what is wrong with what was asked for."""
     if not isinstance(target, Target):
         raise TargetError(
             f"fit needs a Target, got a {type(target).__name__}: wrap it, as in am.Target(log_prob, dim=2)"
         )
     method = METHODS[default_for(target)] if method is None else method
+    if not isinstance(method, Method):
+        raise ConfigError(f"method must be a configuration such as am.IWSM(), got {method!r}")
     if steps is not None:
         if steps < 1:
             raise ConfigError(f"steps must be at least 1, got {steps}")
@@ -121,100 +138,136 @@ def fit(
     for name, limit in (("seconds", seconds), ("evaluations", evaluations)):
         if limit is not None and not limit > 0:
             raise ConfigError(f"{name} must be positive, got {limit}")
-    target.check()
-    with _shown(progress, on_progress) as told:
-        state, clock = _trained(target, method, key, Budget(method, seconds, evaluations, reserve), run, resume, told)
-    return method.sampler(target, state, clock)
+    return method
 
 
-def _trained(
-    target: Target,
-    method: Method,
-    key: Array,
-    budget: "Budget",
-    run: Run | None,
-    resume: bool,
-    told: Callable[[Progress], None],
-) -> tuple[Any, dict[str, float]]:
-    """The state that training ends with, and the seconds that each part has taken."""
-    placement = Placement(method)
-    keeps, run = run is not None, run if leads() else None  # of several processes one writes
-    k_init, k_steps = jax.random.split(key)
+class _Training:
+    """Training from wherever the run stands: its state, and the seconds that each part has taken.
 
-    clock = {"start": 0.0, "compile": 0.0, "train": 0.0}
-    state = None
-    if run is not None and resume:
-        restored = run.load_state(method.template(target))
-        if restored is not None:
-            state, clock = restored[0], {**clock, **restored[1]}
-    if run is not None and not resume:
-        run.forget_states()
-    if run is not None:
-        run.cut_metrics(int(state.step) if state is not None else -1)
-    if not agreed(state is not None):
-        begin = time.monotonic()
-        stage("searching" if method.steps else method.name)
-        state = jax.block_until_ready(method.init(target, k_init))
-        clock["start"] += time.monotonic() - begin
-        _save(run, int(state.step), state, clock)  # a search may have taken longer than all that follows
-        give_back()
-    elif state is None:  # the leading process has read it
-        state = jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), method.template(target))
-    state, clock = placement.put(agreed(state)), _told(clock)
+    Of several processes that work together the leading one alone reads and writes the run folder;
+    what it has read, and the time by its clock, all go by.
+    """
 
-    step, end = int(state.step), int(method.end(state))
-    advance, winding, whole, last_save = None, False, False, time.monotonic()
-    seen = _renewals(run)
-    budget.begin(state, clock)
-    try:
-        while step < end and budget.used < 1.0:
+    def __init__(
+        self,
+        target: Target,
+        method: Method,
+        key: Array,
+        budget: Budget,
+        run: Run | None,
+        told: Callable[[Progress], None],
+    ):
+        self.target, self.method, self.budget, self.told = target, method, budget, told
+        self.is_kept, self.run = run is not None, run if leads() else None
+        self.k_init, self.k_steps = jax.random.split(key)
+        self.placement = Placement(method)
+        self.state: Any = None
+        self.clock = {"start": 0.0, "compile": 0.0, "train": 0.0}
+        self.lines: list[dict] = []
+
+    def begin(self, resume: bool) -> None:
+        """Take the state of the newest checkpoint, or make the first one."""
+        if self.run is not None:
+            self._restore() if resume else self.run.forget_states()
+            self.run.cut_metrics(int(self.state.step) if self.state is not None else -1)
+            self.lines = self.run.read_metrics()
+        if not agreed(self.state is not None):
+            with self._timed("start"):
+                stage("searching" if self.method.steps else self.method.name)
+                self.state = jax.block_until_ready(self.method.init(self.target, self.k_init))
+            self._save()  # a search may have taken longer than all that follows
+            give_back()
+        elif self.state is None:  # the leading process has read it
+            self.state = jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), self.method.template(self.target))
+        self.state = self.placement.put(agreed(self.state))
+        self._agree()
+
+    def train(self) -> None:
+        """Take steps until the method's end, or that of the budget.
+
+        An interruption leaves a checkpoint of the last whole chunk. One of several processes
+        cannot: to read a spread state takes all of them.
+        """
+        whole = False
+        self.budget.begin(self.state, self.clock)
+        try:
+            self._steps()
+            whole = True
+        finally:
+            if whole or jax.process_count() == 1:
+                self.state = gather(self.state)
+                self._save()
+        self.budget.warn(int(self.state.step), self.clock)
+
+    def _steps(self) -> None:
+        step, end = self._progress()
+        advance, is_winding, last_save = None, False, time.monotonic()
+        while step < end and self.budget.used < 1.0:
             if advance is None:
-                begin = time.monotonic()
-                stage("compiling")
-                advance = _compile(method, target, placement, state, k_steps)
-                clock["compile"] += time.monotonic() - begin
-                give_back()
-                clock = _told(clock)
-                budget.begin(state, clock)
-                if budget.used >= 1.0:
+                advance = self._compiled()
+                if self.budget.used >= 1.0:
                     break
-            size = min(end - step, budget.chunk(state))
-            begin = time.monotonic()
-            state, mean, last = jax.block_until_ready(advance(state, k_steps, size))
-            step, end = int(state.step), int(method.end(state))
-            clock["train"] += time.monotonic() - begin
-            clock = _told(clock)
-            budget.update(state, clock)
-            if not winding and budget.used > 1.0 - WIND_DOWN:
-                winding, state = True, placement.put(method.wind_down(state, budget.steps_left))
-                end = int(method.end(state))
-            line = _line(method, state, mean, last, clock)
-            if run is not None:
-                run.append_metrics(line)
-            if keeps and agreed(time.monotonic() - last_save > CHECKPOINT_SECONDS and step < end):
-                _save(run, step, gather(state), clock)
+            size = min(end - step, self.budget.chunk(self.state))
+            with self._timed("train"):
+                self.state, mean, last = jax.block_until_ready(advance(self.state, self.k_steps, size))
+            self._agree()
+            self.budget.update(self.state, self.clock)
+            if not is_winding and self.budget.used > 1.0 - WIND_DOWN:
+                is_winding = True
+                self.state = self.placement.put(self.method.wind_down(self.state, self.budget.steps_left))
+            step, end = self._progress()
+            line = line_of(self.method, self.state, mean, last, self.clock)
+            self._write(line)
+            if self.is_kept and agreed(time.monotonic() - last_save > CHECKPOINT_SECONDS and step < end):
+                self._save(gather(self.state))
                 last_save = time.monotonic()
-            _see(seen, line)
-            told(Progress(step, end, sum(clock.values()), line, _left(method, state, seen, budget)))
-        whole = True
-    finally:
-        # An interruption too leaves a checkpoint of the last whole chunk. One of several processes
-        # cannot: to read a spread state takes all of them.
-        if whole or jax.process_count() == 1:
-            state = gather(state)
-            _save(run, step, state, clock)
-    budget.warn(step, clock)
-    return state, clock
+            self.told(Progress(step, end, sum(self.clock.values()), line, self._left(), shown(self.method, line)))
 
+    def _compiled(self) -> Callable:
+        with self._timed("compile"):
+            stage("compiling")
+            advance = compiled(self.method, self.target, self.placement, self.state, self.k_steps)
+        give_back()
+        self._agree()
+        self.budget.begin(self.state, self.clock)
+        return advance
 
-def _save(run: Run | None, step: int, state: Any, clock: dict) -> None:
-    if run is not None:
-        run.save_state(step, state, clock)
+    def _progress(self) -> tuple[int, int]:
+        return int(self.state.step), int(self.method.end(self.state))
 
+    def _left(self) -> float | None:
+        """Seconds until training ends, by the pace so far and by where the method expects its end,
+        if it does.
+        """
+        step, expected = int(self.state.step), self.method.expected_end(self.state, self.lines)
+        limits = [] if expected is None else [self.budget.pace.seconds(step, expected - step)]
+        limits += [] if self.budget.seconds_left is None else [max(0.0, self.budget.seconds_left)]
+        return min(limits, default=None)
 
-def _told(clock: dict[str, float]) -> dict[str, float]:
-    """The clock of the leading process: all must come to the same decisions by it."""
-    return {name: float(seconds) for name, seconds in agreed(clock).items()}
+    def _restore(self) -> None:
+        restored = self.run.load_state(self.method.template(self.target))
+        if restored is not None:
+            self.state, self.clock = restored[0], {**self.clock, **restored[1]}
+
+    def _write(self, line: dict) -> None:
+        self.lines.append(line)
+        if self.run is not None:
+            self.run.append_metrics(line)
+
+    def _save(self, state: Any = None) -> None:
+        state = self.state if state is None else state
+        if self.run is not None:
+            self.run.save_state(int(state.step), state, self.clock)
+
+    def _agree(self) -> None:
+        """Go by the clock of the leading process: all must come to the same decisions by it."""
+        self.clock = {name: float(seconds) for name, seconds in agreed(self.clock).items()}
+
+    @contextlib.contextmanager
+    def _timed(self, part: str) -> Iterator[None]:
+        begin = time.monotonic()
+        yield
+        self.clock[part] += time.monotonic() - begin
 
 
 @contextlib.contextmanager
@@ -227,68 +280,3 @@ def _shown(progress: bool, on_progress: Callable[[Progress], None] | None) -> It
         if progress and leads() and not heard() and sys.stderr is not None and sys.stderr.isatty():
             callers.append(stack.enter_context(Bar(transient=True)).trained)
         yield lambda state: [caller(state) for caller in callers] and None
-
-
-def _renewals(run: Run | None) -> list[tuple[int, float]]:
-    """Steps and effective shares of the renewals that a resumed run has seen."""
-    seen: list[tuple[int, float]] = []
-    for line in [] if run is None else run.read_metrics():
-        _see(seen, line)
-    return seen
-
-
-def _see(seen: list[tuple[int, float]], line: dict) -> None:
-    ess = line["refresh_ess"]
-    if ess is not None and math.isfinite(ess) and (not seen or seen[-1][1] != ess):
-        seen.append((line["step"], ess))
-
-
-def _left(method: Method, state: Any, seen: list[tuple[int, float]], budget: "Budget") -> float | None:
-    """Seconds until training ends, by the pace so far and by where the method expects its end, if
-    it does.
-    """
-    expected = getattr(method, "expected_end", lambda state, seen: int(method.end(state)))(state, seen)
-    limits = [] if expected is None else [budget.pace.seconds(int(state.step), expected - int(state.step))]
-    limits += [] if budget.seconds_left is None else [max(0.0, budget.seconds_left)]
-    return min(limits, default=None)
-
-
-def _compile(method: Method, target: Target, placement: Placement, state: Any, key: Array) -> Callable:
-    """A compiled `(state, key, steps) -> state, mean Info, last Info`: one program for chunks of
-    any length.
-
-    The old state is not given up to the new one: an interruption in the midst of a chunk saves it.
-    """
-
-    def step(state, key):
-        return method.step(target, state, jax.random.fold_in(key, state.step))
-
-    def advance(state, key, steps):
-        def one(_, carry):
-            state, total, _ = carry
-            state, info = step(state, key)
-            return state, jax.tree.map(jnp.add, total, info), info
-
-        nothing = jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), jax.eval_shape(step, state, key)[1])
-        state, total, last = jax.lax.fori_loop(0, steps, one, (state, nothing, nothing))
-        return state, jax.tree.map(lambda a: a / steps, total), last
-
-    return placement.compile(advance, state, key, 1)
-
-
-def _line(method: Method, state: Any, mean: Info, last: Info, clock: dict) -> dict:
-    """One line of `metrics.jsonl`: averages over the chunk, counters at its end."""
-    mean, e = jax.tree.map(np.asarray, mean), method.evaluations(state)
-    return {
-        "step": int(state.step),
-        "loss": float(mean.loss),
-        "ess": float(mean.weight_ess),
-        "refresh_ess": float(last.refresh_ess),
-        "refresh_rate": float(last.refresh_rate),
-        "log_prob_evaluations": int(e.log_prob),
-        "gradient_evaluations": int(e.gradient),
-        "seconds": round(clock["train"], 3),
-        "level_loss": [float(f"{v:.4g}") for v in mean.level_loss],
-        "level_ess": [float(f"{v:.4g}") for v in mean.level_ess],
-        "level_gate": [float(f"{v:.4g}") for v in mean.level_gate],
-    }

@@ -1,8 +1,38 @@
-"""Denoisers: networks behind one preconditioning."""
+"""Denoisers: networks behind one preconditioning. A new one is one file with the network and its
+settings, and one line here.
+"""
 
-from allmodes.diffusion.networks.anchored import Anchored, anchors_of
+from allmodes.diffusion.networks.anchored import Anchored, AnchoredPerceptron, anchors_of
 from allmodes.diffusion.networks.denoiser import Denoiser
-from allmodes.diffusion.networks.egnn import EGNN
-from allmodes.diffusion.networks.mlp import MLP
+from allmodes.diffusion.networks.egnn import EGNN, Equivariant
+from allmodes.diffusion.networks.mlp import MLP, Perceptron
+from allmodes.symmetry import ParticleSymmetry
 
-__all__ = ["EGNN", "MLP", "Anchored", "Denoiser", "anchors_of"]
+NETWORKS = {kind.__name__: kind for kind in (Perceptron, AnchoredPerceptron, Equivariant)}
+Network = Perceptron | AnchoredPerceptron | Equivariant
+
+
+def network_for(wanted: Network, symmetry: ParticleSymmetry | None) -> Network:
+    """Choose the network that a density gets: of particles an equivariant one, of others none such,
+    as wide and as deep as is wanted.
+    """
+    if symmetry is not None and not isinstance(wanted, Equivariant):
+        return Equivariant(wanted.width, wanted.depth, wanted.predicts)
+    if symmetry is None and isinstance(wanted, Equivariant):
+        return Perceptron(wanted.width, wanted.depth, predicts=wanted.predicts)
+    return wanted
+
+
+__all__ = [
+    "EGNN",
+    "MLP",
+    "NETWORKS",
+    "Anchored",
+    "AnchoredPerceptron",
+    "Denoiser",
+    "Equivariant",
+    "Network",
+    "Perceptron",
+    "anchors_of",
+    "network_for",
+]

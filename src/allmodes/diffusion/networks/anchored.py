@@ -2,7 +2,9 @@
 dimensions.
 """
 
+import dataclasses
 import warnings
+from typing import Any, ClassVar
 
 import equinox as eqx
 import jax
@@ -10,7 +12,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Scalar
 
-from allmodes.diffusion.networks.mlp import MLP, level_features
+from allmodes.diffusion.networks.mlp import MLP, frequencies_for, level_features
+from allmodes.settings import check
 
 NARROWEST = 0.1  # width of an anchor over the median one, at least: a cluster may be a single point
 LLOYD = 10  # rounds of k-means
@@ -110,3 +113,37 @@ def anchors_of(z: Float[Array, "n dim"], count: int, key: Array) -> tuple[Float[
     widths = np.sqrt(np.maximum(variance, NARROWEST**2 * usual))
     which = np.arange(min(count, len(points))) % distinct
     return jnp.asarray(places[which], jnp.float32), jnp.asarray(widths[which], jnp.float32)
+
+
+@dataclasses.dataclass(frozen=True)
+class AnchoredPerceptron:
+    """An `Anchored` network, for modes far apart in many dimensions."""
+
+    anchors: int = 64
+    """Anchors from which it sees the point."""
+    rank: int = 256
+    """Rank of the linear maps that it learns around anchors."""
+    width: int = 128
+    """Width of the layers of its perceptron."""
+    depth: int = 3
+    """Residual blocks of its perceptron."""
+    frequencies: int = 8
+    """Fourier features of each coordinate; fewer above 4 dimensions, none above 32."""
+    predicts: ClassVar[str] = "denoiser"
+
+    def __post_init__(self):
+        check(self, zero=("depth", "frequencies"))
+
+    def prepare(self, z: Float[Array, "size dim"], key: Array) -> Any:
+        """Find places and widths of the anchors, on the host."""
+        return anchors_of(z, self.anchors, key)
+
+    def unprepared(self, size: int, dim: int) -> Any:
+        """Give the shapes of what `prepare` gives."""
+        count = min(self.anchors, size)
+        return jnp.zeros((count, dim)), jnp.ones(count)
+
+    def build(self, dim: int, prepared: Any, key: Array) -> Anchored:
+        """Make the network, which has learned nothing."""
+        frequencies = frequencies_for(self.frequencies, dim)
+        return Anchored(*prepared, self.width, self.depth, frequencies, self.rank, key=key)

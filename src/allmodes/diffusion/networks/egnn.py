@@ -1,5 +1,8 @@
 """An E(n)-equivariant graph network (Satorras et al. 2021) over all pairs of particles."""
 
+import dataclasses
+from typing import Any, Literal
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -7,6 +10,7 @@ import numpy as np
 from jaxtyping import Array, Float, Scalar
 
 from allmodes.diffusion.networks.mlp import level_features
+from allmodes.settings import check
 from allmodes.symmetry import ParticleSymmetry
 
 _RADIAL = 24  # Gaussian features of a distance
@@ -104,3 +108,30 @@ def _distances(squared: Float[Array, " pairs"], scale: Scalar) -> Float[Array, "
     centres = np.linspace(0.0, _REACH, _RADIAL, dtype=np.float32)
     bumps = jnp.exp(-(((r[:, None] - centres) / (centres[1] - centres[0])) ** 2))
     return jnp.concatenate([bumps, jnp.log1p(squared)[:, None]], axis=-1)
+
+
+@dataclasses.dataclass(frozen=True)
+class Equivariant:
+    """An `EGNN`, for particle systems."""
+
+    width: int = 64
+    """Width of its layers."""
+    depth: int = 8
+    """Rounds of messages."""
+    predicts: Literal["denoiser", "score"] = "denoiser"
+    """What its output means: the preconditioned denoiser (EDM), or the score itself (papers)."""
+
+    def __post_init__(self):
+        check(self, zero=("depth",))
+
+    def prepare(self, z: Float[Array, "size dim"], key: Array) -> Any:
+        """Compute on the host what `build` needs of the points: nothing."""
+        return ()
+
+    def unprepared(self, size: int, dim: int) -> Any:
+        """Give the shapes of what `prepare` gives."""
+        return ()
+
+    def build(self, symmetry: ParticleSymmetry, prepared: Any, key: Array) -> EGNN:
+        """Make the network, which has learned nothing."""
+        return EGNN(symmetry, self.width, self.depth, key=key)

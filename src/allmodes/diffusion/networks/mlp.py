@@ -1,10 +1,16 @@
 """A residual multilayer perceptron with Fourier features of the point and of the noise level."""
 
+import dataclasses
+from typing import Any, Literal
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Scalar
 
+from allmodes.settings import check
+
+MOST_FEATURES = 32  # frequencies times dimensions: in 64-D Fourier features only make noise
 _LEVEL_FREQUENCIES = 16
 LEVEL_FEATURES = 1 + 2 * _LEVEL_FREQUENCIES
 STEEPEST = 16.0
@@ -110,3 +116,41 @@ class MLP(eqx.Module):
         level = level_features(log_sigma)
         out = self.last(self.hidden(z, level)) + self.gain(level) * z
         return out if self.curves is None else out + self.curves(z, level)
+
+
+@dataclasses.dataclass(frozen=True)
+class Perceptron:
+    """An `MLP` for any density."""
+
+    width: int = 128
+    """Width of its layers."""
+    depth: int = 3
+    """Residual blocks."""
+    frequencies: int = 8
+    """Fourier features of each coordinate; fewer above 4 dimensions, none above 32."""
+    curves: int = 0
+    """Bends of a curve that it learns for each coordinate, for many dimensions that are nearly
+    independent of each other; 0 for none."""
+    predicts: Literal["denoiser", "score"] = "denoiser"
+    """What its output means: the preconditioned denoiser (EDM), or the score itself (papers)."""
+
+    def __post_init__(self):
+        check(self, zero=("depth", "frequencies", "curves"))
+
+    def prepare(self, z: Float[Array, "size dim"], key: Array) -> Any:
+        """Compute on the host what `build` needs of the points: nothing."""
+        return ()
+
+    def unprepared(self, size: int, dim: int) -> Any:
+        """Give the shapes of what `prepare` gives."""
+        return ()
+
+    def build(self, dim: int, prepared: Any, key: Array) -> MLP:
+        """Make the network, which has learned nothing."""
+        frequencies = frequencies_for(self.frequencies, dim)
+        return MLP(dim, self.width, self.depth, frequencies, curves=self.curves, key=key)
+
+
+def frequencies_for(most: int, dim: int) -> int:
+    """Give the frequencies of each of so many coordinates."""
+    return min(most, MOST_FEATURES // dim)

@@ -1,15 +1,29 @@
 """Where the training of IWSM is likely to end."""
 
 import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+
+def shares_of_renewals(lines: Sequence[Mapping[str, Any]]) -> list[tuple[int, float]]:
+    """Steps at which shares of renewals were read, and the shares, from lines of
+    `metrics.jsonl`.
+    """
+    seen: list[tuple[int, float]] = []
+    for line in lines:
+        share = line["refresh_ess"]
+        if share is not None and math.isfinite(share) and (not seen or seen[-1][1] != share):
+            seen.append((line["step"], share))
+    return seen
 
 
 def expected_end(seen: list[tuple[int, float]], enough: float, every: int, cooldown: int, most: int) -> int | None:
-    """Where training is likely to end that cools down from the renewal on that shows an effective
-    share of `enough`.
+    """Tell where training is likely to end that cools down from the renewal on that shows an
+    effective share of `enough`.
 
-    `seen`: steps at which shares of renewals were read, and the shares. The share is expected to be
-    met by a line through the last one, from 0 or from the one before, where that rises more slowly.
-    `most`: steps, if it never is. None before the first renewal, when nothing tells.
+    `seen` are `shares_of_renewals`. The share is expected to be met by a line through the last one,
+    from 0 or from the one before, where that rises more slowly. `most`: steps, if it never is. None
+    before the first renewal, when nothing tells.
     """
     if not seen:
         return None

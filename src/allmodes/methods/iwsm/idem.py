@@ -3,7 +3,12 @@
 import dataclasses
 from typing import Literal
 
+from allmodes.diffusion.networks import Network, Perceptron
+from allmodes.diffusion.noise import NoiseRange
+from allmodes.methods.iwsm.estimators import AnyEstimator, FreshDraws
 from allmodes.methods.iwsm.method import IWSM
+from allmodes.methods.iwsm.reweighting import AnyReweighting, OwnDraws
+from allmodes.methods.optimiser import Adam
 
 
 @dataclasses.dataclass(frozen=True)
@@ -16,20 +21,12 @@ class IDEM(IWSM):
     """
 
     name: str = "idem"
-    """What results call it: that of a preset, where it is one."""
-
-    start: Literal["search", "smc", "broad"] = "broad"
-    score: Literal["blend", "tsi", "dsi"] = "tsi"
-    draws: int = 500
-    score_clip: float | None = 70.0
-    weights: Literal["moves", "path", "kde", "none"] = "none"
-    predicts: Literal["denoiser", "score"] = "score"
-    sigma_max: float = 1.0
     batch: int = 512
-    learning_rate: float = 5e-4
-    gradient_clip: float = 0.5
-    ema: float = 0.0
     buffer: int = 10_000
-    refresh_every: int = 100
-    refresh_steps: int = 1000
+    start: Literal["search", "smc", "broad"] = "broad"
     local_every: int = 0
+    estimator: AnyEstimator = FreshDraws(500, score="tsi", clip=70.0)
+    reweighting: AnyReweighting = OwnDraws(1000, every=100, path_steps=1000)
+    network: Network = Perceptron(predicts="score")
+    noise: NoiseRange = NoiseRange(sigma_max=1.0)
+    optimiser: Adam = Adam(learning_rate=5e-4, clip=0.5, ema=0.0)

@@ -1,0 +1,12 @@
+"""Estimators of the posterior mean, from which the network learns. A new one is one file, and one
+line here.
+"""
+
+from allmodes.methods.iwsm.estimators.chain import Chain
+from allmodes.methods.iwsm.estimators.draws import FreshDraws, MixtureRatio
+from allmodes.methods.iwsm.estimators.neighbours import Neighbours
+
+ESTIMATORS = {kind.__name__: kind for kind in (Neighbours, Chain, FreshDraws)}
+AnyEstimator = Neighbours | Chain | FreshDraws
+
+__all__ = ["ESTIMATORS", "AnyEstimator", "Chain", "FreshDraws", "MixtureRatio", "Neighbours"]
