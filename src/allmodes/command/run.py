@@ -140,6 +140,7 @@ def _carried_out(folder: Folder, args: Any) -> int:
 
 def _with_settings(method: Any) -> type:
     """`Run` with the settings of a method as options."""
+    # pyrefly: ignore[invalid-annotation] -- the type is known at run time alone, and so is the class made of it.
     settings = Annotated[type(method), arg(name="", help="")]
     fields = [("settings", settings, dataclasses.field(default=method))]
     made = dataclasses.make_dataclass("Run", fields, bases=(Run,), frozen=True)

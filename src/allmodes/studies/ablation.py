@@ -94,6 +94,7 @@ def one(target_name: str, variant: str, seed: int, seconds: float, evaluations: 
     import numpy as np
 
     from allmodes import store
+    from allmodes.diffusion import DiffusionSampler
     from allmodes.fit import fit
     from allmodes.metrics import evaluate, forward_ess
 
@@ -108,6 +109,7 @@ def one(target_name: str, variant: str, seed: int, seconds: float, evaluations: 
     begin = time.monotonic()
     sampler = fit(target, method, key=k_fit, seconds=seconds, on_progress=lambda p: history.append(p.line))
     wall = time.monotonic() - begin
+    assert isinstance(sampler, DiffusionSampler)  # as those of all variants: it draws in a given number of steps
     draws = sampler.sample(DRAWS, key=k_draw, steps=REVERSE_STEPS)
     forward = sampler.log_weights(target.sample(k_exact, 2000), key=k_noise, steps=REVERSE_STEPS)
     judged = evaluate(target, draws.x, k_judge, repeats=5)["metrics"]
