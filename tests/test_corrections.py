@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from test_paths import (
+from closed_forms import (
     DENSITIES,
     DRAW,
     LOG_Z,
