@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 RUN := runs/gmm40
 
-.PHONY: run test lint docs lock clean
+.PHONY: run check test lint types docs lock clean
 
 $(READY): requirements.lock pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -17,12 +17,18 @@ $(READY): requirements.lock pyproject.toml
 run: $(READY)  ## the main job: train on gmm40, draw, evaluate, report
 	@if [ -e $(RUN)/config.json ]; then $(BIN)/allmodes run --resume $(RUN); else $(BIN)/allmodes run gmm40 --out $(RUN); fi
 
-test: lint
+check: lint types  ## while working: lint, types, and the tests that train nothing, in less than a minute
+	$(BIN)/python -m pytest -m "not slow and not trains"
+
+test: lint types  ## all but the longer studies; the first time compiles what later runs find in .cache
 	$(BIN)/python -m pytest
 
 lint: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+
+types: $(READY)
+	$(BIN)/pyrefly check
 
 docs: $(READY)  ## the site, in site/; a warning is an error
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
@@ -31,4 +37,4 @@ lock:  ## pin the versions again (needs uv)
 	uv pip compile pyproject.toml --extra dev --extra docs --python-version 3.11 --no-emit-index-url --no-header -o requirements.lock
 
 clean:
-	rm -rf $(VENV) build dist site *.egg-info
+	rm -rf $(VENV) .cache build dist site *.egg-info

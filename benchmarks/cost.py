@@ -31,13 +31,13 @@ from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
+from allmodes.methods.iwsm.renewal import renew
 
 import allmodes as am
-from allmodes.devices import blocks
+from allmodes.devices.mesh import blocks
 from allmodes.diffusion.paths import denoise
 from allmodes.jobs.run_job import machine
 from allmodes.methods import MANY_DIMENSIONS, METHODS, default_for, training
-from allmodes.methods.iwsm.renewal import renew
 from allmodes.targets import random_mixture
 from allmodes.training.fit import _compile
 from allmodes.training.placement import Placement

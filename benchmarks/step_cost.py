@@ -17,12 +17,12 @@ from pathlib import Path
 
 import jax
 import jax.numpy as jnp
+from allmodes.methods.iwsm.renewal import renew
 
 import allmodes as am
-from allmodes.devices import blocks
+from allmodes.devices.mesh import blocks
 from allmodes.jobs.run_job import machine
 from allmodes.methods import METHODS, default_for, training
-from allmodes.methods.iwsm.renewal import renew
 
 
 def timed(function, *arguments, repeats=20):

@@ -5,7 +5,6 @@ import contextlib
 import json
 import sys
 import tempfile
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -34,12 +33,9 @@ def worst(a, b):
 
 
 def main():
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
     target, seen = am.Target(log_prob, 2), {}
     key = jax.random.key(0)
     with tempfile.TemporaryDirectory() as folder:
-        (Path(folder) / "compiled").mkdir()
-        jax.config.update("jax_compilation_cache_dir", f"{folder}/compiled")  # the same few programs, again and again
         run = Run(f"{folder}/run").create()
         samplers = []
         for devices in (None, "all"):

@@ -11,11 +11,10 @@ import sys
 import jax
 import numpy as np
 import pytest
-from test_fit import SMALL, compiled_once
+from helpers import SMALL, call
 
 from allmodes import IWSM, __version__, load
 from allmodes.audits import agreement
-from allmodes.command.main import main
 from allmodes.diffusion.sampler import DiffusionSampler
 from allmodes.files import lock
 from allmodes.jobs import run_job as job
@@ -24,7 +23,7 @@ OPTIONS = [text for name, value in SMALL.items() for text in (f"--{name.replace(
 QUICK = ["--quiet", "--judge-repeats", "2"]
 TINY = [*OPTIONS, "-n", "300", *QUICK]
 
-# The density is that of test_fit, so that what was compiled for one serves the other.
+# The density is that of `helpers.pair`, so that what was compiled for one serves the other.
 PAIR = """
 import jax, jax.numpy as jnp, numpy as np
 import allmodes as am
@@ -73,17 +72,11 @@ def log_prob(x):  # NaN for x_0 < 0
 
 
 @pytest.fixture(autouse=True, scope="module")
-def _quick(tmp_path_factory):
-    with compiled_once(tmp_path_factory.getbasetemp()), pytest.MonkeyPatch.context() as patch:
+def _quick():
+    with pytest.MonkeyPatch.context() as patch:
         patch.setattr("allmodes.training.budget.CHUNK", 10)
         patch.setattr(job, "EXACT", 500)
         yield
-
-
-def call(*words):
-    with pytest.raises(SystemExit) as stop:
-        main([str(word) for word in words])
-    return stop.value.code
 
 
 def contents(folder):
@@ -547,7 +540,6 @@ def test_a_checkpoint_that_cannot_be_read_is_one_line_in_a_shell(copy, tmp_path)
         if path.is_file():
             path.write_bytes(b"")
     code = f"""
-from allmodes.command.main import main
 from allmodes.diffusion.sampler import DiffusionSampler
 for run in {[str(copy), str(other)]!r}:
     try:

@@ -16,8 +16,8 @@ import numpy as np
 import pytest
 
 import allmodes as am
-from allmodes.devices import blocks
-from allmodes.devices import mesh as devices
+from allmodes.devices.mesh import blocks
+from allmodes.devices.mesh import mesh as devices
 
 HERE = Path(__file__).parent
 DENSITY = """
@@ -32,7 +32,8 @@ SMALL = "--start broad --cooldown 10 --batch 64 --buffer 256 --refresh-every 20 
 @pytest.fixture(scope="module")
 def seen():
     """What a process with eight forced devices saw."""
-    env = {**os.environ, "XLA_FLAGS": "--xla_force_host_platform_device_count=8", "JAX_PLATFORMS": "cpu"}
+    flags = f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count=8"
+    env = {**os.environ, "XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"}
     done = subprocess.run([sys.executable, HERE / "eight_devices.py"], env=env, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-2000:]
     return json.loads(done.stdout.splitlines()[-1])

@@ -1,11 +1,6 @@
 """The training loop: misuse, densities with holes, budgets, determinism, interruption and
-resumption.
+resumption."""
 
-`SMALL`, `pair_log_prob`, `same_bits` and `compiled_once` serve other test files too: settings, and
-so compiled programs, are shared.
-"""
-
-import contextlib
 import importlib
 import inspect
 import json
@@ -15,65 +10,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from jax.experimental.compilation_cache import compilation_cache
+from helpers import CHUNK, SMALL, pair, same_bits, small
 
 import allmodes as am
 from allmodes.files.run_folder import Run
 
 fit_module = importlib.import_module("allmodes.training.fit")  # `allmodes.fit` itself is the function
-
-SMALL = {
-    "batch": 128, "width": 16, "depth": 1, "buffer": 512, "own_draws": 100, "refresh_every": 20, "refresh_steps": 8,
-    "cooldown": 10, "enough": None,
-}  # fmt: skip
-CHUNK = 10
-
-
-def pair_log_prob(x):
-    """Two equal normals of standard deviation 1/2 at (-2, 0) and (2, 1), unnormalised: Z = pi."""
-    means = jnp.array([[-2.0, 0.0], [2.0, 1.0]])
-    return jax.nn.logsumexp(-0.5 * jnp.sum((x - means) ** 2, -1) / 0.25)
-
-
-def pair():
-    return am.Target(pair_log_prob, 2, name="pair")
-
-
-def small(steps, **changes):
-    return am.IWSM(**{**SMALL, "steps": steps, **changes})
-
-
-def same_bits(a, b):
-    """Whether two pytrees hold the same arrays, to the last bit."""
-    a, b = jax.tree.leaves(a), jax.tree.leaves(b)
-    return len(a) == len(b) and all(
-        x.dtype == y.dtype and np.asarray(x).tobytes() == np.asarray(y).tobytes() for x, y in zip(a, b, strict=True)
-    )
-
-
-@contextlib.contextmanager
-def compiled_once(folder):
-    """Compile quickly, and each program once a session: the many fits below differ in their data
-    alone."""
-    settings = {
-        "jax_disable_most_optimizations": True,
-        "jax_compilation_cache_dir": str(folder / "compiled"),
-        "jax_persistent_cache_min_compile_time_secs": 0.0,
-        "jax_persistent_cache_min_entry_size_bytes": -1,
-    }
-    before = {name: jax.config.values[name] for name in settings}
-    for values in (settings, before):
-        for name, value in values.items():
-            jax.config.update(name, value)
-        compilation_cache.reset_cache()
-        if values is settings:
-            yield
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _compiled_once(tmp_path_factory):
-    with compiled_once(tmp_path_factory.getbasetemp()):
-        yield
 
 
 @pytest.fixture(autouse=True)

@@ -7,15 +7,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from test_fit import compiled_once
-from test_paths import CENTRES, LOG_Z, SHARES, WIDTHS, draw_mixture, log_mixture, make_process, run_noising
+from closed_forms import CENTRES, LOG_Z, SHARES, WIDTHS, draw_mixture, log_mixture, make_process, run_noising
 
 import allmodes as am
-from allmodes.diffusion import probability_flow as flow
-from allmodes.diffusion import sampler as module
 from allmodes.diffusion.networks import Denoiser
 from allmodes.diffusion.noise import Noise
 from allmodes.diffusion.sampler import DiffusionSampler
+from allmodes.diffusion.sampler import probability_flow as flow
+from allmodes.diffusion.sampler import sampler as module
 from allmodes.points.frame import Frame
 
 SIGMAS = 5.0  # bounds are this many standard errors
@@ -25,12 +24,6 @@ CLOSE = 1e-3  # of log q, over all steps, with that tolerance in float32
 GRID = 60  # of quadrature: points each way
 
 run_flow = jax.jit(flow.log_density, static_argnums=3)
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _compiled_once(tmp_path_factory):
-    with compiled_once(tmp_path_factory.getbasetemp()):
-        yield
 
 
 class Gaussian(Denoiser):
@@ -46,7 +39,7 @@ class Gaussian(Denoiser):
 
 
 class Mixture(Denoiser):
-    """The exact denoiser of the mixture of `test_paths`."""
+    """The exact denoiser of the mixture of `closed_forms`."""
 
     def __call__(self, z, sigma):
         variance = WIDTHS**2 + sigma**2

@@ -12,7 +12,7 @@ import allmodes as am
 from allmodes import IDEM, IWSM, ConfigError, Target
 from allmodes.diffusion.paths import reverse
 from allmodes.methods import METHODS, Method, default_for
-from allmodes.methods.iwsm import renewal, training
+from allmodes.methods.iwsm.method import renewal, training
 from allmodes.points.count import Evaluations
 from allmodes.points.found import Found
 from allmodes.points.weights import ess_fraction

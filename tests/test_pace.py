@@ -5,7 +5,7 @@ import io
 
 import jax
 import pytest
-from test_fit import pair, small
+from helpers import pair, small
 
 import allmodes as am
 from allmodes.jobs.afterwards import Afterwards

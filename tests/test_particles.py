@@ -11,7 +11,7 @@ import pytest
 
 import allmodes as am
 from allmodes import targets
-from allmodes.devices import blocks
+from allmodes.devices.mesh import blocks
 from allmodes.diffusion.networks import EGNN, Denoiser
 from allmodes.mcmc import tempered_smc as smc
 from allmodes.mcmc.metropolis import choose_by_weight

@@ -10,8 +10,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from helpers import listed
 from scipy import optimize, stats
-from test_targets import listed
 
 from allmodes import targets
 from allmodes.errors import ConfigError, TargetError

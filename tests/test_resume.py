@@ -2,7 +2,6 @@
 last bit."""
 
 import json
-import os
 import random
 import signal
 import subprocess
@@ -11,9 +10,9 @@ import time
 
 import jax
 import numpy as np
+from allmodes.store.store import load as store
 
 from allmodes.files.run_folder import Run
-from allmodes.store import load as store
 
 MODEL = """
 import jax, jax.numpy as jnp, numpy as np
@@ -49,16 +48,10 @@ SETTINGS = (
 ).split()
 
 
-def start(cache, *words):
-    """The command in a process of its own. Compiled programs are kept between them, to save
-    time."""
-    environment = os.environ | {
-        "JAX_COMPILATION_CACHE_DIR": str(cache),
-        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
-        "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
-    }
+def start(*words):
+    """The command in a process of its own."""
     command = [sys.executable, "-c", COMMAND, "run", *map(str, words)]
-    return subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
 
 
 def finish(process):
@@ -104,17 +97,17 @@ def test_killed_and_resumed_is_as_if_never_killed(tmp_path):
     print("seed of the moments:", seed)
     rng = random.Random(seed)
     (tmp_path / "model.py").write_text(MODEL)
-    target, cache = [f"{tmp_path / 'model.py'}:target", *SETTINGS], tmp_path / "compiled"
+    target = [f"{tmp_path / 'model.py'}:target", *SETTINGS]
     whole, *broken = (Run(tmp_path / name) for name in ("whole", "early", "late"))
-    finish(start(cache, *target, "--out", whole.path))
+    finish(start(*target, "--out", whole.path))
 
-    processes = [start(cache, *target, "--out", run.path) for run in broken]
+    processes = [start(*target, "--out", run.path) for run in broken]
     for run, process, (least, most) in zip(broken, processes, [(1, 8), (9, 24)], strict=True):
         lines = kill_after(process, run, rng.randint(least, most), rng.uniform(0.0, 0.05))
         print("killed", run.path.name, "after", lines, "lines of", CHUNKS)
         assert lines < CHUNKS
         assert not (run / "draws.npz").exists()
-    for process in [start(cache, "--resume", run.path, "--quiet", "--judge-repeats", 2) for run in broken]:
+    for process in [start("--resume", run.path, "--quiet", "--judge-repeats", 2) for run in broken]:
         finish(process)
 
     described, method, _ = store.parse(whole)

@@ -6,18 +6,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from test_fit import compiled_once, pair, small
+from helpers import pair, small
 
 import allmodes as am
-from allmodes.diffusion import sampler as module
+from allmodes.diffusion.sampler import sampler as module
 
 LOG_Z = math.log(math.pi)  # of `pair`
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _compiled_once(tmp_path_factory):
-    with compiled_once(tmp_path_factory.getbasetemp()):
-        yield
 
 
 @pytest.fixture(scope="module")

@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import os
 import shutil
 import subprocess
 import sys
@@ -11,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from test_fit import compiled_once, pair_log_prob, same_bits, small
+from helpers import pair_log_prob, same_bits, small
 
 import allmodes as am
 from allmodes.diffusion.sampler import DiffusionSampler
@@ -27,12 +26,6 @@ def log_prob(x):
     return -0.5 * jnp.sum((x - CENTRE) ** 2)
 whole = am.Target(log_prob, 3, name="mine", log_z=1.5)
 """
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _compiled_once(tmp_path_factory):
-    with compiled_once(tmp_path_factory.getbasetemp()):
-        yield
 
 
 @pytest.fixture
@@ -272,9 +265,7 @@ def load_elsewhere(folder, out, key):
         f"draws = am.load({str(folder)!r}).sample(64, key=jax.random.key({key}), steps=10)\n"
         f"np.savez({str(out)!r}, x=draws.x, log_prob=draws.log_prob, log_weight=draws.log_weight)\n"
     )
-    names = ("jax_compilation_cache_dir", "jax_disable_most_optimizations")
-    environment = os.environ | {name.upper(): str(jax.config.values[name]) for name in names}
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, env=environment)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     with np.load(out) as file:
         return dict(file)

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from test_cli import call
+from helpers import call
 
 import allmodes as am
 from allmodes.draws.draws import Draws

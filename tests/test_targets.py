@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from helpers import listed
 
 from allmodes import targets
 from allmodes.errors import TargetError
@@ -203,15 +204,6 @@ def test_log_z_of_the_funnel():
 @every_target
 def test_what_is_listed_is_known(name):
     listed(name, target_and_draws(name)[0])
-
-
-def listed(name, target):
-    """`allmodes targets` says without building a target what building it shows."""
-    entry = targets.entries()[name]
-    draws = "exact draws" if entry.reference is None else "reference draws"
-    known = {draws: target.sample, "log Z": target.log_z, "modes": target.modes}
-    assert entry.known == ", ".join(what for what, value in known.items() if value is not None)
-    assert entry.dim == target.dim
 
 
 def test_names():

@@ -4,7 +4,7 @@ import dataclasses
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -12,11 +12,14 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from allmodes.devices.precision import double
-from allmodes.draws import estimates, export
+from allmodes.draws.draws import estimates, export
 from allmodes.draws.estimates import Estimate
 from allmodes.draws.verdict import Finding, Pool, Verdict, judge, of_chains
 from allmodes.errors import ConfigError, TargetError
 from allmodes.points import weights
+
+if TYPE_CHECKING:
+    from allmodes.draws.estimates import Estimate
 
 SHOWN = 20  # parameters in a summary
 
@@ -87,8 +90,12 @@ class Draws:
         findings: tuple[Finding, ...] = (),
     ) -> "Draws":
         """The first n draws of chains or populations, taken from each in turn."""
-        in_turn = (jnp.swapaxes(a, 0, 1).reshape(-1, *a.shape[2:])[:n] for a in (x, log_prob, log_weight))
-        return cls(*in_turn, evaluations, evidence, x.shape[0], independent, parameters, findings=findings)
+
+        def in_turn(a: Array) -> Array:
+            return jnp.swapaxes(a, 0, 1).reshape(-1, *a.shape[2:])[:n]
+
+        drawn = in_turn(x), in_turn(log_prob), in_turn(log_weight)
+        return cls(*drawn, evaluations, evidence, x.shape[0], independent, parameters, findings=findings)
 
     @property
     def log_z(self) -> Estimate:

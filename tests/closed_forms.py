@@ -1,0 +1,92 @@
+"""Densities in two dimensions of which all is known, and diffusions on them whose networks know
+nothing: what tests of paths, corrections and flows share."""
+
+import math
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.scipy.special import logsumexp
+
+from allmodes import Target
+from allmodes.diffusion.networks import MLP, Denoiser
+from allmodes.diffusion.noise import Noise
+from allmodes.diffusion.paths import Process, noising, reverse
+
+SIGMAS = 5.0  # bounds are this many standard errors
+LEVELS = 32
+LOG_Z = 1.7
+
+CENTRES = np.array([[-0.8, 0.6], [0.9, -0.7]])
+WIDTHS, SHARES = np.array([0.5, 0.65]), np.array([0.35, 0.65])
+MEAN, STD = np.array([0.3, -0.2]), np.array([0.8, 1.1])
+
+
+def log_gaussian(z):
+    return LOG_Z + jnp.sum(-0.5 * ((z - MEAN) / STD) ** 2 - jnp.log(STD) - 0.5 * jnp.log(2 * jnp.pi))
+
+
+def log_mixture(z):
+    d2 = jnp.sum((z - CENTRES) ** 2, axis=-1)
+    return LOG_Z + logsumexp(jnp.log(SHARES / (2 * jnp.pi * WIDTHS**2)) - 0.5 * d2 / WIDTHS**2)
+
+
+def draw_gaussian(seed, n):
+    """From NumPy: nothing to compile."""
+    return jnp.asarray(MEAN + STD * np.random.default_rng(seed).normal(size=(n, 2)), jnp.float32)
+
+
+def draw_mixture(seed, n):
+    rng = np.random.default_rng(seed)
+    mode = rng.choice(2, size=n, p=SHARES)
+    return jnp.asarray(CENTRES[mode] + WIDTHS[mode, None] * rng.normal(size=(n, 2)), jnp.float32)
+
+
+DRAW = {"gaussian": draw_gaussian, "mixture": draw_mixture}
+TARGETS = {
+    "gaussian": Target(log_gaussian, 2),
+    "mixture": Target(log_mixture, 2),
+}
+
+
+def make_process(dim=2, cls=Process, perturbed=0.0, mean=0.0, variance=1.0, sigma_min=0.1):
+    """A process with a fresh network, whose last layer is random where `perturbed` is positive."""
+    network = MLP(dim, 16, 1, 2, key=jax.random.key(0))
+    weight = perturbed * np.random.default_rng(1).normal(size=network.last.weight.shape)
+    network = eqx.tree_at(lambda m: m.last.weight, network, jnp.asarray(weight, jnp.float32))
+    t = (np.arange(LEVELS) + 0.5) / LEVELS
+    s2 = (sigma_min * (2.5 / sigma_min) ** t[:, None]) ** 2 * np.ones(dim)
+    arrays = (s2 / (1 + s2), np.full(dim, mean), np.full(dim, variance))
+    noise = Noise(jnp.asarray(sigma_min), jnp.asarray(2.5))
+    return cls(Denoiser(network), noise, *(jnp.asarray(a, jnp.float32) for a in arrays))
+
+
+# Compiled once for each shape and number of steps.
+run_reverse = jax.jit(reverse, static_argnums=(2, 3))
+run_noising = jax.jit(noising, static_argnums=3)
+
+
+def standard_errors_off(values, expected):
+    values = np.asarray(values, float)
+    return np.abs(values.mean(axis=0) - expected) / (values.std(axis=0) / np.sqrt(len(values)))
+
+
+def check_mixture(z, n=None):
+    """|z| of the share of a mode and of moments; the standard errors are of n draws."""
+    z = np.asarray(z, float)
+    n = len(z) if n is None else n
+    # On either side of the line through the origin, along the first coordinate.
+    below = SHARES @ [0.5 * math.erfc(c / w / math.sqrt(2)) for c, w in zip(CENTRES[:, 0], WIDTHS, strict=True)]
+    columns = [z[:, 0] < 0, z[:, 0], z[:, 1], z[:, 0] ** 2, z[:, 1] ** 2, z[:, 0] * z[:, 1], z[:, 0] ** 3]
+    expected = [
+        below, *(SHARES @ CENTRES), *(SHARES @ (CENTRES**2 + WIDTHS[:, None] ** 2)), SHARES @ CENTRES.prod(axis=1),
+        SHARES @ (CENTRES[:, 0] ** 3 + 3 * CENTRES[:, 0] * WIDTHS**2),
+    ]  # fmt: skip
+    return standard_errors_off(np.stack(columns, axis=1), expected) * np.sqrt(n / len(z))
+
+
+# The last layer's fan-in is 16: outputs of about this many units.
+NETWORKS = pytest.mark.parametrize("perturbed", [0.0, 0.3], ids=["untrained", "perturbed"])
+DENSITIES = pytest.mark.parametrize("name", TARGETS)

@@ -1,0 +1,58 @@
+"""What several files of tests share: small settings, the density of two modes, comparisons to the
+last bit, calls of the command line.
+"""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import allmodes as am
+from allmodes import targets
+from allmodes.command.main import main
+
+# Of fits in tests. Compiled programs are kept by what they compute: whoever takes these settings,
+# these densities and these numbers of draws takes the programs of others.
+SMALL = {
+    "batch": 128, "width": 16, "depth": 1, "buffer": 512, "own_draws": 100, "refresh_every": 20, "refresh_steps": 8,
+    "cooldown": 10, "enough": None,
+}  # fmt: skip
+CHUNK = 10  # steps between two looks at a fit
+
+
+def pair_log_prob(x):
+    """Two equal normals of standard deviation 1/2 at (-2, 0) and (2, 1), unnormalised: Z = pi."""
+    means = jnp.array([[-2.0, 0.0], [2.0, 1.0]])
+    return jax.nn.logsumexp(-0.5 * jnp.sum((x - means) ** 2, -1) / 0.25)
+
+
+def pair():
+    return am.Target(pair_log_prob, 2, name="pair")
+
+
+def small(steps, **changes):
+    return am.IWSM(**{**SMALL, "steps": steps, **changes})
+
+
+def same_bits(a, b):
+    """Whether two pytrees hold the same arrays, to the last bit."""
+    a, b = jax.tree.leaves(a), jax.tree.leaves(b)
+    return len(a) == len(b) and all(
+        x.dtype == y.dtype and np.asarray(x).tobytes() == np.asarray(y).tobytes() for x, y in zip(a, b, strict=True)
+    )
+
+
+def call(*words):
+    """The exit status of a command."""
+    with pytest.raises(SystemExit) as stop:
+        main([str(word) for word in words])
+    return stop.value.code
+
+
+def listed(name, target):
+    """`allmodes targets` says without building a target what building it shows."""
+    entry = targets.entries()[name]
+    draws = "exact draws" if entry.reference is None else "reference draws"
+    known = {draws: target.sample, "log Z": target.log_z, "modes": target.modes}
+    assert entry.known == ", ".join(what for what, value in known.items() if value is not None)
+    assert entry.dim == target.dim
