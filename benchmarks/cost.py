@@ -34,7 +34,7 @@ import jax.numpy as jnp
 from allmodes.methods.iwsm.renewal import renew
 
 import allmodes as am
-from allmodes.devices.mesh import blocks
+from allmodes.devices import blocks
 from allmodes.diffusion.paths import denoise
 from allmodes.jobs.run_job import machine
 from allmodes.methods import MANY_DIMENSIONS, METHODS, default_for, training

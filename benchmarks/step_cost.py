@@ -20,7 +20,7 @@ import jax.numpy as jnp
 from allmodes.methods.iwsm.renewal import renew
 
 import allmodes as am
-from allmodes.devices.mesh import blocks
+from allmodes.devices import blocks
 from allmodes.jobs.run_job import machine
 from allmodes.methods import METHODS, default_for, training
 

@@ -9,12 +9,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from allmodes.store.store import store
-
 from allmodes.errors import ConfigError
 from allmodes.files.run_folder import Run
 from allmodes.jobs.run_job import machine
 from allmodes.metrics import evaluate, forward_ess
+from allmodes.store import store
 from allmodes.training.fit import fit
 from studies.ablation_report import write
 from studies.jobs import measured, medians

@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from allmodes.diffusion.sampler import posterior
+from allmodes.diffusion import posterior
 from studies.bias_variance_theory import Exact
 
 

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from allmodes.diffusion.sampler import posterior
+from allmodes.diffusion import posterior
 from allmodes.points import weights
 from studies.bias_variance_measure import Stat, levels, mean
 from studies.bias_variance_theory import Exact, snis, standard

@@ -12,12 +12,13 @@ import numpy as np
 
 import allmodes as am
 from allmodes.files.run_folder import Run
-from allmodes.training.fit import _compile
+from allmodes.parts import Neighbours, PathMoves, Perceptron
+from allmodes.training.chunks import compiled
 from allmodes.training.placement import Placement
 
 METHOD = am.IWSM(
-    start="broad", steps=30, cooldown=10, batch=256, buffer=512, refresh_every=10, refresh_steps=5, local_every=5,
-    enough=None, width=32, depth=1, neighbours=16,
+    start="broad", steps=30, cooldown=10, batch=256, buffer=512, local_every=5, enough=None,
+    reweighting=PathMoves(every=10, path_steps=5), network=Perceptron(32, 1), estimator=Neighbours(16),
 )  # fmt: skip
 
 
@@ -72,7 +73,7 @@ def main():
         with am.on_devices(devices):
             placement = Placement(METHOD)
             state = placement.put(one.state)
-            flops.append(_compile(METHOD, target, placement, state, key).cost_analysis()["flops"])
+            flops.append(compiled(METHOD, target, placement, state, key).cost_analysis()["flops"])
     seen["share"] = flops[1] / flops[0]
     seen["rows"] = sorted(shard.data.shape[0] for shard in state.buffer.z.addressable_shards)
     seen["copies"] = len(jax.tree.leaves(state.denoiser)[0].addressable_shards)

@@ -10,12 +10,13 @@ import pytest
 import allmodes as am
 from allmodes import targets
 from allmodes.command.main import main
+from allmodes.parts import Neighbours, PathMoves, Perceptron
 
 # Of fits in tests. Compiled programs are kept by what they compute: whoever takes these settings,
 # these densities and these numbers of draws takes the programs of others.
 SMALL = {
-    "batch": 128, "width": 16, "depth": 1, "buffer": 512, "own_draws": 100, "refresh_every": 20, "refresh_steps": 8,
-    "cooldown": 10, "enough": None,
+    "batch": 128, "buffer": 512, "cooldown": 10, "enough": None,
+    "network": Perceptron(width=16, depth=1), "reweighting": PathMoves(every=20, path_steps=8),
 }  # fmt: skip
 CHUNK = 10  # steps between two looks at a fit
 
@@ -32,6 +33,15 @@ def pair():
 
 def small(steps, **changes):
     return am.IWSM(**{**SMALL, "steps": steps, **changes})
+
+
+def little(*, every, path_steps, width=16, depth=1, frequencies=8, neighbours=16, **fields):
+    """IWSM with a small network that is renewed often."""
+    parts = {
+        "network": Perceptron(width, depth, frequencies), "estimator": Neighbours(neighbours),
+        "reweighting": PathMoves(every=every, path_steps=path_steps),
+    }  # fmt: skip
+    return am.IWSM(**{**parts, **fields})
 
 
 def same_bits(a, b):

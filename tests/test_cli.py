@@ -11,15 +11,21 @@ import sys
 import jax
 import numpy as np
 import pytest
-from helpers import SMALL, call
+from helpers import call
 
 from allmodes import IWSM, __version__, load
 from allmodes.audits import agreement
 from allmodes.diffusion.sampler import DiffusionSampler
 from allmodes.files import lock
 from allmodes.jobs import run_job as job
+from allmodes.parts import Perceptron
+from allmodes.settings import settings_of
 
-OPTIONS = [text for name, value in SMALL.items() for text in (f"--{name.replace('_', '-')}", str(value))]
+# As `helpers.SMALL`, so that what was compiled for one serves the other.
+OPTIONS = (
+    "--batch 128 --buffer 512 --cooldown 10 --enough None --network.width 16 --network.depth 1 --reweighting.every 20 "
+    "--reweighting.path-steps 8"
+).split()
 QUICK = ["--quiet", "--judge-repeats", "2"]
 TINY = [*OPTIONS, "-n", "300", *QUICK]
 
@@ -173,7 +179,7 @@ def test_particles_get_their_own_method_metrics_and_pictures(models, tmp_path):
     assert call("run", f"{models / 'springs.py'}:target", "--out", tmp_path / "run", *TINY, *options) == 0
     settings = json.loads((tmp_path / "run" / "config.json").read_text())["method"]["settings"]
     assert settings["local_every"] == IWSM.few_particles().local_every != IWSM().local_every
-    assert (settings["steps"], settings["renew"], settings["batch"]) == (30, 0, SMALL["batch"])
+    assert (settings["steps"], settings["reweighting"]["points"], settings["batch"]) == (30, 0, 128)
     result = json.loads((tmp_path / "run" / "result.json").read_text())
     assert result["correction"] == "mcmc"
     assert result["evaluations"]["correct"] == 303 * 300
@@ -224,7 +230,10 @@ def test_config_is_enough_to_repeat_the_run(finished, models):
     assert len(config["target"].pop("fingerprint")) == 8
     assert config["target"] == {"origin": f"{models / 'pair.py'}:target", "name": "pair", "dim": 2}
     assert config["method"]["name"] == "iwsm"
-    assert {name: config["method"]["settings"][name] for name in SMALL} == SMALL
+    settings = config["method"]["settings"]
+    assert (settings["batch"], settings["enough"], settings["steps"]) == (128, None, 60)
+    assert settings["network"] == {"kind": "Perceptron", **settings_of(Perceptron(16, 1))}
+    assert settings["reweighting"] == {"kind": "PathMoves", "every": 20, "path_steps": 8, "points": 0}
     assert (config["seed"], config["draws"]) == (0, 300)
     assert config["command"].startswith("allmodes run ")
     assert "--steps 60" in config["command"]
@@ -404,11 +413,11 @@ WRONG = {
     "unknown method": ("run gmm40 --method iwms", "unknown method 'iwms'.*Did you mean iwsm?"),
     "method without a name": ("run gmm40 --method", "--method"),
     "unknown option": ("run gmm40 --foo 3", "--foo"),
-    "option of another method": ("sample RUN --width 3", "--width"),
+    "option of another method": ("sample RUN --network.width 3", "--network.width"),
     "unreadable number": ("run gmm40 --steps many", "--steps.*many"),
-    "unreadable word": ("run gmm40 --weights kdee", "kdee.*--weights"),
+    "unreadable word": ("run gmm40 --estimator Chian", "one of Neighbours, Chain, FreshDraws, got 'Chian'"),
     "bad setting": ("run gmm40 --batch 33", "batch must be a multiple of 32.*33"),
-    "contradiction": ("run gmm40 --weights kde --draws 1", "'kde' needs draws of at least 2"),
+    "contradiction": ("run gmm40 --estimator FreshDraws --estimator.count 1", "at least 2, got 1"),
     "no draws": ("run gmm40 -n 0", "-n must be at least 1, got 0"),
     "wrong dim of a name": ("run gmm40 --dim 3", "gmm40 has dimension 2, not 3"),
     "no file": ("run none.py:f --dim 2", "there is no file none.py"),
@@ -473,9 +482,9 @@ def test_a_refused_budget_begins_no_folder(models, tmp_path, capsys):
 
 # Settings with a value that no run could use.
 UNUSABLE = {
-    "depth": ["--depth", -1],
-    "width": ["--width", -3],
-    "rate": ["--learning-rate", "nan"],
+    "depth": ["--network.depth", -1],
+    "width": ["--network.width", -3],
+    "rate": ["--optimiser.learning-rate", "nan"],
     "seed": ["--seed", 10**20],
 }
 
@@ -657,7 +666,7 @@ def test_help(capsys):
 def test_the_settings_of_a_method_are_options(capsys):
     assert call("run", "--help") == 0
     text = capsys.readouterr().out
-    for option in ("--method", "--strict", "--resume", "--seconds", "--refresh-every", "--weights"):
+    for option in ("--method", "--strict", "--resume", "--seconds", "--reweighting.every", "--estimator"):
         assert option in text
     assert "(default: 12000)" in text
     assert call("run", "--method", "iwsm-paper", "--help") == 0

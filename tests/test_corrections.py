@@ -21,8 +21,8 @@ from closed_forms import (
     standard_errors_off,
 )
 
+from allmodes.diffusion import corrections
 from allmodes.diffusion.paths import denoise, noise, noising, reverse
-from allmodes.diffusion.sampler import corrections
 from allmodes.draws.estimates import batch_log_z, khat, log_z, psis
 from allmodes.points.buffer import Buffer
 

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 import allmodes as am
-from allmodes.devices.mesh import blocks
+from allmodes.devices import blocks
 from allmodes.devices.mesh import mesh as devices
 
 HERE = Path(__file__).parent
@@ -26,7 +26,10 @@ import jax.numpy as jnp
 def two(x):
     return jnp.logaddexp(-jnp.sum((x - 2.0) ** 2), -jnp.sum((x + 2.0) ** 2))
 """
-SMALL = "--start broad --cooldown 10 --batch 64 --buffer 256 --refresh-every 20 --refresh-steps 5 --width 16 --depth 1"
+SMALL = (
+    "--start broad --cooldown 10 --batch 64 --buffer 256 --reweighting.every 20 --reweighting.path-steps 5 "
+    "--network.width 16 --network.depth 1"
+)
 
 
 @pytest.fixture(scope="module")

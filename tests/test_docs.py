@@ -14,6 +14,7 @@ from pathlib import Path
 
 import jax
 import pytest
+from helpers import little
 
 import allmodes as am
 from allmodes.methods import Method
@@ -25,8 +26,8 @@ BLOCKS = {
     for page in PAGES
     for i, code in enumerate(re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL))
 }
-TINY = am.IWSM(
-    steps=60, cooldown=20, batch=64, width=16, depth=1, buffer=256, neighbours=16, refresh_every=30, refresh_steps=8,
+TINY = little(
+    steps=60, cooldown=20, batch=64, buffer=256, every=30, path_steps=8,
     local_every=30, sample_steps=20,
 )  # fmt: skip
 

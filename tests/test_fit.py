@@ -177,7 +177,7 @@ def test_seconds_wind_training_down():
             return self.now
 
     clock, told, advanced = Clock(), [], []
-    compiled, searched = fit_module._compile, am.IWSM.init
+    compiled, searched = fit_module.compiled, am.IWSM.init
 
     def slow(*arguments):
         clock.now += 15.0
@@ -196,7 +196,7 @@ def test_seconds_wind_training_down():
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(fit_module, "time", clock)
-        patch.setattr(fit_module, "_compile", timed)
+        patch.setattr(fit_module, "compiled", timed)
         patch.setattr(am.IWSM, "init", slow)
         method = small(1_000_000, cooldown=100_000)
         sampler = am.fit(pair(), method, key=jax.random.key(3), seconds=80.0, on_progress=told.append)

@@ -10,11 +10,11 @@ import pytest
 from closed_forms import CENTRES, LOG_Z, SHARES, WIDTHS, draw_mixture, log_mixture, make_process, run_noising
 
 import allmodes as am
+from allmodes.diffusion import probability_flow as flow
+from allmodes.diffusion import sampler as module
 from allmodes.diffusion.networks import Denoiser
 from allmodes.diffusion.noise import Noise
 from allmodes.diffusion.sampler import DiffusionSampler
-from allmodes.diffusion.sampler import probability_flow as flow
-from allmodes.diffusion.sampler import sampler as module
 from allmodes.points.frame import Frame
 
 SIGMAS = 5.0  # bounds are this many standard errors
@@ -204,7 +204,7 @@ def test_density_agrees_with_path_weights(mixture):
 class Known(am.IWSM):
     """A method whose state is its frame and process."""
 
-    def process(self, state):
+    def process(self, target, state):
         return state
 
 

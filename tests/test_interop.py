@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from helpers import little
 from scipy import stats
 from scipy.special import logsumexp, softmax
 
@@ -19,8 +20,8 @@ from allmodes.jobs import run_job as job
 from allmodes.store.load import parse
 
 QUICK = am.SMC(particles=250)
-TINY = am.IWSM(
-    steps=150, cooldown=50, batch=64, width=16, depth=1, buffer=256, neighbours=16, refresh_every=50, refresh_steps=8,
+TINY = little(
+    steps=150, cooldown=50, batch=64, buffer=256, every=50, path_steps=8,
     local_every=50, sample_steps=40,
 )  # fmt: skip
 

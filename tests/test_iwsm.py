@@ -2,17 +2,33 @@
 
 import dataclasses
 import functools
+import re
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from helpers import little
 
 import allmodes as am
 from allmodes import IDEM, IWSM, ConfigError, Target
 from allmodes.diffusion.paths import reverse
 from allmodes.methods import METHODS, Method, default_for
-from allmodes.methods.iwsm.method import renewal, training
+from allmodes.methods.iwsm.training import train
+from allmodes.parts import (
+    Adam,
+    AnchoredPerceptron,
+    Chain,
+    Equivariant,
+    FreshDraws,
+    MixtureRatio,
+    Neighbours,
+    NoiseRange,
+    OwnDraws,
+    PathMoves,
+    PathResampling,
+    Perceptron,
+)  # fmt: skip
 from allmodes.points.count import Evaluations
 from allmodes.points.found import Found
 from allmodes.points.weights import ess_fraction
@@ -23,12 +39,29 @@ from allmodes.targets import gaussian_mixture
 
 WRONG = {
     "steps": (0, "a whole number, at least 1, got 0"),
-    "depth": (-1, "a whole number, at least 0, got -1"),
-    "learning_rate": (float("nan"), "a finite number above 0, got nan"),
-    "sigma_max": (0.0, "a finite number above 0, got 0.0"),
-    "ema": (-0.1, "a finite number of at least 0, got -0.1"),
-    "score_clip": (float("inf"), "a finite number above 0, got inf"),
 }
+WRONG_PARTS = {
+    "depth": (Perceptron, -1, "a whole number, at least 0, got -1"),
+    "learning_rate": (Adam, float("nan"), "a finite number above 0, got nan"),
+    "sigma_max": (NoiseRange, 0.0, "a finite number above 0, got 0.0"),
+    "dwell": (NoiseRange, 1.0, "must lie in [0, 1), got 1.0"),
+    "ema": (Adam, -0.1, "a finite number of at least 0, got -0.1"),
+    "clip": (FreshDraws, float("inf"), "a finite number above 0, got inf"),
+    "strata": (MixtureRatio, 0, "a whole number, at least 1, got 0"),
+    "moves": (Chain, 0, "a whole number, at least 1, got 0"),
+    "count": (Neighbours, -1, "a whole number, at least 0, got -1"),
+    "every": (PathMoves, 0, "a whole number, at least 1, got 0"),
+    "min_ess": (PathResampling, 0.0, "a finite number above 0, got 0.0"),
+    "anchors": (AnchoredPerceptron, 0, "a whole number, at least 1, got 0"),
+    "width": (Equivariant, 0, "a whole number, at least 1, got 0"),
+}
+
+
+@pytest.mark.parametrize("field", WRONG_PARTS)
+def test_parts_out_of_range_are_refused(field):
+    kind, value, words = WRONG_PARTS[field]
+    with pytest.raises(ConfigError, match=f"{field} .*{re.escape(words)}"):
+        kind(**{field: value})
 
 
 @pytest.mark.parametrize("field", WRONG)
@@ -43,16 +76,21 @@ def test_settings_out_of_range_are_refused(method, field):
     ("changes", "words"),
     [
         ({"batch": 100}, "batch must be a multiple of 32"),
-        ({"batch": 96, "weights": "kde", "draws": 8, "strata": 9}, "of 32 and of strata, got 96"),
-        ({"broad_share": 1.5}, r"broad_share must lie in \[0, 1\], got 1.5"),
-        ({"broad_share": -0.1}, "broad_share must be a finite number of at least 0"),
-        ({"weights": "kde"}, "weights='kde' needs draws of at least 2"),
-        ({"chain": 4, "draws": 8}, "chain needs draws=1: .* got draws=8"),
-        ({"anchors": 4, "predicts": "score"}, "anchors need predicts='denoiser', got anchors=4"),
-        ({"posterior_moves": True}, "posterior_moves needs draws of at least 2"),
-        ({"renew": 2000, "buffer": 1000}, r"renew must not exceed buffer \(1000\) and needs weights='moves', got 2000"),
-        ({"renew": 10, "weights": "path"}, "and needs weights='moves', got 10"),
-        ({"own_draws": 2000, "buffer": 1000, "weights": "none"}, r"own_draws \(2000\) must not exceed buffer \(1000\)"),
+        (
+            {"batch": 96, "estimator": FreshDraws(8, weights=MixtureRatio(strata=9))},
+            "of 32 and of strata, got 96",
+        ),
+        ({"reweighting": OwnDraws(broad_share=1.5)}, r"broad_share must lie in \[0, 1\], got 1.5"),
+        (
+            {"reweighting": PathMoves(2000), "buffer": 1000},
+            r"points of a renewal must not exceed the buffer \(1000\), got 2000",
+        ),
+        (
+            {"reweighting": OwnDraws(2000), "buffer": 1000},
+            r"draws of a renewal must not exceed the buffer \(1000\), got 2000",
+        ),
+        ({"estimator": PathMoves()}, "estimator must be one of Neighbours, Chain, FreshDraws, got PathMoves"),
+        ({"network": None}, "network must be one of Perceptron, AnchoredPerceptron, Equivariant, got None"),
     ],
 )
 def test_contradictions_are_refused(changes, words):
@@ -67,40 +105,38 @@ def test_changes_are_checked_too():
     with pytest.raises(ConfigError):
         IDEM(batch=33)
     with pytest.raises(ConfigError):
-        IWSM.paper(draws=1)
+        FreshDraws(1)
 
 
 def test_paper_has_the_parts_of_the_paper():
     paper = IWSM.paper()
     assert type(paper) is IWSM
-    assert paper.score == "tsi"  # the estimator of iDEM, no blend
-    assert paper.weights == "kde"  # the ratio of noised densities
-    assert paper.strata == 1  # SNIS over the whole batch
-    assert not paper.truncate
-    assert not paper.posterior_moves
-    assert paper.draws > 1
-    assert 0 < paper.broad_share < 1
+    assert paper.estimator.score == "tsi"  # the estimator of iDEM, no blend
+    assert paper.estimator.weights == MixtureRatio(strata=1, truncate=False)  # SNIS over the whole batch
+    assert not paper.estimator.move_buffer
+    assert paper.estimator.count > 1
+    assert 0 < paper.reweighting.broad_share < 1
     assert paper.start == "broad"
     assert paper.local_every == 0
-    assert IWSM.paper(draws=32, steps=7) == dataclasses.replace(paper, draws=32, steps=7)
+    assert IWSM.paper(batch=64, steps=7) == dataclasses.replace(paper, batch=64, steps=7)
 
 
 def test_idem_is_the_published_method_without_weights():
     idem, paper = IDEM(), IWSM.paper()
     assert isinstance(idem, IWSM)
-    assert (idem.name, idem.weights) == ("idem", "none")
+    assert idem.name == "idem"
     assert isinstance(METHODS["idem"], IDEM)
-    differs = {
-        f.name for f in dataclasses.fields(IWSM) if getattr(idem, f.name) != getattr(paper, f.name)
-    }  # fmt: skip
-    assert differs == {"weights", "strata", "truncate", "broad_share"}  # all that only weights use, and where from
-    assert idem.broad_share == 0
+    differs = {f.name for f in dataclasses.fields(IWSM) if getattr(idem, f.name) != getattr(paper, f.name)}
+    assert differs == {"name", "estimator", "reweighting"}
+    # All that only weights use, and where from.
+    assert dataclasses.replace(paper.estimator, weights=None) == idem.estimator
+    assert dataclasses.replace(paper.reweighting, broad_share=0.0) == idem.reweighting
 
 
 def test_many_dimensions_have_a_default_of_their_own():
     names = [default_for(Target(lambda x: -jnp.sum(x**2), dim)) for dim in (2, 15, 16, 200)]
     assert names == ["iwsm", "iwsm", "iwsm-many-dimensions", "iwsm-many-dimensions"]
-    assert METHODS[names[-1]].anchors > 0
+    assert METHODS[names[-1]].network == AnchoredPerceptron(64)
 
 
 def test_methods_keep_the_protocol():
@@ -131,18 +167,24 @@ class Counting(Target):
 
 
 MIXTURE = gaussian_mixture(np.array([[-2.0, 0.0], [2.0, 1.0]]), np.array([0.25, 0.5]), [0.3, 0.7], log_z=1.3)
+NETWORK = Perceptron(width=16, depth=1, frequencies=1)
+TURN = dict(every=5, path_steps=4)
 SMALL = dict(
-    width=16, depth=1, frequencies=1, batch=64, buffer=256, refresh_every=5, refresh_steps=4, own_draws=32,
-    local_every=3, steps=40, neighbours=16, enough=None,
+    batch=64, buffer=256, local_every=3, steps=40, enough=None, network=NETWORK, reweighting=PathMoves(**TURN),
+    estimator=Neighbours(16),
 )  # fmt: skip
 STEPS = 12  # renewals before steps 5 and 10; local moves before steps 0, 3, 6, 9
+RATIO = FreshDraws(4, weights=MixtureRatio(strata=2), move_buffer=True)
 CHOICES = {
-    "path-dsi": IWSM(**SMALL, weights="path", score="dsi"),
-    "kde-blend": IWSM(**SMALL, weights="kde", draws=4, strata=2, posterior_moves=True, broad_share=0.25, start="broad"),
-    "idem": IDEM(**SMALL | {"draws": 3, "local_every": 0}),
-    "chain": IWSM(**SMALL, chain=4),
-    "anchors": IWSM(**SMALL, anchors=4, rank=8),
-}
+    "path-dsi": IWSM(**SMALL | dict(reweighting=PathResampling(**TURN), estimator=Neighbours(16, score="dsi"))),
+    "kde-blend": IWSM(**SMALL | dict(estimator=RATIO, reweighting=OwnDraws(32, 0.25, **TURN), start="broad")),
+    "idem": IDEM(**SMALL | dict(
+        estimator=FreshDraws(3, score="tsi", clip=70.0), reweighting=OwnDraws(32, **TURN), local_every=0,
+        network=dataclasses.replace(NETWORK, predicts="score"), optimiser=IDEM().optimiser,
+    )),
+    "chain": IWSM(**SMALL | dict(estimator=Chain(4))),
+    "anchors": IWSM(**SMALL | dict(network=AnchoredPerceptron(4, 8, 16, 1, 1))),
+}  # fmt: skip
 # By hand: two renewals, four local moves of 256 points, draws in each of 12 steps.
 COSTS = {
     "path-dsi": 2 * (256 + 5 * 256) + 4 * 256,
@@ -188,16 +230,15 @@ def test_evaluations_are_counted_exactly(choice):
 @every_choice
 def test_everything_stays_finite(choice):
     _, _, end, info, _, _, _ = advance(choice)
-    for leaf in jax.tree.leaves(
-        (end, info._replace(refresh_ess=info.refresh_ess[5:], refresh_rate=info.refresh_rate[5:]))
-    ):
+    late = {name: value[5:] if name.startswith("refresh") else value for name, value in info.items()}
+    for leaf in jax.tree.leaves((end, late)):
         assert np.all(np.isfinite(leaf))
-    assert np.all(np.isnan(info.refresh_ess[:5]))  # before the first renewal
-    assert np.all((info.refresh_ess[5:] > 0) & (info.refresh_ess[5:] <= 1 + 1e-5))
-    assert np.all((info.refresh_rate[5:] >= 0) & (info.refresh_rate[5:] <= 1))
-    assert np.all((info.weight_ess > 0) & (info.weight_ess <= 1 + 1e-5))
-    assert np.all((info.level_ess >= 0) & (info.level_ess <= 1 + 1e-5))
-    assert info.level_loss.shape == (STEPS, 32)
+    assert np.all(np.isnan(info["refresh_ess"][:5]))  # before the first renewal
+    assert np.all((info["refresh_ess"][5:] > 0) & (info["refresh_ess"][5:] <= 1 + 1e-5))
+    assert np.all((info["refresh_rate"][5:] >= 0) & (info["refresh_rate"][5:] <= 1))
+    assert np.all((info["ess"] > 0) & (info["ess"] <= 1 + 1e-5))
+    assert np.all((info["level_weight_ess"] >= 0) & (info["level_weight_ess"] <= 1 + 1e-5))
+    assert info["level_loss"].shape == (STEPS, 32)
     assert int(end.step) == STEPS
 
 
@@ -215,9 +256,9 @@ def test_stored_values_belong_to_the_points(choice):
 def test_weights_and_gate_are_those_of_the_choice(choice):
     _, _, end, info, _, _, _ = advance(choice)
     weighted = choice == "kde-blend"
-    assert np.all(np.asarray(info.weight_ess) < 0.999) == weighted
-    np.testing.assert_allclose(info.weight_ess, 1.0, atol=1.0 if weighted else 1e-5)
-    gate = np.asarray(info.level_gate)
+    assert np.all(np.asarray(info["ess"]) < 0.999) == weighted
+    np.testing.assert_allclose(info["ess"], 1.0, atol=1.0 if weighted else 1e-5)
+    gate = np.asarray(info["level_gate"])
     if choice == "path-dsi":
         assert np.all(gate == 0)
     elif choice == "idem":
@@ -277,9 +318,9 @@ def renewed():
 
     @jax.jit
     def renew(state, key):
-        _, process = method.process(state)
+        _, process = method.process(MIXTURE, state)
         path = reverse(process, jax.random.split(key, 4)[0], 32, 4)
-        return renewal.renew(method, MIXTURE, state, key), path.log_ratio + state.frame.values(MIXTURE, path.z), path.z
+        return method.renew(MIXTURE, state, key), path.log_ratio + state.frame.values(MIXTURE, path.z), path.z
 
     return method, start, *renew(start, jax.random.key(3))
 
@@ -295,7 +336,7 @@ def test_refresh_ess_is_of_the_sampler_alone():
 
 def rate(method, state, step):
     """The learning rate at another step of the same state."""
-    return float(training.learning_rate(method, dataclasses.replace(state, step=jnp.asarray(step, jnp.int32))))
+    return float(method.optimiser.rate(jnp.asarray(step, jnp.int32), state.end, state.cooldown))
 
 
 def test_enough_begins_the_cooldown():
@@ -320,9 +361,9 @@ def test_time_that_runs_out_begins_the_cooldown():
 
 
 def test_a_part_of_the_buffer_is_renewed_in_turn():
-    method = IWSM(**SMALL | {"local_every": 0, "renew": 32})
+    method = IWSM(**SMALL | dict(local_every=0, reweighting=PathMoves(32, **TURN)))
     state = method.init(MIXTURE, jax.random.key(0))
-    refresh = jax.jit(lambda s, k: renewal.renew(method, MIXTURE, s, k))
+    refresh = jax.jit(lambda s, k: method.renew(MIXTURE, s, k))
     for turn in (1, 2, 9):
         before = dataclasses.replace(state, step=jnp.asarray(5 * turn, jnp.int32))
         after = refresh(before, jax.random.key(turn))
@@ -341,8 +382,8 @@ def test_a_hard_edge_switches_the_target_score_identity_off():
     def gate(edges):
         zero = jnp.zeros(())
         found = Found(start.frame, start.buffer, zero + 0.1, zero + jnp.full(2, 0.3), edges, Evaluations.none())
-        state = training.build(method, found, None, jax.random.key(1))
-        return state.smooth, training.train(method, MIXTURE, state, jax.random.key(2))[1].level_gate
+        state = method.build(MIXTURE, found, (), jax.random.key(1))
+        return state.smooth, train(method, MIXTURE, state, jax.random.key(2))[1]["level_gate"]
 
     smooth, level_gate = gate(jnp.asarray(0.01))  # of the proposals met zero density
     assert not smooth
@@ -357,9 +398,9 @@ def test_a_hard_edge_switches_the_target_score_identity_off():
 
 @functools.cache
 def trained():
-    method = IWSM(
-        steps=600, cooldown=200, enough=None, batch=256, width=32, depth=1, frequencies=2, buffer=1024,
-        refresh_every=100, refresh_steps=16, neighbours=64,
+    method = little(
+        steps=600, cooldown=200, enough=None, batch=256, width=32, frequencies=2, buffer=1024, every=100,
+        path_steps=16, neighbours=64,
     )  # fmt: skip
     target, lines = Counting(MIXTURE.log_prob, 2), []
     sampler = am.fit(target, method, key=jax.random.key(0), on_progress=lambda progress: lines.append(progress.line))

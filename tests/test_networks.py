@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from allmodes.devices.mesh import blocks
+from allmodes.devices import blocks
 from allmodes.diffusion.networks import EGNN, MLP, Anchored, Denoiser, anchors_of
 from allmodes.symmetry import ParticleSymmetry
 

@@ -8,10 +8,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from helpers import little
 
 import allmodes as am
 from allmodes import targets
-from allmodes.devices.mesh import blocks
+from allmodes.devices import blocks
 from allmodes.diffusion.networks import EGNN, Denoiser
 from allmodes.mcmc import tempered_smc as smc
 from allmodes.mcmc.metropolis import choose_by_weight
@@ -244,12 +245,12 @@ def springs(n=4, d=2, width=0.7):
     return am.Target(log_prob, n * d, "springs", symmetry=symmetry, sample=sample, log_z=log_z)
 
 
-SMALL = dict(steps=30, batch=64, buffer=1024, width=16, depth=1, refresh_every=10, refresh_steps=20, enough=None)
+SMALL = little(steps=30, batch=64, buffer=1024, every=10, path_steps=20, neighbours=256, enough=None)
 
 
 @pytest.fixture(scope="module")
 def sampler():
-    return am.fit(springs(), am.IWSM(**SMALL), key=jax.random.key(8))
+    return am.fit(springs(), SMALL, key=jax.random.key(8))
 
 
 def test_path_weights_of_particles_are_unbiased_for_z(sampler):

@@ -28,11 +28,11 @@ from closed_forms import (
 
 from allmodes import IWSM, Target
 from allmodes.diffusion.paths import Process, log_normal
-from allmodes.methods import renewal, training
+from allmodes.parts import PathMoves, PathResampling, Perceptron
 from allmodes.points.buffer import Buffer
 from allmodes.points.count import Evaluations
+from allmodes.points.found import Found
 from allmodes.points.frame import Frame
-from allmodes.search.search import Found
 
 N = 8_000
 
@@ -158,7 +158,7 @@ def build_state(z, perturbed):
     frame = Frame(jnp.asarray(LOCATION, jnp.float32), jnp.asarray(SCALE, jnp.float32))
     points, zero = Buffer.of(z, frame.evaluate(STRETCHED, z)), jnp.zeros(())
     found = Found(frame, points, zero + 0.05, zero + jnp.full(2, 0.5), zero, Evaluations.none())
-    state = training.build(MOVES, found, None, jax.random.key(11))
+    state = MOVES.build(STRETCHED, found, (), jax.random.key(11))
     last = lambda s: s.average.network.last.weight  # noqa: E731
     return eqx.tree_at(last, state, perturbed * jax.random.normal(jax.random.key(12), last(state).shape))
 
@@ -168,13 +168,14 @@ def exact_state(perturbed):
     return build_state(draw_mixture(10, N), jnp.asarray(perturbed))
 
 
-SMALL = dict(width=16, depth=1, frequencies=2, buffer=N, refresh_steps=8)
-MOVES, PATH = IWSM(weights="moves", **SMALL), IWSM(weights="path", temper_ess=1e-6, **SMALL)
+SMALL = dict(network=Perceptron(16, 1, 2), buffer=N)
+MOVES = IWSM(reweighting=PathMoves(path_steps=8), **SMALL)
+PATH = IWSM(reweighting=PathResampling(1e-6, path_steps=8), **SMALL)
 
 
 @functools.cache
 def compiled_refresh(method):
-    return jax.jit(lambda state, key: renewal.renew(method, STRETCHED, state, key))
+    return jax.jit(lambda state, key: method.renew(STRETCHED, state, key))
 
 
 @functools.cache
@@ -203,8 +204,8 @@ def test_independence_metropolis_leaves_the_target_invariant(perturbed):
 
 @NETWORKS
 def test_draws_of_the_same_sampler_fail_the_same_check(perturbed):
-    _, process = MOVES.process(exact_state(perturbed))
-    draws = run_reverse(process, jax.random.key(13), N, MOVES.refresh_steps)
+    _, process = MOVES.process(STRETCHED, exact_state(perturbed))
+    draws = run_reverse(process, jax.random.key(13), N, MOVES.reweighting.path_steps)
     assert np.any(check_mixture(draws.z) > 2 * SIGMAS)
 
 

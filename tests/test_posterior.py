@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from jax.scipy.special import logsumexp
 
+from allmodes.diffusion import posterior
 from allmodes.diffusion.posterior import Gate
-from allmodes.diffusion.sampler import posterior
 
 SIGMAS = 5.0  # bounds are this many standard errors
 MEAN = np.array([0.7, -0.4])

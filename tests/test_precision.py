@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from helpers import little
 
 import allmodes as am
 from allmodes.devices.precision import double, halves
@@ -15,8 +16,8 @@ from allmodes.search.scout import scout
 from allmodes.search.search import search
 
 EPOCH, CONSTANT = 2_459_330.0, 1e9
-TINY = am.IWSM(
-    steps=100, cooldown=40, batch=64, width=16, depth=1, buffer=256, neighbours=16, refresh_every=50, refresh_steps=8,
+TINY = little(
+    steps=100, cooldown=40, batch=64, buffer=256, every=50, path_steps=8,
     local_every=50, sample_steps=40,
 )  # fmt: skip
 

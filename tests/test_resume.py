@@ -10,9 +10,9 @@ import time
 
 import jax
 import numpy as np
-from allmodes.store.store import load as store
 
 from allmodes.files.run_folder import Run
+from allmodes.store.load import load as store
 
 MODEL = """
 import jax, jax.numpy as jnp, numpy as np
@@ -42,7 +42,7 @@ cli.main(sys.argv[1:])
 """
 CHUNKS = 40
 SETTINGS = (
-    "--batch 64 --buffer 512 --own-draws 100 --width 16 --depth 1 --refresh-every 20 --refresh-steps 8 "
+    "--batch 64 --buffer 512 --network.width 16 --network.depth 1 --reweighting.every 20 --reweighting.path-steps 8 "
     "--local-every 30 "
     f"--cooldown 10 --enough None --steps {10 * CHUNKS} -n 300 --quiet --judge-repeats 2"
 ).split()

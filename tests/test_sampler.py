@@ -9,7 +9,7 @@ import pytest
 from helpers import pair, small
 
 import allmodes as am
-from allmodes.diffusion.sampler import sampler as module
+from allmodes.diffusion import sampler as module
 
 LOG_Z = math.log(math.pi)  # of `pair`
 

@@ -120,13 +120,13 @@ def unchecked():
         "number": "am.Target(3, 2)",
         "text": "am.Target('log_prob', 2)",
         "half a dimension": "am.Target(abs, 2.5)",
-        "kdee": "am.IWSM(weights='kdee')",
+        "kdee": "am.IWSM(estimator=am.parts.Neighbours(score='kdee'))",
         "serach": "am.IWSM(start='serach')",
-        "tsl": "am.IDEM(score='tsl')",
-        "noise": "am.IWSM(predicts='noise')",
+        "tsl": "am.parts.FreshDraws(score='tsl')",
+        "noise": "am.parts.Perceptron(predicts='noise')",
         "a whole number, at least 1, got 32.0": "am.IWSM(batch=32.0)",
-        "a whole number, at least 1, got True": "am.IWSM.paper(draws=True)",
-        "True or False, got 1": "am.IWSM(truncate=1)",
+        "a whole number, at least 1, got True": "am.parts.FreshDraws(True)",
+        "True or False, got 1": "am.parts.MixtureRatio(truncate=1)",
         "a finite number above 0, got 'soon'": "am.IDEM(enough='soon')",
     }
     code = f"""
@@ -170,7 +170,10 @@ def test_config_describes_target_and_method(tmp_path, model):
     target = am.Target(
         found.log_prob, 2, name="other", location=[1e4, -2.5], scale=np.float32(0.1), origin=found.origin
     )
-    run, method = Run(tmp_path), am.IWSM.paper(steps=7, learning_rate=1e-3, enough=None, score_clip=None)
+    run, method = (
+        Run(tmp_path),
+        am.IWSM.paper(steps=7, optimiser=am.parts.Adam(1e-3), enough=None, estimator=am.parts.FreshDraws(9)),
+    )
     run.write_json("config.json", describe(target, method, 5))
     text = (tmp_path / "config.json").read_text()
     again, same_method, config = parse(run)

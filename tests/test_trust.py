@@ -5,8 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from allmodes.draws import verdict as trust
 from allmodes.draws.draws import Draws
-from allmodes.draws.draws import verdict as trust
 from allmodes.draws.estimates import Estimate
 from allmodes.draws.verdict import CORRECT, DO_NOT_USE, TRUSTED, Finding, Pool, as_dict, judge
 

@@ -9,7 +9,7 @@ from allmodes.command.parse import parse
 from allmodes.files.run_folder import Run as Folder
 from allmodes.report.page import write_report
 from allmodes.report.tables import print_result
-from allmodes.store.store import store
+from allmodes.store import store
 
 
 @dataclasses.dataclass(frozen=True)

@@ -13,7 +13,7 @@ from tyro.conf import arg
 from allmodes.command.options import Run
 from allmodes.command.parse import option_of, parse
 from allmodes.command.settings import choice_fields, options_of, settings_from, with_chosen
-from allmodes.devices.mesh import mesh, processes
+from allmodes.devices import mesh, processes
 from allmodes.errors import ConfigError, JobError
 from allmodes.files import interrupt
 from allmodes.files.lock import InUseError

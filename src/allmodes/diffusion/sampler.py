@@ -13,8 +13,8 @@ from jaxtyping import Array, Float
 
 from allmodes.devices.mesh import even, everywhere
 from allmodes.devices.precision import double, single
+from allmodes.diffusion import corrections
 from allmodes.diffusion.paths import Process, noising, reverse
-from allmodes.diffusion.sampler import corrections
 from allmodes.draws.draws import Draws, LogDensity
 from allmodes.draws.estimates import Estimate, batch_log_z, ess, forward_ess, khat, log_z, psis
 from allmodes.draws.verdict import Pool
@@ -210,7 +210,7 @@ class DiffusionSampler(Sampler):
         points were not solved, with their number.
         """
         # Diffrax takes a second to import, and must not be imported while JAX traces.
-        from allmodes.diffusion.sampler import probability_flow as flow
+        from allmodes.diffusion import probability_flow as flow
 
         dim = self.target.free_dim
         if probes is None:
@@ -308,7 +308,7 @@ class DiffusionSampler(Sampler):
 
     @functools.cached_property
     def _density(self) -> Callable[..., tuple]:
-        from allmodes.diffusion.sampler import probability_flow as flow
+        from allmodes.diffusion import probability_flow as flow
 
         frame, _ = self._process
 

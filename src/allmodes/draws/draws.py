@@ -4,7 +4,7 @@ import dataclasses
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -12,14 +12,11 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from allmodes.devices.precision import double
-from allmodes.draws.draws import estimates, export
+from allmodes.draws import estimates, export
 from allmodes.draws.estimates import Estimate
 from allmodes.draws.verdict import Finding, Pool, Verdict, judge, of_chains
 from allmodes.errors import ConfigError, TargetError
 from allmodes.points import weights
-
-if TYPE_CHECKING:
-    from allmodes.draws.estimates import Estimate
 
 SHOWN = 20  # parameters in a summary
 

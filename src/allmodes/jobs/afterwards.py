@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from allmodes.devices.processes import agreed
-from allmodes.diffusion.sampler import corrections
+from allmodes.diffusion import corrections
 from allmodes.mcmc.hmc import LEAPS
 from allmodes.metrics import evaluate
 from allmodes.metrics._evaluate import sets_for

@@ -18,8 +18,9 @@ import numpy as np
 from allmodes.devices.memory import give_back
 from allmodes.devices.mesh import on_devices
 from allmodes.devices.processes import agreed, leads
-from allmodes.draws.draws import Draws, kept
-from allmodes.draws.draws import verdict as trust
+from allmodes.draws import kept
+from allmodes.draws import verdict as trust
+from allmodes.draws.draws import Draws
 from allmodes.draws.estimates import elbo, ess, eubo
 from allmodes.errors import RunError, RunWarning
 from allmodes.files import interrupt

@@ -3,7 +3,7 @@ here.
 """
 
 from allmodes.method import Method
-from allmodes.methods.iwsm.method import IDEM, IWSM
+from allmodes.methods.iwsm import IDEM, IWSM
 from allmodes.methods.nuts import NUTS
 from allmodes.methods.smc import SMC
 from allmodes.methods.tempering import Tempering

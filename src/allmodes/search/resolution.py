@@ -8,7 +8,7 @@ import jax
 import numpy as np
 from jaxtyping import Array, Float
 
-from allmodes.draws.draws import export
+from allmodes.draws import export
 from allmodes.points.frame import Frame
 from allmodes.target import Target
 

@@ -5,10 +5,10 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Bool, Float, Int, Scalar
 
+from allmodes.diffusion import posterior
 from allmodes.diffusion.networks import Denoiser
 from allmodes.diffusion.noise import Noise
 from allmodes.diffusion.paths import Process
-from allmodes.diffusion.sampler import posterior
 from allmodes.methods.iwsm.batch import LEVELS
 from allmodes.points.buffer import Buffer
 from allmodes.points.count import Evaluations

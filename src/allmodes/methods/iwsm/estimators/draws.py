@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from allmodes.diffusion.sampler import posterior
+from allmodes.diffusion import posterior
 from allmodes.errors import ConfigError
 from allmodes.methods.iwsm.batch import Batch, Targets
 from allmodes.methods.iwsm.estimators.estimator import Estimator

@@ -1,0 +1,22 @@
+"""The parts that methods are made of: `am.IWSM(network=am.parts.Perceptron(width=256))`."""
+
+from allmodes.diffusion.networks import AnchoredPerceptron, Equivariant, Perceptron
+from allmodes.diffusion.noise import NoiseRange
+from allmodes.methods.iwsm.estimators import Chain, FreshDraws, MixtureRatio, Neighbours
+from allmodes.methods.iwsm.reweighting import OwnDraws, PathMoves, PathResampling
+from allmodes.methods.optimiser import Adam
+
+__all__ = [
+    "Adam",
+    "AnchoredPerceptron",
+    "Chain",
+    "Equivariant",
+    "FreshDraws",
+    "MixtureRatio",
+    "Neighbours",
+    "NoiseRange",
+    "OwnDraws",
+    "PathMoves",
+    "PathResampling",
+    "Perceptron",
+]
