@@ -150,7 +150,7 @@ def test_progress_is_told_after_each_chunk(whole):
 def test_a_line_of_metrics_is_complete(whole):
     sampler, run, _ = whole
     first, *_, last = run.read_metrics()
-    levels = ("level_loss", "level_ess", "level_gate")
+    levels = ("level_loss", "level_weight_ess", "level_gate")
     assert {"step", "loss", "ess", "refresh_ess", "log_prob_evaluations", "gradient_evaluations", *levels} <= set(last)
     assert first["refresh_ess"] is None  # there was no renewal yet
     assert 0.0 < last["refresh_ess"] <= 1.0

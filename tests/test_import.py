@@ -12,7 +12,7 @@ def test_import_brings_in_the_core_only():
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=300)
     assert done.returncode == 0, done.stderr
     loaded = json.loads(done.stdout)
-    assert {"jax", "equinox", "optax", "allmodes.methods.iwsm.method", "allmodes.store.load.load"} <= set(loaded)
+    assert {"jax", "equinox", "optax", "allmodes.methods.iwsm.method", "allmodes.store.load"} <= set(loaded)
     roots = {name.split(".")[0] for name in loaded}
     assert roots.isdisjoint(HEAVY), roots & set(HEAVY)
     assert done.stderr == ""

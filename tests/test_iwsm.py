@@ -89,8 +89,6 @@ def test_settings_out_of_range_are_refused(method, field):
             {"reweighting": OwnDraws(2000), "buffer": 1000},
             r"draws of a renewal must not exceed the buffer \(1000\), got 2000",
         ),
-        ({"estimator": PathMoves()}, "estimator must be one of Neighbours, Chain, FreshDraws, got PathMoves"),
-        ({"network": None}, "network must be one of Perceptron, AnchoredPerceptron, Equivariant, got None"),
     ],
 )
 def test_contradictions_are_refused(changes, words):

@@ -105,7 +105,7 @@ def test_methods_by_name():
     assert find_method("iwsm-paper", {}) == am.IWSM.paper()
     with pytest.raises(am.ConfigError, match=r"unknown method 'iwms'.*iwsm.*Did you mean iwsm\?"):
         find_method("iwms", {})
-    with pytest.raises(am.ConfigError, match="method iwsm has no setting bach, stepz: it has anchors, batch, "):
+    with pytest.raises(am.ConfigError, match="IWSM has no setting bach, stepz: it has batch, buffer, "):
         find_method("iwsm", {"stepz": 3, "batch": 64, "bach": 64})
     with pytest.raises(am.ConfigError, match="batch must be a multiple of 32"):
         find_method("iwsm", {"batch": 33})
@@ -127,6 +127,10 @@ def unchecked():
         "a whole number, at least 1, got 32.0": "am.IWSM(batch=32.0)",
         "a whole number, at least 1, got True": "am.parts.FreshDraws(True)",
         "True or False, got 1": "am.parts.MixtureRatio(truncate=1)",
+        "one of Neighbours, Chain, FreshDraws, got PathMoves(every=400, path_steps=40, points=0)": (
+            "am.IWSM(estimator=am.parts.PathMoves())"
+        ),
+        "one of Perceptron, AnchoredPerceptron, Equivariant, got None": "am.IWSM(network=None)",
         "a finite number above 0, got 'soon'": "am.IDEM(enough='soon')",
     }
     code = f"""
@@ -156,7 +160,7 @@ def test_a_word_that_a_setting_does_not_know_is_refused(unchecked, word):
 
 def test_settings_of_a_wrong_type_are_refused(unchecked):
     messages = [message for message in unchecked if ", got " in message]
-    assert len(messages) == 4
+    assert len(messages) == 6
     for message in messages:
         assert unchecked[message].startswith("ConfigError ")
         assert unchecked[message].endswith(f" must be {message}")

@@ -6,7 +6,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from allmodes import interop
+    from allmodes import interop, parts
     from allmodes.audits.agreement import Agreement, agreement
     from allmodes.audits.audit import audit
     from allmodes.audits.result import Audit
@@ -50,6 +50,7 @@ __all__ = [
     "interop",
     "load",
     "on_devices",
+    "parts",
 ]
 
 # Module -> what of it is offered here. Imported when first asked for, so that the command line can
@@ -73,8 +74,8 @@ _HOME = {name: module for module, names in _OFFERED.items() for name in names}
 
 
 def __getattr__(name: str) -> Any:
-    if name == "interop":
-        return importlib.import_module("allmodes.interop")
+    if name in ("interop", "parts"):
+        return importlib.import_module(f"allmodes.{name}")
     if name not in _HOME:
         raise AttributeError(f"module 'allmodes' has no attribute {name!r}")
     value = getattr(importlib.import_module(f"allmodes.{_HOME[name]}"), name)

@@ -103,6 +103,10 @@ def fit(
     one of seconds for a method that trains nothing, `RunError` when the run folder is damaged,
     cannot be written, or another process is at work in it.
     """
+    if not isinstance(target, Target):
+        raise TargetError(
+            f"fit needs a Target, got a {type(target).__name__}: wrap it, as in am.Target(log_prob, dim=2)"
+        )
     method = _checked(target, method, steps, seconds, evaluations)
     target.check()
     budget = Budget(method, seconds, evaluations, reserve)
@@ -117,10 +121,6 @@ def _checked(
     target: Target, method: Method | None, steps: int | None, seconds: float | None, evaluations: int | None
 ) -> Method:
     """The method to train, or what is wrong with what was asked for."""
-    if not isinstance(target, Target):
-        raise TargetError(
-            f"fit needs a Target, got a {type(target).__name__}: wrap it, as in am.Target(log_prob, dim=2)"
-        )
     method = METHODS[default_for(target)] if method is None else method
     if not isinstance(method, Method):
         raise ConfigError(f"method must be a configuration such as am.IWSM(), got {method!r}")

@@ -184,15 +184,18 @@ class IWSM(Method):
             stage("searching: tempered SMC")
             found = warm_start(target, found, jax.random.fold_in(k_start, 1))
         prepared = network_for(self.network, target.symmetry).prepare(found.points.z, k_start)
-        return self._state(target, found, prepared, k_network)
+        return self.build(target, found, prepared, k_network)
 
     def template(self, target: Target) -> State:
         """Give the shapes of a state, without the work: what a checkpoint is read into."""
         prepared = network_for(self.network, target.symmetry).unprepared(self.buffer, target.free_dim)
-        build = functools.partial(self._state, target)
+        build = functools.partial(self.build, target)
         return jax.eval_shape(build, nowhere(target, self.buffer), prepared, jax.random.key(0))
 
-    def _state(self, target: Target, found: Found, prepared: Any, key: Array) -> State:
+    def build(self, target: Target, found: Found, prepared: Any, key: Array) -> State:
+        """Make the state before the first step of what was found, and of what the network has
+        `prepared` of its points.
+        """
         symmetry = found.frame.symmetry
         settings = network_for(self.network, symmetry)
         network = settings.build(symmetry or found.points.z.shape[1], prepared, key)
@@ -205,13 +208,14 @@ class IWSM(Method):
         """Update the network once, and make the moves and renewals of the buffer that are due."""
         k_renew, k_local, k_train = jax.random.split(key, 3)
         due = (state.step > 0) & (state.step % self.reweighting.every == 0)
-        state = jax.lax.cond(due, lambda s: self._renewed(target, s, k_renew), lambda s: s, state)
+        state = jax.lax.cond(due, lambda s: self.renew(target, s, k_renew), lambda s: s, state)
         if self.local_every:
             due = state.step % self.local_every == 0
             state = jax.lax.cond(due, lambda s: move(target, s, k_local), lambda s: s, state)
         return train(self, target, state, k_train)
 
-    def _renewed(self, target: Target, state: State, key: Array) -> State:
+    def renew(self, target: Target, state: State, key: Array) -> State:
+        """Renew the buffer, and begin the cooldown where the sampler's draws are good enough."""
         state = self.reweighting.renew(target, state, key)
         if self.enough is None:
             return state
