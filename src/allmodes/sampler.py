@@ -6,7 +6,7 @@ import functools
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import numpy as np
@@ -28,6 +28,9 @@ class Sampler(abc.ABC):
     **Attributes**: `target`, `method` (a `Method`, its configuration), `state` (all that fitting
     knows), and the `seconds` that the warm start, compilation and training took.
     """
+
+    options: ClassVar[frozenset[str]] = frozenset()
+    """What `sample` takes beside n and key, as `allmodes sample` offers it."""
 
     target: Target
     method: Any
@@ -107,6 +110,10 @@ class Sampler(abc.ABC):
         """
         return None
 
+    def proposal(self) -> Any:
+        """Offer paths to corrections, where draws come by paths; None where they do not."""
+        return None
+
     def check(self, n: int) -> None:
         """**Raises** `ConfigError` when n is below 1."""
         if n < 1:
@@ -129,6 +136,8 @@ class PlainSampler(Sampler):
     """One whose draws can take more evaluations, and are better for it: `sample` of the plain
     methods.
     """
+
+    options = frozenset({"evaluations"})
 
     @abc.abstractmethod
     def sample(self, n: int, *, key: Array, evaluations: int | None = None) -> Draws:

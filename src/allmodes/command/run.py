@@ -148,6 +148,7 @@ def _parsed(name: str, argv: list[str]) -> Any:
     settings = options_of(method)
     fields = [
         *choice_fields(method),
+        # pyrefly: ignore[invalid-annotation] -- the type is known at run time alone
         ("settings", Annotated[type(settings), arg(name="", help="")], dataclasses.field(default=settings)),
     ]
     made = dataclasses.make_dataclass("Run", fields, bases=(Run,), frozen=True)

@@ -1,7 +1,6 @@
 """`allmodes sample`: more draws of a finished run, to a file."""
 
 import dataclasses
-import inspect
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -54,7 +53,7 @@ def command(argv: list[str]) -> int:
     sampler = load(args.run)
     options = {name: getattr(args, name) for name in ("steps", "correct", "rounds", "moves")}
     options = {name: value for name, value in options.items() if value is not None}
-    unknown = set(options) - set(inspect.signature(sampler.sample).parameters)
+    unknown = set(options) - sampler.options
     if unknown:
         listed = ", ".join("--" + name for name in sorted(unknown))
         raise ConfigError(f"method {sampler.method.name} draws without {listed}: leave it out")

@@ -85,6 +85,7 @@ def choice_fields(settings: Any) -> list[tuple[str, Any, Any]]:
         what = " of ".join(reversed(name.split(".")))
         option = arg(name=name.replace("_", "-"), help=f"The kind of {what}; each has options of its own.")
         field = dataclasses.field(default=default, kw_only=True)
+        # pyrefly: ignore[invalid-literal] -- the words are known at run time alone
         fields.append((name.replace(".", "_") + "_kind", Annotated[Literal[tuple(kinds)], option], field))
     return fields
 

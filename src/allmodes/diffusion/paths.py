@@ -35,6 +35,12 @@ class Process(eqx.Module):
         """Variance of the Gaussian that stands for the target at the highest noise."""
         return self.variance + self.noise.sigma_max**2
 
+    def path_evaluations(self, steps: int) -> int:
+        """Count the evaluations of the density that a point costs on a path of so many steps,
+        beside that of its clean end.
+        """
+        return steps * self.denoiser.evaluations
+
     def prior(self, key: Array, n: int) -> Float[Array, "n dim"]:
         """Draws at the highest noise level."""
         return spread(self.mean + jnp.sqrt(self.prior_variance) * jax.random.normal(key, (n, self.mean.shape[0])))

@@ -3,29 +3,28 @@
 import dataclasses
 import functools
 from collections.abc import Callable
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.scipy.special import logsumexp
 from jaxtyping import Array, Float
 
 from allmodes.devices.mesh import even, everywhere
-from allmodes.devices.precision import double, single
-from allmodes.diffusion import corrections
-from allmodes.diffusion.paths import Process, noising, reverse
+from allmodes.devices.precision import single
+from allmodes.diffusion.corrections import Chains, Correction, correction_of
+from allmodes.diffusion.corrections.chain_moves import chain_evaluations
+from allmodes.diffusion.corrections.correction import BLOCK, blocks_of
+from allmodes.diffusion.corrections.path_smc import smc_evaluations
+from allmodes.diffusion.paths import Process
+from allmodes.diffusion.programs import Programs
 from allmodes.draws.draws import Draws, LogDensity
-from allmodes.draws.estimates import Estimate, batch_log_z, ess, forward_ess, khat, log_z, psis
-from allmodes.draws.verdict import Pool
+from allmodes.draws.estimates import forward_ess
 from allmodes.errors import ConfigError, SolverError
-from allmodes.mcmc.hmc import LEAPS
+from allmodes.points.frame import Frame
 from allmodes.progress.stages import parts_of
 from allmodes.sampler import Sampler
 
-BLOCK = 4096  # most draws in one compiled call
-POPULATIONS = 10  # independent ones of `correct="smc"`, from which the error of log Z comes
-SMALLEST = 50  # draws of a population, at least
 FORWARD, FORWARD_PARTICLES = 2048, 256  # points of the buffer that see the sampler; networks of particles are dear
 
 
@@ -33,13 +32,15 @@ FORWARD, FORWARD_PARTICLES = 2048, 256  # points of the buffer that see the samp
 class DiffusionSampler(Sampler):
     """Draws cost calls of the network, and one value of the density each for their weights."""
 
+    options = frozenset({"steps", "correct", "rounds", "moves", "pool"})
+
     def sample(
         self,
         n: int,
         *,
         key: Array,
         steps: int | None = None,
-        correct: Literal["snis", "smc", "mcmc"] | None = None,
+        correct: Literal["snis", "smc", "mcmc"] | Correction | None = None,
         rounds: int | None = None,
         moves: int | None = None,
         pool: int | None = None,
@@ -71,87 +72,66 @@ class DiffusionSampler(Sampler):
         steps = self.method.sample_steps if steps is None else steps
         if n < 1 or steps < 2:
             raise ConfigError(f"sample needs n of at least 1 and steps of at least 2, got n={n}, steps={steps}")
-        if correct not in (None, "snis", "smc", "mcmc"):
-            raise ConfigError(f"correct must be 'snis', 'smc', 'mcmc' or None, got {correct!r}")
-        moves = corrections.moves_for(self.target) if moves is None else moves
-        rounds = corrections.rounds_for(self.target) if rounds is None else rounds
-        if moves < 1:
-            raise ConfigError(f"moves must be at least 1, got {moves}")
-        if rounds < 0:
-            raise ConfigError(f"rounds must be at least 0, got {rounds}")
-        pool = corrections.pool_for(self.target) if pool is None else pool
-        if pool < 1:
-            raise ConfigError(f"pool must be at least 1, got {pool}")
-        if correct == "smc":
-            return self._populations(n, key, steps)
-        blocks = -(-n // BLOCK)
-        size = even(-(-n // blocks))
-        keys = [jax.random.fold_in(key, i) for i in range(blocks)]
-        if correct == "mcmc":
-            return self._chains(n, keys, size, steps, rounds, moves, pool)
+        Chains(rounds, moves, pool)  # for its checks
+        if correct is not None:
+            correction = correction_of(correct, rounds=rounds, moves=moves, pool=pool)
+            return correction(self, n, key=key, steps=steps)
+        keys, size = blocks_of(key, n)
         each = parts_of(keys, f"drawing {n:,}")
         parts = [jax.block_until_ready(self._on_all("draw", k, size, steps)) for k in each]
         x, log_prob, log_weight = (jnp.concatenate(part)[:n] for part in zip(*parts, strict=True))
-        raw = Draws(x, log_prob, log_weight, n, parameters=self.target.parameters, forward_ess=self.forward_ess)
-        if correct is None:
-            return raw
-        with double(self.target.double):
-            smooth = jnp.asarray(psis(raw.log_weight), x.dtype)
-        return dataclasses.replace(raw, log_weight=smooth, evidence=raw.log_z, pool=raw.as_pool())
+        cost = n * (1 + self.process.path_evaluations(steps))
+        named, seen = self.target.parameters, self.forward_ess
+        return Draws(x, log_prob, log_weight, cost, parameters=named, forward_ess=seen)
 
     def corrected(self, n: int, *, key: Array, pool: int | None = None) -> Draws:
         """`sample` with `correct="mcmc"`."""
         return self.sample(n, key=key, correct="mcmc", pool=pool)
 
-    def _chains(self, n: int, keys: list, size: int, steps: int, rounds: int, moves: int, pool: int) -> Draws:
-        """A chain for each draw, `size` of them at a time."""
-        ends, log_weights, effective = [], [], 0.0
-        for key in parts_of(keys, f"correcting {n:,}"):
-            k_pool, k_start, k_move = jax.random.split(key, 3)
-            z, log_w = [], []
-            while not z or not corrections.enough(jnp.stack(log_w), pool):
-                path = self._on_all("path", jax.random.fold_in(k_pool, len(z)), size, steps)
-                z.append(path[0])
-                log_w.append(path[1])
-            index = corrections.starts(k_start, jnp.stack(log_w))
-            ends.append(self._on_all("chains", k_move, jnp.concatenate(z)[index], steps, rounds, moves))
-            log_weights += log_w
-            effective += ess(jnp.concatenate(log_w))
-        x, log_prob = (jnp.concatenate(part)[:n] for part in zip(*ends, strict=True))
-        cost = size * len(keys) * (1 + rounds + moves * LEAPS) + size * len(log_weights)
-        raw = jnp.concatenate(log_weights)
-        value, std_error = log_z(raw)
-        evidence = Estimate(value + self._process[0].constant, std_error)
-        pool = Pool(len(raw), ess(raw), khat(raw), std_error, self.forward_ess)
-        # Shares of modes keep the errors of the weighted draws that the chains start from, on top
-        # of their own.
-        independent = effective / (effective + n)
-        return Draws(
-            x, log_prob, jnp.zeros(n), cost, evidence, independent=independent, parameters=self.target.parameters,
-            pool=pool,
-        )  # fmt: skip
+    # What corrections ask for.
 
-    def _populations(self, n: int, key: Array, steps: int) -> Draws:
-        populations = max(1, min(POPULATIONS, n // SMALLEST), -(-n // BLOCK))
-        size = even(-(-n // populations))
-        keys = [jax.random.fold_in(key, i) for i in range(populations)]
-        parts = [self._on_all("smc", k, size, steps) for k in parts_of(keys, f"correcting {n:,}")]
-        with double(self.target.double):
-            evidence = batch_log_z(jnp.stack([logsumexp(part[2]) - jnp.log(size) for part in parts]))
-        x, log_prob, log_weight = (jnp.concatenate(part)[:n] for part in zip(*parts, strict=True))
-        cost = size * populations * (1 + corrections.LEVELS * corrections.LOOKS)
-        named, seen = self.target.parameters, self.forward_ess
-        return Draws(x, log_prob, log_weight, cost, evidence, parameters=named, forward_ess=seen)
+    def proposal(self) -> "DiffusionSampler":
+        """Offer its own paths to a correction."""
+        return self
+
+    @property
+    def frame(self) -> Frame:
+        """The unit-scale coordinates that paths are in."""
+        return self._process[0]
+
+    def paths(self, key: Array, n: int, steps: int | None) -> tuple[Array, Array, int]:
+        """Draw n clean ends of paths in normalised coordinates, their log weights, and what they
+        cost.
+        """
+        steps = self.method.sample_steps if steps is None else steps
+        z, log_weight = self._on_all("path", key, n, steps)
+        return z, log_weight, n * (1 + self.process.path_evaluations(steps))
+
+    def chains(self, key: Array, z: Array, steps: int | None, rounds: int, moves: int) -> tuple[Array, Array, int]:
+        """Give the ends of chains from z, in the user's coordinates, their log-densities, and what
+        they cost.
+        """
+        steps = self.method.sample_steps if steps is None else steps
+        x, log_prob = self._on_all("chains", key, z, steps, rounds, moves)
+        return x, log_prob, len(z) * chain_evaluations(rounds, moves)
+
+    def smc(self, key: Array, n: int, steps: int | None) -> tuple[Array, Array, Array, int]:
+        """Draw one population of n along the path: x, log_prob, log_weight, and what it cost."""
+        steps = self.method.sample_steps if steps is None else steps
+        return *self._on_all("smc", key, n, steps), n * smc_evaluations(self.process, steps)
 
     @functools.cached_property
     @single
-    def forward_ess(self) -> float:
+    def forward_ess(self) -> float | None:
         """Effective share, in [0, 1], as the points that training ended with see the sampler; no
         evaluations.
 
         Path weights of those points, by noising them; they need their log-densities, which the
-        buffer holds. It falls when the sampler misses a region that the points know.
+        buffer holds. It falls when the sampler misses a region that the points know. None where a
+        path costs evaluations: then nobody has asked for them.
         """
+        if self.process.path_evaluations(1):
+            return None
         buffer = self.state.buffer
         few = FORWARD if self.target.symmetry is None else FORWARD_PARTICLES
         points = buffer.take(jnp.asarray(np.arange(few) * buffer.size // few))
@@ -253,58 +233,8 @@ class DiffusionSampler(Sampler):
         return self.method.process(self.target, self.state)
 
     @functools.cached_property
-    def _compiled(self) -> "_Programs":
-        frame, _ = self._process
-
-        block, differentiable = self.target.block(BLOCK), self.target.differentiable
-
-        def evaluate(z):
-            return frame.evaluate(self.target, z)
-
-        def value(z):
-            return frame.value(self.target, z)
-
-        def values(z):
-            return frame.values(self.target, z)
-
-        @functools.partial(jax.jit, static_argnums=(2, 3))
-        def draw(process: Process, key, n, steps):
-            path = reverse(process, key, n, steps)
-            x = frame.to_x(path.z)
-            if not frame.double:
-                log_prob = self.target.values(x)
-                return x, log_prob, path.log_ratio + log_prob + frame.log_det
-            value = values(path.z)
-            return x, frame.log_prob(value), frame.total(path.log_ratio + value)
-
-        @functools.partial(jax.jit, static_argnums=(2, 3))
-        def path(process: Process, key, n, steps):
-            path = reverse(process, key, n, steps)
-            return path.z, path.log_ratio + values(path.z)
-
-        @functools.partial(jax.jit, static_argnums=(3, 4, 5))
-        def chains(process: Process, key, z, steps, rounds, moves):
-            points = corrections.chains(process, evaluate, value, key, z, steps, rounds, moves, block, differentiable)
-            return frame.to_x(points.z), frame.log_prob(points.log_prob)
-
-        @functools.partial(jax.jit, static_argnums=(2, 3))
-        def smc(process: Process, key, n, steps):
-            z, log_prob, log_weight = corrections.smc(process, values, key, n, steps)
-            return frame.to_x(z), frame.log_prob(log_prob), frame.total(log_weight)
-
-        @functools.partial(jax.jit, static_argnums=3)
-        def noise(process: Process, key, z, steps):
-            return noising(process, key, z, steps).log_ratio
-
-        @functools.partial(jax.jit, static_argnums=3)
-        def weigh(process: Process, key, x, steps):
-            z = frame.to_z(x)
-            path = noising(process, key, z, steps)
-            if frame.double:
-                return frame.total(path.log_ratio + values(z))
-            return path.log_ratio + self.target.values(x) + frame.log_det
-
-        return _Programs(draw, path, chains, smc, weigh, noise)
+    def _compiled(self) -> Programs:
+        return Programs(self.target, self.frame)
 
     @functools.cached_property
     def _density(self) -> Callable[..., tuple]:
@@ -328,16 +258,3 @@ def _blocks(x: Float[Array, "n dim"], most: int) -> list[Float[Array, "size dim"
     size = even(-(-len(x) // count))
     padded = jnp.concatenate([x, jnp.broadcast_to(x[-1], (count * size - len(x), x.shape[1]))])
     return [padded[i * size : (i + 1) * size] for i in range(count)]
-
-
-class _Programs(NamedTuple):
-    """Compiled on their first use: `(process, key, n, steps)`, points in place of n for the last
-    ones.
-    """
-
-    draw: Callable[..., tuple]
-    path: Callable[..., tuple]
-    chains: Callable[..., tuple]
-    smc: Callable[..., tuple]
-    weigh: Callable[..., Array]
-    noise: Callable[..., Array]

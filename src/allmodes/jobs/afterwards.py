@@ -13,8 +13,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from allmodes.devices.processes import agreed
-from allmodes.diffusion import corrections
-from allmodes.mcmc.hmc import LEAPS
+from allmodes.diffusion.corrections import Chains
+from allmodes.diffusion.corrections.chain_moves import chain_evaluations
 from allmodes.metrics import evaluate
 from allmodes.metrics._evaluate import sets_for
 from allmodes.metrics.modes import mode_report
@@ -44,12 +44,16 @@ class Afterwards:
     judging: float
     evaluation: float
 
+    @property
+    def _chains(self) -> Chains:
+        return Chains().for_target(self.target)
+
     def seconds(self, pace: Pace, clock: dict[str, float]) -> float:
         """All of it, by the pace of training and the seconds of its compilation so far."""
         total = self.judging + REPORT + COMPILE * clock["compile"]
-        raw = min(RAW, corrections.pool_for(self.target))
+        raw = min(RAW, self._chains.pool)
         if pace.known:
-            paths = 1.5 + raw + corrections.rounds_for(self.target)  # those that exact draws are noised along too
+            paths = 1.5 + raw + self._chains.rounds  # those that exact draws are noised along too
             total += paths * self.method.renewals_of(self.n) * pace.renewal
         return total + self.n * self.evaluation * (1 + raw) + self._moves()
 
@@ -58,12 +62,12 @@ class Afterwards:
         `drawing`.
         """
         left -= self.judging + REPORT + 0.5 * drawing + 0.75 * COMPILE * clock["compile"] + self._moves()
-        fits = math.floor(left / max(drawing, 1e-9)) - corrections.rounds_for(self.target)
-        return min(max(fits, 1), corrections.pool_for(self.target))
+        fits = math.floor(left / max(drawing, 1e-9)) - self._chains.rounds
+        return min(max(fits, 1), self._chains.pool)
 
     def _moves(self) -> float:
         """Seconds of the evaluations of the chains."""
-        moves = 1 + corrections.rounds_for(self.target) + LEAPS * corrections.moves_for(self.target)
+        moves = chain_evaluations(self._chains.rounds, self._chains.moves)
         return self.n * moves * self.evaluation
 
 

@@ -2,6 +2,8 @@
 et al. 2022).
 """
 
+from typing import ClassVar
+
 import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Scalar
@@ -18,6 +20,8 @@ class Denoiser(eqx.Module):
     With `predicts_score` the network is the score itself, of the raw point, as the papers have it:
     `D = z + sigma^2 F(z, log sigma)`.
     """
+
+    evaluations: ClassVar[int] = 0  # of the density, for each point that is denoised
 
     network: eqx.Module
     predicts_score: bool = eqx.field(static=True, default=False)
