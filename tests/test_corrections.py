@@ -21,7 +21,7 @@ from closed_forms import (
     standard_errors_off,
 )
 
-from allmodes.diffusion import corrections
+from allmodes.diffusion.corrections import chain_moves, path_smc
 from allmodes.diffusion.paths import denoise, noise, noising, reverse
 from allmodes.draws.estimates import batch_log_z, khat, log_z, psis
 from allmodes.points.buffer import Buffer
@@ -66,7 +66,7 @@ def moved(perturbed, level, exact=True):
     process = make_process(perturbed=perturbed)
     z = draw_mixture(1, N) if exact else 0.7 * draw_mixture(1, N) + 0.4
     points, shares = buffer_of(z), []
-    run = jax.jit(lambda key, p: corrections.renoised(process, MIXTURE.evaluate, key, p, STEPS, level))
+    run = jax.jit(lambda key, p: chain_moves.renoised(process, MIXTURE.evaluate, key, p, STEPS, level))
     for i in range(3):
         points, accept = run(jax.random.key(i), points)
         shares.append(float(jnp.mean(accept)))
@@ -94,8 +94,8 @@ def test_chains_of_a_wrong_sampler_follow_the_target(perturbed):
     process = make_process(perturbed=perturbed)
     paths = [reverse(process, jax.random.key(i), N, STEPS) for i in range(2)]
     log_w = jnp.stack([path.log_ratio + MIXTURE.values(path.z) for path in paths])
-    start = jnp.concatenate([path.z for path in paths])[corrections.starts(jax.random.key(4), log_w)]
-    run = jax.jit(corrections.chains, static_argnums=(1, 2, 5, 6, 7, 8, 9))
+    start = jnp.concatenate([path.z for path in paths])[chain_moves.starts(jax.random.key(4), log_w)]
+    run = jax.jit(chain_moves.chains, static_argnums=(1, 2, 5, 6, 7, 8, 9))
     points = run(process, MIXTURE.evaluate, MIXTURE.value, jax.random.key(5), start, STEPS, 4, 8, N, True)
     assert np.all(check_mixture(points.z) < SIGMAS)
     np.testing.assert_allclose(points.log_prob, MIXTURE.values(points.z), rtol=1e-4, atol=1e-4)
@@ -109,7 +109,7 @@ def started(spread, each):
     rng = np.random.default_rng(3)
     left = rng.uniform(size=(each, N)) < 0.8
     log_w = np.where(left, math.log(0.5 / 0.8), math.log(0.5 / 0.2)) + spread * rng.normal(size=(each, N))
-    index = np.asarray(corrections.starts(jax.random.key(4), jnp.asarray(log_w, jnp.float32)))
+    index = np.asarray(chain_moves.starts(jax.random.key(4), jnp.asarray(log_w, jnp.float32)))
     return left.ravel()[index], index
 
 
@@ -131,7 +131,7 @@ def test_few_draws_of_large_weight_do_not_crowd_out_the_others():
 
 def test_chains_that_have_no_draw_of_any_weight_start_somewhere():
     log_w = jnp.full((3, 5), -jnp.inf).at[:, 0].set(0.0)
-    index = np.asarray(corrections.starts(jax.random.key(0), log_w))
+    index = np.asarray(chain_moves.starts(jax.random.key(0), log_w))
     assert np.all((index >= 0) & (index < 15))
 
 
@@ -142,11 +142,11 @@ def test_raw_draws_are_made_until_enough_are_effective(spread, draws):
     # Log-normal weights of spread s are effective to exp(-s^2): four for each chain need 4 exp(s^2)
     # draws.
     rng, log_w = np.random.default_rng(5), []
-    while not log_w or not corrections.enough(jnp.stack(log_w), 16):
+    while not log_w or not chain_moves.enough(jnp.stack(log_w), 16):
         log_w.append(jnp.asarray(spread * rng.normal(size=N), jnp.float32))
     assert abs(len(log_w) - draws) <= (0 if draws in (2, 16) else 1)
-    assert corrections.enough(jnp.zeros((1, 10)), 1)
-    assert not corrections.enough(jnp.zeros((1, 10)), 2)
+    assert chain_moves.enough(jnp.zeros((1, 10)), 1)
+    assert not chain_moves.enough(jnp.zeros((1, 10)), 2)
 
 
 # SMC.
@@ -156,7 +156,7 @@ def test_raw_draws_are_made_until_enough_are_effective(spread, draws):
 def populations(name, perturbed, size=500, count=40):
     """Z over its true value, and weighted first coordinates, one a population."""
     process, target = make_process(perturbed=perturbed, sigma_min=0.05), TARGETS[name]
-    run = jax.jit(lambda key: corrections.smc(process, target.values, key, size, 24))
+    run = jax.jit(lambda key: path_smc.smc(process, target.values, key, size, 24))
     zs, means = [], []
     for i in range(count):
         z, log_prob, log_w = run(jax.random.key(i))
@@ -182,13 +182,13 @@ def test_populations_resample_where_that_helps(monkeypatch):
     process = make_process(perturbed=0.3, sigma_min=0.05)
 
     def run():
-        return jax.jit(lambda key: corrections.smc(process, MIXTURE.values, key, 2000, 24))(jax.random.key(1))
+        return jax.jit(lambda key: path_smc.smc(process, MIXTURE.values, key, 2000, 24))(jax.random.key(1))
 
     z, _, log_w = run()
     assert len(np.unique(np.asarray(z), axis=0)) == 2000  # noise parts the copies
-    monkeypatch.setattr(corrections, "NOISY", 0.0)
+    monkeypatch.setattr(path_smc, "NOISY", 0.0)
     _, _, plain = run()
-    share = [float(corrections.weights.ess_fraction(w)) for w in (log_w, plain)]
+    share = [float(path_smc.weights.ess_fraction(w)) for w in (log_w, plain)]
     assert share[0] > 1.2 * share[1]
 
 
@@ -198,7 +198,7 @@ def test_looking_ahead_is_unbiased_for_the_noised_density():
     sigma = jnp.asarray(0.4)
     z = jnp.asarray([[0.5, -1.0]])
     many = jnp.broadcast_to(z, (20_000, 2))
-    seen, noisy = corrections.look_ahead(process, target.values, jax.random.key(3), many, sigma)
+    seen, noisy = path_smc.look_ahead(process, target.values, jax.random.key(3), many, sigma)
     mean, std = np.array([0.3, -0.2]), np.array([0.8, 1.1])
     variance = std**2 + 0.4**2
     true = math.exp(LOG_Z) * np.prod(
@@ -212,7 +212,7 @@ def test_looking_ahead_is_unbiased_for_the_noised_density():
 def test_a_density_that_is_nowhere_gives_no_weight():
     process = make_process()
     nothing = lambda z: jnp.full(z.shape[0], -jnp.inf)  # noqa: E731
-    _, _, log_w = corrections.smc(process, nothing, jax.random.key(0), 20, 8)
+    _, _, log_w = path_smc.smc(process, nothing, jax.random.key(0), 20, 8)
     assert np.all(np.asarray(log_w) == -np.inf)
 
 

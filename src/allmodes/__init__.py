@@ -6,14 +6,14 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from allmodes import interop, parts
+    from allmodes import extend, interop, parts
     from allmodes.audits.agreement import Agreement, agreement
     from allmodes.audits.audit import audit
     from allmodes.audits.result import Audit
     from allmodes.devices.mesh import on_devices
     from allmodes.draws.draws import Draws
     from allmodes.errors import AllmodesError, ConfigError, JobError, RunError, RunWarning, SolverError, TargetError
-    from allmodes.methods import IDEM, IWSM, NUTS, SMC, Tempering
+    from allmodes.methods import DDS, IDEM, IWSM, NUTS, SMC, Tempering
     from allmodes.sampler import Sampler
     from allmodes.store.find import find_target
     from allmodes.store.load import load
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
+    "DDS",
     "IDEM",
     "IWSM",
     "NUTS",
@@ -45,6 +46,7 @@ __all__ = [
     "Tempering",
     "agreement",
     "audit",
+    "extend",
     "find_target",
     "fit",
     "interop",
@@ -62,7 +64,7 @@ _OFFERED = {
     "devices.mesh": ("on_devices",),
     "draws.draws": ("Draws",),
     "errors": ("AllmodesError", "ConfigError", "JobError", "RunError", "RunWarning", "SolverError", "TargetError"),
-    "methods": ("IDEM", "IWSM", "NUTS", "SMC", "Tempering"),
+    "methods": ("DDS", "IDEM", "IWSM", "NUTS", "SMC", "Tempering"),
     "sampler": ("Sampler",),
     "store.find": ("find_target",),
     "store.load": ("load",),
@@ -74,7 +76,7 @@ _HOME = {name: module for module, names in _OFFERED.items() for name in names}
 
 
 def __getattr__(name: str) -> Any:
-    if name in ("interop", "parts"):
+    if name in ("extend", "interop", "parts"):
         return importlib.import_module(f"allmodes.{name}")
     if name not in _HOME:
         raise AttributeError(f"module 'allmodes' has no attribute {name!r}")

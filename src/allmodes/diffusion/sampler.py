@@ -25,7 +25,7 @@ from allmodes.points.frame import Frame
 from allmodes.progress.stages import parts_of
 from allmodes.sampler import Sampler
 
-FORWARD, FORWARD_PARTICLES = 2048, 256  # points of the buffer that see the sampler; networks of particles are dear
+FORWARD, FORWARD_FEW = 2048, 256  # points of the buffer that see the sampler; fewer where paths are dear
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -80,8 +80,8 @@ class DiffusionSampler(Sampler):
         each = parts_of(keys, f"drawing {n:,}")
         parts = [jax.block_until_ready(self._on_all("draw", k, size, steps)) for k in each]
         x, log_prob, log_weight = (jnp.concatenate(part)[:n] for part in zip(*parts, strict=True))
-        cost = n * (1 + self.process.path_evaluations(steps))
-        named, seen = self.target.parameters, self.forward_ess
+        seen, spent = self.look_forward()
+        cost, named = spent + n * (1 + self.process.path_evaluations(steps)), self.target.parameters
         return Draws(x, log_prob, log_weight, cost, parameters=named, forward_ess=seen)
 
     def corrected(self, n: int, *, key: Array, pool: int | None = None) -> Draws:
@@ -98,6 +98,19 @@ class DiffusionSampler(Sampler):
     def frame(self) -> Frame:
         """The unit-scale coordinates that paths are in."""
         return self._process[0]
+
+    def look_forward(self) -> tuple[float, int]:
+        """Give `forward_ess`, and the evaluations that it took now: none where it was known, or a
+        path costs none.
+        """
+        is_known = "forward_ess" in vars(self)
+        spent = 0 if is_known else self._few * self.process.path_evaluations(self.method.sample_steps)
+        return self.forward_ess, spent
+
+    @property
+    def _few(self) -> int:
+        is_free = self.target.symmetry is None and not self.process.path_evaluations(1)
+        return FORWARD if is_free else FORWARD_FEW
 
     def paths(self, key: Array, n: int, steps: int | None) -> tuple[Array, Array, int]:
         """Draw n clean ends of paths in normalised coordinates, their log weights, and what they
@@ -122,19 +135,15 @@ class DiffusionSampler(Sampler):
 
     @functools.cached_property
     @single
-    def forward_ess(self) -> float | None:
+    def forward_ess(self) -> float:
         """Effective share, in [0, 1], as the points that training ended with see the sampler; no
-        evaluations.
+        evaluations, unless a path costs some.
 
         Path weights of those points, by noising them; they need their log-densities, which the
-        buffer holds. It falls when the sampler misses a region that the points know. None where a
-        path costs evaluations: then nobody has asked for them.
+        buffer holds. It falls when the sampler misses a region that the points know.
         """
-        if self.process.path_evaluations(1):
-            return None
         buffer = self.state.buffer
-        few = FORWARD if self.target.symmetry is None else FORWARD_PARTICLES
-        points = buffer.take(jnp.asarray(np.arange(few) * buffer.size // few))
+        points = buffer.take(jnp.asarray(np.arange(self._few) * buffer.size // self._few))
         log_ratio = self._on_all("noise", jax.random.key(0), points.z, self.method.sample_steps)
         return forward_ess(log_ratio + points.log_prob)
 

@@ -3,6 +3,7 @@ here.
 """
 
 from allmodes.method import Method
+from allmodes.methods.dds import DDS
 from allmodes.methods.iwsm import IDEM, IWSM
 from allmodes.methods.nuts import NUTS
 from allmodes.methods.smc import SMC
@@ -20,6 +21,7 @@ METHODS: dict[str, Method] = {
     "iwsm-many-particles": IWSM.many_particles(),
     "iwsm-paper": IWSM.paper(),
     "idem": IDEM(),
+    "dds": DDS(),
     "smc": SMC(),
     "tempering": Tempering(),
     "nuts": NUTS(),
@@ -34,4 +36,4 @@ def default_for(target: Target) -> str:
     return "iwsm-few-particles" if n <= 6 else "iwsm-particles" if n <= 30 else "iwsm-many-particles"
 
 
-__all__ = ["IDEM", "IWSM", "METHODS", "NUTS", "SMC", "Method", "Tempering", "default_for"]
+__all__ = ["DDS", "IDEM", "IWSM", "METHODS", "NUTS", "SMC", "Method", "Tempering", "default_for"]

@@ -87,11 +87,13 @@ class Chains(Correction):
         x, log_prob = (jnp.concatenate(part)[:n] for part in zip(*ends, strict=True))
         raw = jnp.concatenate(log_weights)
         value, std_error = log_z(raw)
+        seen, spent = proposal.look_forward()
         evidence = Estimate(value + proposal.frame.constant, std_error)
         # Shares of modes keep the errors of the weighted draws that the chains start from, on top
         # of their own.
         independent = effective / (effective + n)
         return Draws(
-            x, log_prob, jnp.zeros(n), cost, evidence, independent=independent, parameters=proposal.target.parameters,
-            pool=Pool(len(raw), ess(raw), khat(raw), std_error, proposal.forward_ess),
+            x, log_prob, jnp.zeros(n), cost + spent, evidence, independent=independent,
+            parameters=proposal.target.parameters,
+            pool=Pool(len(raw), ess(raw), khat(raw), std_error, seen),
         )  # fmt: skip

@@ -59,8 +59,8 @@ class PathSMC(Correction):
         with double(proposal.target.double):
             evidence = batch_log_z(jnp.stack([logsumexp(part[2]) - jnp.log(size) for part in parts]))
         x, log_prob, log_weight = (jnp.concatenate(part)[:n] for part in zip(*(p[:3] for p in parts), strict=True))
-        cost = sum(part[3] for part in parts)
-        named, seen = proposal.target.parameters, proposal.forward_ess
+        seen, spent = proposal.look_forward()
+        cost, named = spent + sum(part[3] for part in parts), proposal.target.parameters
         return Draws(x, log_prob, log_weight, cost, evidence, parameters=named, forward_ess=seen)
 
 

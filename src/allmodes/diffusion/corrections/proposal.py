@@ -21,7 +21,6 @@ class WeightedDraws:
     def __init__(self, sampler: Any):
         self.sampler = sampler
         self.target: Target = sampler.target
-        self.forward_ess: float | None = None
 
     def sample(self, n: int, **options: Any) -> Any:
         """Draw n of the sampler itself."""
@@ -45,6 +44,10 @@ class WeightedDraws:
             return frame.to_x(points.z), frame.log_prob(points.log_prob)
 
         return run
+
+    def look_forward(self) -> tuple[None, int]:
+        """Tell nothing: no path leads back from a point."""
+        return None, 0
 
     def paths(self, key: Array, n: int, steps: int | None) -> tuple[Array, Array, int]:
         """Draw n, their log weights, and what they cost."""
