@@ -18,8 +18,8 @@ class Run:
     dim: int | None = None
     """Dimension of a function of your own."""
     method: str | None = None
-    """One of those that `allmodes methods` lists; its settings become options here. iwsm when not
-    given, one of the iwsm-particles for particles."""
+    """One of those that `allmodes methods` lists, or one of your own as FILE.py:NAME; its settings
+    become options here. iwsm when not given, one of the iwsm-particles for particles."""
     seed: int = 0
     """Fixes everything random."""
     n: Annotated[int, arg(aliases=["-n"])] = 10_000

@@ -19,7 +19,7 @@ from allmodes.files import interrupt
 from allmodes.files.lock import InUseError
 from allmodes.files.run_folder import Run as Folder
 from allmodes.jobs import run_job
-from allmodes.methods import METHODS, default_for
+from allmodes.methods import default_for
 from allmodes.report.tables import print_result
 from allmodes.store.find import find_method, find_target
 
@@ -32,7 +32,7 @@ _MAY_CHANGE = set(
 def command(argv: list[str]) -> int:
     """Do the main job; 1 where `--strict` asks for `trusted` draws and they are not."""
     name = option_of(argv, "--method") or "iwsm"
-    find_method(name, {})  # an unknown name, before its settings become options
+    find_method(name)  # an unknown name, before its settings become options
     args = _parsed(name, argv)
     if not args.distributed and (args.coordinator, args.processes, args.process_id) != (None, None, None):
         raise ConfigError(
@@ -66,7 +66,7 @@ def _resumed(args: Any, name: str, held: contextlib.ExitStack) -> Folder:
         raise ConfigError(f"--resume {args.resume} already says what to run: leave {args.target!r} out")
     other = [f for f in dataclasses.fields(Run) if f.name not in _MAY_CHANGE]
     changed = [f.name for f in other if getattr(args, f.name) != f.default]
-    changed += _differing(args.settings, METHODS[name])
+    changed += _differing(args.settings, find_method(name))
     if changed:
         options = ", ".join("-n" if key == "n" else "--" + key.replace("_", "-") for key in changed)
         raise ConfigError(f"--resume {args.resume} goes on as the run was begun: leave {options} out")
@@ -102,16 +102,16 @@ def _begun(args: Any, name: str, argv: list[str], held: contextlib.ExitStack) ->
     if args.evaluations is not None and not args.evaluations >= 1:
         raise ConfigError(f"evaluations must be at least 1, got {args.evaluations:g}")
     target = find_target(args.target, args.dim)
-    if args.seconds is not None and METHODS[name].steps == 0:
+    if args.seconds is not None and find_method(name).steps == 0:
         raise ConfigError(f"method {name} trains nothing that could end sooner: leave --seconds out (--evaluations)")
     if args.method is None and default_for(target) != name:
         name = default_for(target)
         args = _parsed(name, argv)
-    if METHODS[name].steps == 0 and mesh.count() > 1:
+    if find_method(name).steps == 0 and mesh.count() > 1:
         raise ConfigError(f"method {name} runs on one device: leave --devices and --distributed out")
     target.check()
     # One of several processes makes the folder, and the others find it there.
-    folder = Folder(args.out) if args.out else Folder(Path("runs") / f"{target.name}-{name}-{args.seed}")
+    folder = Folder(args.out) if args.out else Folder(Path("runs") / f"{target.name}-{args.settings.name}-{args.seed}")
     if processes.leads():
         folder = _entered(folder, held) if args.out else _free(folder.path, held)
         interrupt.say(lambda: _last_words(folder))
@@ -144,7 +144,7 @@ def _carried_out(folder: Folder, args: Any) -> int:
 
 def _parsed(name: str, argv: list[str]) -> Any:
     """The options, with those of a method's settings among them."""
-    method = with_chosen(METHODS[name], argv)
+    method = with_chosen(find_method(name), argv)
     settings = options_of(method)
     fields = [
         *choice_fields(method),

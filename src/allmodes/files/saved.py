@@ -1,6 +1,7 @@
 """A target and a method in a run folder, so that both can be made again."""
 
 import dataclasses
+import inspect
 import os
 import tempfile
 from pathlib import Path
@@ -39,9 +40,20 @@ def describe(target: Target, method: Method, seed: int | None = None) -> dict:
         hints["fingerprint"] = fingerprint(target)
     return {
         "target": {"origin": target.origin, "name": target.name, "dim": int(target.dim), **hints},
-        "method": {"name": method.name, "settings": settings_of(method)},
+        "method": {"name": method.name, **_origin_of(method), "settings": settings_of(method)},
         "seed": seed,
     }
+
+
+def _origin_of(method: Method) -> dict[str, str]:
+    """The file and the class of a method that is not of this package."""
+    kind = type(method)
+    if kind.__module__.partition(".")[0] == "allmodes":
+        return {}
+    try:
+        return {"origin": f"{Path(inspect.getfile(kind)).resolve()}:{kind.__qualname__}"}
+    except (OSError, TypeError):  # of a notebook, say
+        return {"origin": ""}
 
 
 def save(target: Target, method: Method, state: Any, seconds: dict[str, float], path: str | os.PathLike) -> None:

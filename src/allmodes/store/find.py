@@ -4,11 +4,13 @@ import dataclasses
 import difflib
 import importlib.util
 import sys
+import types
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from allmodes import targets
-from allmodes.errors import ConfigError, TargetError
+from allmodes.errors import AllmodesError, ConfigError, TargetError
 from allmodes.method import Method
 from allmodes.methods import METHODS
 from allmodes.settings import with_settings
@@ -31,24 +33,7 @@ def find_target(spec: str, dim: int | None = None) -> Target:
         if dim is not None and dim != target.dim:
             raise TargetError(f"{spec} has dimension {target.dim}, not {dim}: leave --dim out")
         return dataclasses.replace(target, origin=spec)
-    file, _, function = spec.rpartition(":")
-    path = Path(file).resolve()
-    if not path.is_file():
-        raise TargetError(f"there is no file {file}: name a target as FILE.py:FUNCTION or by its registered name")
-    module_spec = importlib.util.spec_from_file_location(path.stem, path)
-    if module_spec is None or module_spec.loader is None:
-        raise TargetError(f"{file} is not a Python file: name a target as FILE.py:FUNCTION")
-    module = importlib.util.module_from_spec(module_spec)
-    sys.path.insert(0, str(path.parent))  # so that it can import what lies beside it
-    try:
-        module_spec.loader.exec_module(module)
-    except (Exception, SystemExit) as error:
-        raise TargetError(f"{file} cannot be imported: {type(error).__name__}: {error}") from error
-    finally:
-        sys.path.remove(str(path.parent))
-    if not hasattr(module, function):
-        raise TargetError(f"{file} has no function {function!r}")
-    found, origin = getattr(module, function), f"{path}:{function}"
+    found, origin = _imported(spec, TargetError)
     if isinstance(found, Target):
         if dim is not None and dim != found.dim:
             raise TargetError(f"{spec} has dimension {found.dim}, not {dim}: leave --dim out")
@@ -57,24 +42,53 @@ def find_target(spec: str, dim: int | None = None) -> Target:
         raise TargetError(f"log_prob must be a function of one point, but {spec} is a {type(found).__name__}")
     if dim is None:
         raise TargetError(f"the dimension of {spec} is needed: add --dim")
-    return Target(found, dim, name=path.stem, origin=origin)
+    return Target(found, dim, name=Path(spec.rpartition(":")[0]).stem, origin=origin)
 
 
-def find_method(name: str, settings: dict[str, Any]) -> Method:
-    """A method by its name with the given settings.
+def _imported(spec: str, error: type[AllmodesError]) -> tuple[Any, str]:
+    """What FILE.py:NAME names, and the same with the whole path of the file.
 
-    **Raises** `ConfigError` for an unknown name or setting.
+    **Raises** `error` when there is no such file or name, or the file fails.
     """
-    if name not in METHODS:
+    file, _, name = spec.rpartition(":")
+    path = Path(file).resolve()
+    if not path.is_file():
+        kind = "target as FILE.py:FUNCTION" if error is TargetError else "method as FILE.py:NAME"
+        raise error(f"there is no file {file}: name a {kind} or by its registered name")
+    module_spec = importlib.util.spec_from_file_location(f"_file_{path.stem}", path)
+    if module_spec is None or module_spec.loader is None:
+        raise error(f"{file} is not a Python file: name what is in one as FILE.py:NAME")
+    module = importlib.util.module_from_spec(module_spec)
+    sys.path.insert(0, str(path.parent))  # so that it can import what lies beside it
+    sys.modules[module.__name__] = module  # where dataclasses, and what asks for their source, look
+    try:
+        module_spec.loader.exec_module(module)
+    except (Exception, SystemExit) as failure:
+        raise error(f"{file} cannot be imported: {type(failure).__name__}: {failure}") from failure
+    finally:
+        sys.path.remove(str(path.parent))
+    if not hasattr(module, name):
+        raise error(f"{file} has no {'function' if error is TargetError else 'method'} {name!r}")
+    return getattr(module, name), f"{path}:{name}"
+
+
+def find_method(name: str, settings: Mapping[str, Any] = types.MappingProxyType({})) -> Method:
+    """A method by its registered name (`iwsm`), or one of the user's own by its file
+    (`mine.py:Mine`, a class or an instance), with the given settings.
+
+    **Raises** `ConfigError` for an unknown name or setting, or where the file fails.
+    """
+    if ":" in name:
+        found, _ = _imported(name, ConfigError)
+        method = found() if isinstance(found, type) else found
+        if not isinstance(method, Method) or not dataclasses.is_dataclass(method):
+            raise ConfigError(f"{name} is no method: it must be a frozen dataclass, a subclass of am.extend.Method")
+    elif name in METHODS:
+        method = METHODS[name]
+    else:
         close = difflib.get_close_matches(name, METHODS, 1)
         hint = f" Did you mean {close[0]}?" if close else ""
-        raise ConfigError(f"unknown method {name!r}: there are {', '.join(METHODS)}.{hint}")
-    return with_settings(METHODS[name], settings)
-
-
-def _is_target(origin: str) -> bool:
-    try:
-        find_target(origin)
-    except TargetError:
-        return False
-    return True
+        raise ConfigError(
+            f"unknown method {name!r}: there are {', '.join(METHODS)}, or one of your own as FILE.py:NAME.{hint}"
+        )
+    return with_settings(method, settings)

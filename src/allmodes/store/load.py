@@ -12,13 +12,13 @@ import numpy as np
 
 from allmodes.devices.batched import log_prob_of
 from allmodes.devices.precision import single
-from allmodes.errors import AllmodesError, RunError
+from allmodes.errors import AllmodesError, ConfigError, RunError, TargetError
 from allmodes.files.fingerprint import differing, fingerprint
 from allmodes.files.run_folder import Run
 from allmodes.files.saved import EXPORTED, PARAMETERS
 from allmodes.methods import Method
 from allmodes.sampler import Sampler
-from allmodes.store.find import _is_target, find_method, find_target
+from allmodes.store.find import find_method, find_target
 from allmodes.symmetry import ParticleSymmetry
 from allmodes.target import Target
 
@@ -33,7 +33,8 @@ def parse(run: Run) -> tuple[Target, Method, dict]:
     try:
         about, method = config["target"], config["method"]
         name, dim, origin = str(about["name"]), int(about["dim"]), str(about["origin"])
-        method = find_method(method["name"], method["settings"])
+        is_flat = "refresh_every" in method["settings"]
+        method = None if is_flat else _method(method)
         hints: dict[str, Any] = {k: np.asarray(about[k], float) for k in ("location", "scale") if k in about}
         if "symmetry" in about:
             hints["symmetry"] = ParticleSymmetry(**about["symmetry"])
@@ -47,6 +48,11 @@ def parse(run: Run) -> tuple[Target, Method, dict]:
         raise RunError(
             f"{run / 'config.json'} is damaged: {reason}. Restore it, or start again in a new folder"
         ) from error
+    if method is None:
+        raise RunError(
+            f"{run.path} was made by allmodes 0.1.0, whose methods had other settings: read it with that version, or "
+            "train again in a new folder"
+        )
     if not origin:
         target = _imported(run, name, dim)
     elif ":" in origin:
@@ -61,6 +67,24 @@ def parse(run: Run) -> tuple[Target, Method, dict]:
             f"and is {other[1]:.6g} now. Bring back what it was, or start again in a new folder"
         )
     return dataclasses.replace(target, **hints), method, config
+
+
+def _method(about: dict) -> Method:
+    """The method that `config.json` tells of: registered, or of a file."""
+    name, origin = str(about["name"]), about.get("origin")
+    if origin is None:
+        return find_method(name, about["settings"])
+    if not origin:
+        raise ConfigError(f"method {name} was made where no other process finds it: put it in a file")
+    return dataclasses.replace(find_method(str(origin), about["settings"]), name=name)
+
+
+def _is_target(origin: str) -> bool:
+    try:
+        find_target(origin)
+    except TargetError:
+        return False
+    return True
 
 
 def load(path: str | os.PathLike) -> Sampler:
