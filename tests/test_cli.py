@@ -538,6 +538,7 @@ def test_a_checkpoint_that_cannot_be_read_is_one_line_in_a_shell(copy, tmp_path)
         if path.is_file():
             path.write_bytes(b"")
     code = f"""
+from allmodes.cli import main
 from allmodes.diffusion import DiffusionSampler
 for run in {[str(copy), str(other)]!r}:
     try:
