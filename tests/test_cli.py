@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from helpers import call
 
-from allmodes import IWSM, __version__, load
+from allmodes import IWSM, __version__
 from allmodes.audits import agreement
 from allmodes.diffusion.sampler import DiffusionSampler
 from allmodes.files import lock
@@ -140,19 +140,6 @@ def test_the_main_job_leaves_all_its_files(finished):
     assert "<html" in (finished / "report.html").read_text()
 
 
-def test_a_second_run_of_one_seed_gives_the_same_result_but_for_times_and_memory(models, finished, tmp_path):
-    assert call("run", f"{models / 'pair.py'}:target", "--out", tmp_path / "run", "--steps", 60, *TINY) == 0
-    results = [json.loads((run / "result.json").read_text()) for run in (finished, tmp_path / "run")]
-    for result in results:
-        assert result.pop("seconds")
-        assert result.pop("peak_memory_mb")
-        assert result.pop("command")  # names the folder
-    assert results[0] == results[1]
-    for name in ("draws.npz", "corrected.npz"):
-        with np.load(finished / name) as first, np.load(tmp_path / "run" / name) as second:
-            assert all(first[k].tobytes() == second[k].tobytes() for k in first)
-
-
 def test_seconds_are_those_of_the_whole_job(models, tmp_path, capsys):
     """What comes after training is measured before it; a job that is done sooner ends where it
     would have ended."""
@@ -215,10 +202,17 @@ def test_a_plain_method_leaves_the_same_files(models, tmp_path, capsys):
     assert np.load(tmp_path / "x.npz")["x"].shape == (50, 2)
 
 
-def test_two_runs_of_one_density_agree(finished, capsys):
-    sampler = load(finished)
-    found = agreement(sampler, sampler, key=jax.random.key(1), n=400)
-    assert call("agree", finished, finished, "-n", 400) == int(not found.agree)
+def test_two_runs_of_one_density_agree(finished, monkeypatch, capsys):
+    seen, module = [], importlib.import_module("allmodes.agreement")
+
+    def spied(*samplers, **options):
+        seen.append(agreement(*samplers, **options))
+        return seen[-1]
+
+    monkeypatch.setattr(module, "agreement", spied)
+    code = call("agree", finished, finished, "-n", 400)
+    (found,) = seen
+    assert code == int(not found.agree)
     out = capsys.readouterr().out
     assert out.startswith("they agree: " if found.agree else "they disagree: ")
     assert f"cross ESS {found.cross_ess[0]:.2f}, cross ESS {found.cross_ess[1]:.2f}" in out
@@ -272,7 +266,9 @@ def test_a_finished_run_is_not_done_again(finished, capsys):
     assert str(finished / "report.html") in out.replace("\n", "")
 
 
-def test_a_run_interrupted_and_resumed_ends_as_if_it_had_not_been(finished, models, tmp_path, monkeypatch, capsys):
+def test_a_second_run_of_one_seed_interrupted_and_resumed_gives_the_same_but_for_times_and_memory(
+    finished, models, tmp_path, monkeypatch, capsys
+):
     def interrupt(self, *, step, **_):
         if step == 30:
             raise KeyboardInterrupt
@@ -284,15 +280,21 @@ def test_a_run_interrupted_and_resumed_ends_as_if_it_had_not_been(finished, mode
     assert capsys.readouterr().err == f"interrupted; go on with: allmodes run --resume '{run}'\n"
     assert not (run / "draws.npz").exists()
     assert call("run", "--resume", run, *QUICK) == 0
-    with np.load(run / "draws.npz") as resumed, np.load(finished / "draws.npz") as whole:
-        for name in ("x", "log_prob", "log_weight"):
-            assert resumed[name].tobytes() == whole[name].tobytes()
+    results = [json.loads((folder / "result.json").read_text()) for folder in (finished, run)]
+    for result in results:
+        assert result.pop("seconds")
+        assert result.pop("peak_memory_mb")
+        assert result.pop("command")  # names the folder
+    assert results[0] == results[1]
+    for name in ("draws.npz", "corrected.npz"):
+        with np.load(finished / name) as first, np.load(run / name) as second:
+            assert all(first[k].tobytes() == second[k].tobytes() for k in first)
 
 
-def test_strict_fails_a_run_that_cannot_be_trusted(models, tmp_path, capsys):
-    run = tmp_path / "run"
-    options = ["--out", run, "--steps", 20, "--strict", *TINY]
-    assert call("run", f"{models / 'pair.py'}:target", *options) == 1
+def test_strict_fails_a_run_that_cannot_be_trusted(copy, capsys):
+    run = copy
+    (run / "result.json").unlink()
+    assert call("run", "--resume", run, "--strict", *QUICK) == 1
     result = json.loads((run / "result.json").read_text())
     assert result["verdict"]["word"] != "trusted"
     assert (run / "report.html").exists()
@@ -306,7 +308,7 @@ def test_strict_fails_a_run_that_cannot_be_trusted(models, tmp_path, capsys):
 
 def test_a_hole_in_the_density_is_counted_and_reported(models, tmp_path):
     run = tmp_path / "run"
-    assert call("run", f"{models / 'hole.py'}:log_prob", "--dim", 2, "--out", run, "--steps", 60, *TINY) == 0
+    assert call("run", f"{models / 'hole.py'}:log_prob", "--dim", 2, "--out", run, "--steps", 30, *TINY) == 0
     result = json.loads((run / "result.json").read_text())
     assert result["nonfinite"]["nan"] > 0
     assert result["nonfinite"]["zero"] == 0
@@ -549,6 +551,7 @@ def test_a_checkpoint_that_cannot_be_read_is_one_line_in_a_shell(copy, tmp_path)
         if path.is_file():
             path.write_bytes(b"")
     code = f"""
+from allmodes.command.main import main
 from allmodes.diffusion.sampler import DiffusionSampler
 for run in {[str(copy), str(other)]!r}:
     try:

@@ -17,6 +17,7 @@ import pytest
 from helpers import little
 
 import allmodes as am
+from allmodes.diffusion.sampler import DiffusionSampler
 from allmodes.methods import Method
 
 ROOT = Path(__file__).parent.parent
@@ -27,8 +28,7 @@ BLOCKS = {
     for i, code in enumerate(re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL))
 }
 TINY = little(
-    steps=60, cooldown=20, batch=64, buffer=256, every=30, path_steps=8,
-    local_every=30, sample_steps=20,
+    steps=40, cooldown=10, batch=64, buffer=256, every=20, path_steps=8, local_every=20, sample_steps=20,
 )  # fmt: skip
 
 
@@ -105,7 +105,7 @@ def test_there_are_blocks_to_run():
 
 @pytest.mark.parametrize("name", BLOCKS)
 def test_a_block_runs(name, tmp_path, monkeypatch):
-    """As it stands, in a fresh namespace; only training is cut short."""
+    """As it stands, in a fresh namespace; only training is cut short, and so is drawing."""
     if "numpyro" in BLOCKS[name]:
         pytest.importorskip("numpyro", reason="NumPyro is not installed: its block is not run")
     if "pymc" in BLOCKS[name]:
@@ -115,12 +115,13 @@ def test_a_block_runs(name, tmp_path, monkeypatch):
             import pytensor
 
             assert pytensor.config.blas__ldflags is not None
-    fit = am.fit
+    fit, sample = am.fit, DiffusionSampler.sample
 
     def short(target, method=None, *, key, **more):
         return fit(target, TINY if method is None else method, key=key, **more)
 
     monkeypatch.setattr(am, "fit", short)
+    monkeypatch.setattr(DiffusionSampler, "sample", lambda self, n, **more: sample(self, min(n, 500), **more))
     monkeypatch.chdir(tmp_path)
     exec(compile(BLOCKS[name], name, "exec"), {"__name__": "block"})
     jax.effects_barrier()

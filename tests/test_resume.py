@@ -1,6 +1,7 @@
-"""`kill -9` at a random moment, `--resume`, and the end is that of a run that nobody killed, to the
+"""`kill -9` at random moments, `--resume`, and the end is that of a run that nobody killed, to the
 last bit."""
 
+import importlib
 import json
 import random
 import signal
@@ -10,9 +11,11 @@ import time
 
 import jax
 import numpy as np
+from helpers import call
 
 from allmodes.files.run_folder import Run
-from allmodes.store.load import load as store
+from allmodes.jobs import run_job as job
+from allmodes.store import load as store
 
 MODEL = """
 import jax, jax.numpy as jnp, numpy as np
@@ -92,39 +95,41 @@ def facts(run):
     return result
 
 
-def test_killed_and_resumed_is_as_if_never_killed(tmp_path):
+def test_killed_twice_and_resumed_is_as_if_never_killed(tmp_path, monkeypatch):
     seed = time.time_ns()
     print("seed of the moments:", seed)
     rng = random.Random(seed)
     (tmp_path / "model.py").write_text(MODEL)
     target = [f"{tmp_path / 'model.py'}:target", *SETTINGS]
-    whole, *broken = (Run(tmp_path / name) for name in ("whole", "early", "late"))
-    finish(start(*target, "--out", whole.path))
+    whole, killed = Run(tmp_path / "whole"), Run(tmp_path / "killed")
+    for name, value in {"CHUNK": 10, "CHECKPOINT_SECONDS": 0.0}.items():
+        monkeypatch.setattr(importlib.import_module("allmodes.fit"), name, value)
+    monkeypatch.setattr(job, "EXACT", 500)
+    # In this process, and first: so all is compiled, and none is killed while it keeps a program.
+    assert call("run", *target, "--out", whole.path) == 0
 
-    processes = [start(*target, "--out", run.path) for run in broken]
-    for run, process, (least, most) in zip(broken, processes, [(1, 8), (9, 24)], strict=True):
-        lines = kill_after(process, run, rng.randint(least, most), rng.uniform(0.0, 0.05))
-        print("killed", run.path.name, "after", lines, "lines of", CHUNKS)
+    resume = ["--resume", killed.path, "--quiet", "--judge-repeats", 2]
+    for words, (least, most) in (([*target, "--out", killed.path], (1, 8)), (resume, (14, 24))):
+        lines = kill_after(start(*words), killed.path, rng.randint(least, most), rng.uniform(0.0, 0.05))
+        print("killed after", lines, "lines of", CHUNKS)
         assert lines < CHUNKS
-        assert not (run / "draws.npz").exists()
-    for process in [start("--resume", run.path, "--quiet", "--judge-repeats", 2) for run in broken]:
-        finish(process)
+        assert not (killed.path / "draws.npz").exists()
+    finish(start(*resume))
 
     described, method, _ = store.parse(whole)
     state, _ = whole.load_state(method.template(described))
     draws, metrics = whole.read_draws(), whole.read_metrics()
     assert len(metrics) == CHUNKS
     assert method.end(state) == state.step == 10 * CHUNKS
-    for run in broken:
-        resumed, _ = run.load_state(method.template(described))
-        for (path, a), (_, b) in zip(*(leaves(tree) for tree in (resumed, state)), strict=True):
-            assert a.tobytes() == b.tobytes(), path
-        assert {name: array.tobytes() for name, array in run.read_draws().items()} == {
-            name: array.tobytes() for name, array in draws.items()
-        }
-        assert [line | {"seconds": 0} for line in run.read_metrics()] == [line | {"seconds": 0} for line in metrics]
-        assert facts(run) == facts(whole)
-        assert not [path for path in run.path.iterdir() if path.name.startswith(".")]
+    resumed, _ = killed.load_state(method.template(described))
+    for (path, a), (_, b) in zip(*(leaves(tree) for tree in (resumed, state)), strict=True):
+        assert a.tobytes() == b.tobytes(), path
+    assert {name: array.tobytes() for name, array in killed.read_draws().items()} == {
+        name: array.tobytes() for name, array in draws.items()
+    }
+    assert [line | {"seconds": 0} for line in killed.read_metrics()] == [line | {"seconds": 0} for line in metrics]
+    assert facts(killed) == facts(whole)
+    assert not [path for path in killed.path.iterdir() if path.name.startswith(".")]
 
 
 def leaves(tree):
