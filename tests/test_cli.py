@@ -197,7 +197,7 @@ def test_a_plain_method_leaves_the_same_files(models, tmp_path, capsys):
     assert {"rhat", "virial", "score"} <= set(result["metrics"])
     assert (run / "report.html").exists()
     assert call("sample", run, "-n", 50, "--steps", 10, "--out", tmp_path / "x.npz") == 2
-    assert "method smc draws without --steps" in capsys.readouterr().err
+    assert "the sampler of smc declares no option --steps" in capsys.readouterr().err
     assert call("sample", run, "-n", 50, "--out", tmp_path / "x.npz") == 0
     assert np.load(tmp_path / "x.npz")["x"].shape == (50, 2)
 

@@ -21,7 +21,7 @@ from closed_forms import (
     standard_errors_off,
 )
 
-from allmodes.diffusion.corrections import chain_moves, path_smc
+from allmodes.diffusion.corrections import PathSMC, chain_moves, path_smc
 from allmodes.diffusion.paths import denoise, noise, noising, reverse
 from allmodes.draws.estimates import batch_log_z, khat, log_z, psis
 from allmodes.points.buffer import Buffer
@@ -95,8 +95,10 @@ def test_chains_of_a_wrong_sampler_follow_the_target(perturbed):
     paths = [reverse(process, jax.random.key(i), N, STEPS) for i in range(2)]
     log_w = jnp.stack([path.log_ratio + MIXTURE.values(path.z) for path in paths])
     start = jnp.concatenate([path.z for path in paths])[chain_moves.starts(jax.random.key(4), log_w)]
-    run = jax.jit(chain_moves.chains, static_argnums=(1, 2, 5, 6, 7, 8, 9))
-    points = run(process, MIXTURE.evaluate, MIXTURE.value, jax.random.key(5), start, STEPS, 4, 8, N, True)
+    run = jax.jit(chain_moves.chains, static_argnums=(1, 2, 5, 6, 7, 8))
+    points = run(
+        process, MIXTURE.evaluate, MIXTURE.value, jax.random.key(5), start, STEPS, chain_moves.Plan(4, 8), N, True
+    )
     assert np.all(check_mixture(points.z) < SIGMAS)
     np.testing.assert_allclose(points.log_prob, MIXTURE.values(points.z), rtol=1e-4, atol=1e-4)
     assert standard_errors_off(np.exp(log_w).ravel(), math.exp(LOG_Z)) < SIGMAS
@@ -156,7 +158,7 @@ def test_raw_draws_are_made_until_enough_are_effective(spread, draws):
 def populations(name, perturbed, size=500, count=40):
     """Z over its true value, and weighted first coordinates, one a population."""
     process, target = make_process(perturbed=perturbed, sigma_min=0.05), TARGETS[name]
-    run = jax.jit(lambda key: path_smc.smc(process, target.values, key, size, 24))
+    run = jax.jit(lambda key: path_smc.smc(process, target.values, key, size, 24, PathSMC()))
     zs, means = [], []
     for i in range(count):
         z, log_prob, log_w = run(jax.random.key(i))
@@ -176,18 +178,17 @@ def test_populations_are_unbiased(name, perturbed):
     assert np.all(np.abs(means.mean(axis=0) - expected) < SIGMAS * means.std(axis=0) / math.sqrt(len(means)) + 0.005)
 
 
-def test_populations_resample_where_that_helps(monkeypatch):
+def test_populations_resample_where_that_helps():
     # Weights of a wrong network, with its kernels as they are: fewer are lost when some are
     # resampled on the way.
     process = make_process(perturbed=0.3, sigma_min=0.05)
 
-    def run():
-        return jax.jit(lambda key: path_smc.smc(process, MIXTURE.values, key, 2000, 24))(jax.random.key(1))
+    def run(settings):
+        return jax.jit(lambda key: path_smc.smc(process, MIXTURE.values, key, 2000, 24, settings))(jax.random.key(1))
 
-    z, _, log_w = run()
+    z, _, log_w = run(PathSMC())
     assert len(np.unique(np.asarray(z), axis=0)) == 2000  # noise parts the copies
-    monkeypatch.setattr(path_smc, "NOISY", 0.0)
-    _, _, plain = run()
+    _, _, plain = run(PathSMC(noisy=0.0))
     share = [float(path_smc.weights.ess_fraction(w)) for w in (log_w, plain)]
     assert share[0] > 1.2 * share[1]
 
@@ -198,7 +199,7 @@ def test_looking_ahead_is_unbiased_for_the_noised_density():
     sigma = jnp.asarray(0.4)
     z = jnp.asarray([[0.5, -1.0]])
     many = jnp.broadcast_to(z, (20_000, 2))
-    seen, noisy = path_smc.look_ahead(process, target.values, jax.random.key(3), many, sigma)
+    seen, noisy = path_smc.look_ahead(process, target.values, jax.random.key(3), many, sigma, PathSMC())
     mean, std = np.array([0.3, -0.2]), np.array([0.8, 1.1])
     variance = std**2 + 0.4**2
     true = math.exp(LOG_Z) * np.prod(
@@ -212,7 +213,7 @@ def test_looking_ahead_is_unbiased_for_the_noised_density():
 def test_a_density_that_is_nowhere_gives_no_weight():
     process = make_process()
     nothing = lambda z: jnp.full(z.shape[0], -jnp.inf)  # noqa: E731
-    _, _, log_w = path_smc.smc(process, nothing, jax.random.key(0), 20, 8)
+    _, _, log_w = path_smc.smc(process, nothing, jax.random.key(0), 20, 8, PathSMC())
     assert np.all(np.asarray(log_w) == -np.inf)
 
 

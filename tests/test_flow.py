@@ -10,8 +10,8 @@ import pytest
 from closed_forms import CENTRES, LOG_Z, SHARES, WIDTHS, draw_mixture, log_mixture, make_process, run_noising
 
 import allmodes as am
+from allmodes.diffusion import blocks
 from allmodes.diffusion import probability_flow as flow
-from allmodes.diffusion import sampler as module
 from allmodes.diffusion.networks import Denoiser
 from allmodes.diffusion.noise import Noise
 from allmodes.diffusion.sampler import DiffusionSampler
@@ -242,7 +242,7 @@ def test_particles_have_a_density_on_the_mean_free_subspace(particles):
 def test_points_in_blocks_do_not_feel_each_other(particles, monkeypatch):
     x = PARTICLES.embed(points(4, 13))
     whole = particles.log_density(x)
-    monkeypatch.setattr(module, "BLOCK", 40)  # 8 points with 4 directions each
+    monkeypatch.setattr(blocks, "BLOCK", 40)  # 8 points with 4 directions each
     parts = particles.log_density(x)
     assert parts.log_density.shape == parts.std_error.shape == (13,)
     np.testing.assert_allclose(parts.log_density, whole.log_density, atol=1e-4)

@@ -9,7 +9,7 @@ import pytest
 from helpers import pair, small
 
 import allmodes as am
-from allmodes.diffusion import sampler as module
+from allmodes.diffusion import blocks
 
 LOG_Z = math.log(math.pi)  # of `pair`
 
@@ -140,7 +140,7 @@ def test_a_path_needs_two_steps(sampler, steps):
 
 @pytest.mark.parametrize("n", [1, 7, 8, 9, 13, 16, 20])
 def test_any_number_of_draws_in_blocks(sampler, monkeypatch, n):
-    monkeypatch.setattr(module, "BLOCK", 8)
+    monkeypatch.setattr(blocks, "BLOCK", 8)
     drawn = sampler.sample(n, key=jax.random.key(5), steps=3)
     assert drawn.x.shape == (n, 2)
     assert drawn.log_prob.shape == drawn.log_weight.shape == (n,)
@@ -150,7 +150,7 @@ def test_any_number_of_draws_in_blocks(sampler, monkeypatch, n):
 
 
 def test_draws_are_fixed_by_their_key(sampler, monkeypatch):
-    monkeypatch.setattr(module, "BLOCK", 8)
+    monkeypatch.setattr(blocks, "BLOCK", 8)
     for n in (7, 13):
         first, again, other = (sampler.sample(n, key=jax.random.key(seed), steps=3) for seed in (5, 5, 6))
         for name in ("x", "log_prob", "log_weight"):
@@ -160,7 +160,7 @@ def test_draws_are_fixed_by_their_key(sampler, monkeypatch):
 
 def test_weights_of_given_points_do_not_feel_the_padding(sampler, draws, monkeypatch):
     """13 points in two blocks of 7: what fills up the last block changes nothing."""
-    monkeypatch.setattr(module, "BLOCK", 8)
+    monkeypatch.setattr(blocks, "BLOCK", 8)
     x, key = draws.x[:14], jax.random.key(7)
     weights = sampler.log_weights(x[:13], key=key, steps=3)
     assert weights.shape == (13,)

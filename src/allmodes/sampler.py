@@ -17,6 +17,7 @@ from allmodes.draws.draws import Draws
 from allmodes.draws.stream import PART, digest, stream
 from allmodes.errors import ConfigError
 from allmodes.files.saved import save
+from allmodes.points.frame import Frame
 from allmodes.symmetry import ParticleSymmetry
 from allmodes.target import Target
 
@@ -30,7 +31,8 @@ class Sampler(abc.ABC):
     """
 
     options: ClassVar[frozenset[str]] = frozenset()
-    """What `sample` takes beside n and key, as `allmodes sample` offers it."""
+    """What `sample` takes beside n and key: a sampler says so itself, and `allmodes sample` offers
+    no more. Signatures are not looked at, so that `sample` may take `**options`."""
 
     target: Target
     method: Any
@@ -110,8 +112,17 @@ class Sampler(abc.ABC):
         """
         return None
 
+    # What corrections ask for.
+
     def proposal(self) -> Any:
-        """Offer paths to corrections, where draws come by paths; None where they do not."""
+        """Offer paths to corrections (`PathProposal`), where draws come by paths; None where they
+        do not.
+        """
+        return None
+
+    @property
+    def frame(self) -> Frame | None:
+        """The unit-scale coordinates that the sampler works in, where it has such."""
         return None
 
     def check(self, n: int) -> None:

@@ -9,6 +9,7 @@ from rich.progress import Progress
 from tyro.conf import Positional, arg
 
 from allmodes.command.parse import going_on, parse
+from allmodes.diffusion.corrections import CORRECTIONS
 from allmodes.draws.export import check_file
 from allmodes.errors import ConfigError
 from allmodes.files import interrupt
@@ -31,7 +32,8 @@ class Sample:
     when not given."""
     fair: bool = False
     """Write equally weighted draws, resampled by their weights."""
-    correct: Literal["snis", "smc", "mcmc"] | None = None
+    # pyrefly: ignore[invalid-literal] -- the words are known at run time alone
+    correct: Literal[tuple(CORRECTIONS)] | None = None
     """Smoothed weights, SMC along the reverse path, or a chain for each draw with equal weights."""
     rounds: int | None = None
     """Proposals of each chain by noising and denoising; 2, for particles none."""
@@ -56,7 +58,7 @@ def command(argv: list[str]) -> int:
     unknown = set(options) - sampler.options
     if unknown:
         listed = ", ".join("--" + name for name in sorted(unknown))
-        raise ConfigError(f"method {sampler.method.name} draws without {listed}: leave it out")
+        raise ConfigError(f"the sampler of {sampler.method.name} declares no option {listed}: leave it out")
     if args.out.suffix == ".npy":
         going_on("sample", argv)
         return _stream(args, sampler, options)

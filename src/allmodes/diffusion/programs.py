@@ -3,9 +3,9 @@
 import jax
 from jaxtyping import Array, Float
 
-from allmodes.diffusion.corrections.chain_moves import chains
-from allmodes.diffusion.corrections.correction import BLOCK
-from allmodes.diffusion.corrections.path_smc import smc
+from allmodes.diffusion import blocks
+from allmodes.diffusion.corrections.chain_moves import Plan, chains
+from allmodes.diffusion.corrections.path_smc import PathSMC, smc
 from allmodes.diffusion.paths import Process, noising, reverse
 from allmodes.points.frame import Frame
 from allmodes.target import Evaluation, Target
@@ -21,8 +21,8 @@ class Programs:
         self.target, self.frame = target, frame
         self.draw = jax.jit(self._draw, static_argnums=(2, 3))
         self.path = jax.jit(self._path, static_argnums=(2, 3))
-        self.chains = jax.jit(self._chains, static_argnums=(3, 4, 5))
-        self.smc = jax.jit(self._smc, static_argnums=(2, 3))
+        self.chains = jax.jit(self._chains, static_argnums=(3, 4))
+        self.smc = jax.jit(self._smc, static_argnums=(2, 3, 4))
         self.noise = jax.jit(self._noise, static_argnums=3)
         self.weigh = jax.jit(self._weigh, static_argnums=3)
 
@@ -39,16 +39,13 @@ class Programs:
         path = reverse(process, key, n, steps)
         return path.z, path.log_ratio + self._values(path.z)
 
-    def _chains(
-        self, process: Process | None, key: Array, z: Array, steps: int | None, rounds: int, moves: int
-    ) -> tuple[Array, Array]:
-        block, differentiable = self.target.block(BLOCK), self.target.differentiable
-        functions = self._evaluate, self._value
-        points = chains(process, *functions, key, z, steps, rounds, moves, block, differentiable)
+    def _chains(self, process: Process, key: Array, z: Array, steps: int, plan: Plan) -> tuple[Array, Array]:
+        block, differentiable = self.target.block(blocks.BLOCK), self.target.differentiable
+        points = chains(process, self._evaluate, self._value, key, z, steps, plan, block, differentiable)
         return self.frame.to_x(points.z), self.frame.log_prob(points.log_prob)
 
-    def _smc(self, process: Process, key: Array, n: int, steps: int) -> tuple[Array, Array, Array]:
-        z, log_prob, log_weight = smc(process, self._values, key, n, steps)
+    def _smc(self, process: Process, key: Array, n: int, steps: int, settings: PathSMC) -> tuple[Array, Array, Array]:
+        z, log_prob, log_weight = smc(process, self._values, key, n, steps, settings)
         return self.frame.to_x(z), self.frame.log_prob(log_prob), self.frame.total(log_weight)
 
     def _noise(self, process: Process, key: Array, z: Array, steps: int) -> Array:

@@ -3,19 +3,20 @@
 import dataclasses
 import functools
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from allmodes.devices.mesh import even, everywhere
+from allmodes.devices.mesh import everywhere
 from allmodes.devices.precision import single
-from allmodes.diffusion.corrections import Chains, Correction, correction_of
-from allmodes.diffusion.corrections.chain_moves import chain_evaluations
-from allmodes.diffusion.corrections.correction import BLOCK, blocks_of
+from allmodes.diffusion import blocks
+from allmodes.diffusion.corrections import Chains, Correction, PathSMC, correction_of
+from allmodes.diffusion.corrections.chain_moves import Plan, chain_evaluations, steps_of_rounds
 from allmodes.diffusion.corrections.path_smc import smc_evaluations
+from allmodes.diffusion.corrections.proposal import Raw
 from allmodes.diffusion.paths import Process
 from allmodes.diffusion.programs import Programs
 from allmodes.draws.draws import Draws, LogDensity
@@ -40,7 +41,7 @@ class DiffusionSampler(Sampler):
         *,
         key: Array,
         steps: int | None = None,
-        correct: Literal["snis", "smc", "mcmc"] | Correction | None = None,
+        correct: str | Correction | None = None,
         rounds: int | None = None,
         moves: int | None = None,
         pool: int | None = None,
@@ -63,8 +64,11 @@ class DiffusionSampler(Sampler):
           (2; for particles none), and Hamiltonian `moves` (5; for particles one for each free
           dimension, at least 30). Draws of equal weight; log Z is that of all the raw ones;
           `n (raw + 1 + rounds + 10 moves)` evaluations.
+        - A `Correction` with settings of its own: `Chains(moves=8)`.
 
-        What no correction can mend is a region that the sampler does not meet.
+        Where a path costs evaluations itself, as of a network that is shown the density's gradient,
+        all of these are more by those. What no correction can mend is a region that the sampler
+        does not meet.
 
         **Raises** `ConfigError` when n is below 1, steps below 2, the correction unknown, rounds
         below 0, or moves or pool below 1.
@@ -76,7 +80,7 @@ class DiffusionSampler(Sampler):
         if correct is not None:
             correction = correction_of(correct, rounds=rounds, moves=moves, pool=pool)
             return correction(self, n, key=key, steps=steps)
-        keys, size = blocks_of(key, n)
+        keys, size = blocks.blocks_of(key, n)
         each = parts_of(keys, f"drawing {n:,}")
         parts = [jax.block_until_ready(self._on_all("draw", k, size, steps)) for k in each]
         x, log_prob, log_weight = (jnp.concatenate(part)[:n] for part in zip(*parts, strict=True))
@@ -112,26 +116,27 @@ class DiffusionSampler(Sampler):
         is_free = self.target.symmetry is None and not self.process.path_evaluations(1)
         return FORWARD if is_free else FORWARD_FEW
 
-    def paths(self, key: Array, n: int, steps: int | None) -> tuple[Array, Array, int]:
-        """Draw n clean ends of paths in normalised coordinates, their log weights, and what they
-        cost.
-        """
+    def paths(self, key: Array, n: int, steps: int | None) -> Raw:
+        """Draw n clean ends of paths, weighted by their paths."""
         steps = self.method.sample_steps if steps is None else steps
         z, log_weight = self._on_all("path", key, n, steps)
-        return z, log_weight, n * (1 + self.process.path_evaluations(steps))
+        return Raw(z, log_weight, n * (1 + self.process.path_evaluations(steps)))
 
-    def chains(self, key: Array, z: Array, steps: int | None, rounds: int, moves: int) -> tuple[Array, Array, int]:
+    def chains(self, key: Array, z: Array, steps: int | None, plan: Plan) -> tuple[Array, Array, int]:
         """Give the ends of chains from z, in the user's coordinates, their log-densities, and what
         they cost.
         """
         steps = self.method.sample_steps if steps is None else steps
-        x, log_prob = self._on_all("chains", key, z, steps, rounds, moves)
-        return x, log_prob, len(z) * chain_evaluations(rounds, moves)
+        x, log_prob = self._on_all("chains", key, z, steps, plan)
+        each = chain_evaluations(plan.rounds, plan.moves)
+        if self.process.path_evaluations(1):
+            each += self.process.path_evaluations(steps_of_rounds(key, plan.rounds, steps))
+        return x, log_prob, len(z) * each
 
-    def smc(self, key: Array, n: int, steps: int | None) -> tuple[Array, Array, Array, int]:
+    def smc(self, key: Array, n: int, steps: int | None, settings: PathSMC) -> tuple[Array, Array, Array, int]:
         """Draw one population of n along the path: x, log_prob, log_weight, and what it cost."""
         steps = self.method.sample_steps if steps is None else steps
-        return *self._on_all("smc", key, n, steps), n * smc_evaluations(self.process, steps)
+        return *self._on_all("smc", key, n, steps, settings), n * smc_evaluations(self.process, steps, settings)
 
     @functools.cached_property
     @single
@@ -152,7 +157,7 @@ class DiffusionSampler(Sampler):
         the sampler.
 
         Their mean is the EUBO; `forward_ess` of them falls when the sampler misses a mode. n
-        evaluations.
+        evaluations, and those of the paths where these cost any.
 
         **Raises** `ConfigError` when there is no point or steps is below 2.
         """
@@ -160,7 +165,8 @@ class DiffusionSampler(Sampler):
         if len(x) < 1 or steps < 2:
             raise ConfigError(f"log_weights needs at least 1 point and at least 2 steps, got {len(x)} and {steps}")
         parts = [
-            self._on_all("weigh", jax.random.fold_in(key, i), block, steps) for i, block in enumerate(_blocks(x, BLOCK))
+            self._on_all("weigh", jax.random.fold_in(key, i), block, steps)
+            for i, block in enumerate(blocks.points_of(x))
         ]
         return jnp.concatenate(parts)[: len(x)]
 
@@ -190,9 +196,9 @@ class DiffusionSampler(Sampler):
         step of the solver; that of log_density is tens of times as large (thousands where the
         network bends sharply), and not part of `std_error`: below .001 at most points.
 
-        Costs no evaluation of the density. The solver takes tens of steps, each with 6 calls of the
-        network and of its derivative in every direction: as many directions as probes, or as
-        dimensions where it is exact.
+        Costs no evaluation of the density, unless the network is shown its gradient. The solver
+        takes tens of steps, each with 6 calls of the network and of its derivative in every
+        direction: as many directions as probes, or as dimensions where it is exact.
 
         **Raises** `ConfigError` when there is no point, a tolerance is not positive and finite,
         `probes` is 1 or negative, or probes are to be drawn without a key; `SolverError` when
@@ -204,18 +210,11 @@ class DiffusionSampler(Sampler):
         dim = self.target.free_dim
         if probes is None:
             probes = 0 if dim <= flow.EXACT else flow.PROBES
-        if len(x) < 1:
-            raise ConfigError("log_density needs at least 1 point, got 0")
-        if not (0.0 < rtol < jnp.inf and 0.0 < atol < jnp.inf):
-            raise ConfigError(f"tolerances must be positive and finite, got rtol={rtol}, atol={atol}")
-        if probes < 0 or probes == 1:
-            raise ConfigError(f"probes must be at least 2, or 0 for an exact divergence, got {probes}")
-        if probes and key is None:
-            raise ConfigError(f"log_density of {dim} dimensions draws {probes} probes: give it a key, or probes=0")
+        _check_density(len(x), dim, key, probes, rtol, atol)
         key = jax.random.key(0) if key is None else key
         parts = [
             self._density(self._process[1], block, jax.random.fold_in(key, i), probes, rtol, atol)
-            for i, block in enumerate(_blocks(x, max(1, BLOCK // (1 + flow.directions(probes, dim)))))
+            for i, block in enumerate(blocks.points_of(x, max(1, blocks.BLOCK // (1 + flow.directions(probes, dim)))))
         ]
         result = LogDensity(*(jnp.concatenate(part)[: len(x)] for part in zip(*parts, strict=True)))
         unsolved = int(jnp.sum(~jnp.isfinite(result.log_density)))
@@ -259,11 +258,13 @@ class DiffusionSampler(Sampler):
         return density
 
 
-def _blocks(x: Float[Array, "n dim"], most: int) -> list[Float[Array, "size dim"]]:
-    """The points in as few blocks of equal size as can be, so that one program does; the last point
-    fills up.
-    """
-    count = -(-len(x) // most)
-    size = even(-(-len(x) // count))
-    padded = jnp.concatenate([x, jnp.broadcast_to(x[-1], (count * size - len(x), x.shape[1]))])
-    return [padded[i * size : (i + 1) * size] for i in range(count)]
+def _check_density(n: int, dim: int, key: Array | None, probes: int, rtol: float, atol: float) -> None:
+    """**Raises** `ConfigError` where `log_density` cannot be had so."""
+    if n < 1:
+        raise ConfigError("log_density needs at least 1 point, got 0")
+    if not (0.0 < rtol < jnp.inf and 0.0 < atol < jnp.inf):
+        raise ConfigError(f"tolerances must be positive and finite, got rtol={rtol}, atol={atol}")
+    if probes < 0 or probes == 1:
+        raise ConfigError(f"probes must be at least 2, or 0 for an exact divergence, got {probes}")
+    if probes and key is None:
+        raise ConfigError(f"log_density of {dim} dimensions draws {probes} probes: give it a key, or probes=0")

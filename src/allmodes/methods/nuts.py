@@ -127,6 +127,11 @@ class NUTS(Untrained):
 class NUTSSampler(PlainSampler):
     """Goes on with the chains of the state, by other randomness for each key."""
 
+    @property
+    def frame(self) -> Frame:
+        """The frame that the chains run in."""
+        return self.state.frame
+
     def sample(self, n: int, *, key: Array, evaluations: int | None = None) -> Draws:
         """N draws, from all chains in turn, `thin` steps apart (more of them where `evaluations`
         pay for it).

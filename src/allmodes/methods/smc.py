@@ -18,6 +18,7 @@ from allmodes.mcmc.tempered_smc import tempering
 from allmodes.method import Untrained
 from allmodes.points.count import Evaluations
 from allmodes.points.found import Found, normalise, nowhere
+from allmodes.points.frame import Frame
 from allmodes.sampler import PlainSampler, alike
 from allmodes.search.second_look import DRAWS, Look, cost, explore, looking, nowhere_else, spread_out
 from allmodes.search.settle import locate
@@ -106,6 +107,11 @@ class SMC(Untrained):
 
 class SMCSampler(PlainSampler):
     """Each call tempers new populations."""
+
+    @property
+    def frame(self) -> Frame:
+        """The frame that the chains run in."""
+        return self.state.found.frame
 
     def sample(self, n: int, *, key: Array, evaluations: int | None = None) -> Draws:
         """N draws from `populations` independent populations, weighted by their estimates of Z.

@@ -149,6 +149,11 @@ class TemperingSampler(PlainSampler):
         """
         return float(jnp.sum(self.state.rejection))
 
+    @property
+    def frame(self) -> Frame:
+        """The frame that the chains run in."""
+        return self.state.frame
+
     def sample(self, n: int, *, key: Array, evaluations: int | None = None) -> Draws:
         """N draws, from all systems in turn, `thin` sweeps apart (more of them where `evaluations`
         pay for it).

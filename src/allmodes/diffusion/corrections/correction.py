@@ -4,13 +4,10 @@ import abc
 import dataclasses
 from typing import Any
 
-import jax
 from jaxtyping import Array
 
-from allmodes.devices.mesh import even
+from allmodes.devices.precision import single
 from allmodes.draws.draws import Draws
-
-BLOCK = 4096  # most draws in one compiled call
 
 
 @dataclasses.dataclass(frozen=True)
@@ -20,12 +17,12 @@ class Correction(abc.ABC):
     What no correction can mend is a region that the sampler does not meet.
     """
 
+    def __init_subclass__(cls, **more: Any):
+        """Let corrections run in float32 where the user has switched to float64, as samplers do."""
+        super().__init_subclass__(**more)
+        if "__call__" in vars(cls):
+            cls.__call__ = single(vars(cls)["__call__"])
+
     @abc.abstractmethod
     def __call__(self, sampler: Any, n: int, *, key: Array, steps: int | None = None) -> Draws:
         """Draw n of a sampler, corrected; `steps` are those of its paths, where it has any."""
-
-
-def blocks_of(key: Array, n: int) -> tuple[list[Array], int]:
-    """Keys of the fewest blocks that n draws fit into, and the size of each: what devices share."""
-    blocks = -(-n // BLOCK)
-    return [jax.random.fold_in(key, i) for i in range(blocks)], even(-(-n // blocks))

@@ -1,65 +1,115 @@
-"""Weighted draws of any sampler as what a correction starts from."""
+"""What corrections start from: the weighted draws of any sampler, or the paths of a diffusion."""
 
 import functools
-from typing import Any
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import jax
+import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array
+from jaxtyping import Array, Float
 
-from allmodes.diffusion.corrections.chain_moves import chain_evaluations, chains
-from allmodes.diffusion.corrections.correction import BLOCK
+from allmodes.diffusion import blocks
+from allmodes.diffusion.corrections.chain_moves import Plan, chain_evaluations, chains
+from allmodes.diffusion.paths import Process
+from allmodes.draws.estimates import Estimate, ess
+from allmodes.draws.verdict import Finding
+from allmodes.errors import ConfigError
 from allmodes.points.frame import Frame
 from allmodes.target import Target
 
 
+class Raw(NamedTuple):
+    """Weighted draws in normalised coordinates, and what they cost.
+
+    `independent` is the share of their effective number that counts as such; `evidence` is log Z
+    where it is not that of the weights; `findings` are what the sampler found out about them.
+    """
+
+    z: Float[Array, "n free"]
+    log_weight: Float[Array, " n"]
+    evaluations: int
+    independent: float = 1.0
+    evidence: Estimate | None = None
+    findings: tuple[Finding, ...] = ()
+
+
+@runtime_checkable
+class Proposal(Protocol):
+    """What chains ask for. `process` is None where draws do not come by paths."""
+
+    target: Target
+    frame: Frame
+    process: Process | None
+
+    def paths(self, key: Array, n: int, steps: int | None) -> Raw:
+        """Draw n, with weights."""
+        ...
+
+    def chains(self, key: Array, z: Array, steps: int | None, plan: Plan) -> tuple[Array, Array, int]:
+        """Give the ends of chains from z, in the user's coordinates, their log-densities, and what
+        they cost.
+        """
+        ...
+
+    def look_forward(self) -> tuple[float | None, int]:
+        """Give the forward effective share, None where nothing tells, and what it cost."""
+        ...
+
+
+@runtime_checkable
+class PathProposal(Proposal, Protocol):
+    """What SMC along the path asks for besides."""
+
+    def smc(self, key: Array, n: int, steps: int | None, settings: Any) -> tuple[Array, Array, Array, int]:
+        """Draw one population of n by a `PathSMC`: x, log_prob, log_weight, and what it cost."""
+        ...
+
+
 class WeightedDraws:
-    """A sampler that has `sample`, whose draws have weights, and no diffusion."""
+    """The proposal of a sampler without paths: `sample`, whose draws have weights.
+
+    Chains run in the frame of the sampler; where it has none, in the user's coordinates.
+
+    **Raises** `ConfigError` when the density is in float64 and the sampler has no frame, because
+    float32 would not resolve it.
+    """
 
     process = None
 
     def __init__(self, sampler: Any):
-        self.sampler = sampler
-        self.target: Target = sampler.target
-
-    def sample(self, n: int, **options: Any) -> Any:
-        """Draw n of the sampler itself."""
-        return self.sampler.sample(n, **options)
-
-    @functools.cached_property
-    def frame(self) -> Frame:
-        """The user's coordinates: nothing is known of a better scale."""
+        self.sampler, self.target = sampler, sampler.target
         zero = np.zeros(self.target.free_dim)
-        return Frame.of(self.target, zero, zero + 1.0)
+        if sampler.frame is None and self.target.double:
+            raise ConfigError("chains of a density in float64 need a sampler that has a frame")
+        self.frame: Frame = sampler.frame or Frame.of(self.target, zero, zero + 1.0)
 
-    @functools.cached_property
-    def _chains(self) -> Any:
-        target, frame = self.target, self.frame
-        functions = functools.partial(frame.evaluate, target), functools.partial(frame.value, target)
-        block, differentiable = target.block(BLOCK), target.differentiable
+    def paths(self, key: Array, n: int, steps: int | None) -> Raw:
+        """Draw n of the sampler."""
+        draws = self.sampler.sample(n, key=key)
+        log_weight = np.asarray(draws.log_weight, np.float64) - self.frame.constant
+        effective = ess(draws.log_weight)
+        share = min(1.0, draws.ess / effective) if effective else 1.0
+        z = self.frame.to_z(draws.x)
+        log_weight = jnp.asarray(log_weight, jnp.float32)
+        return Raw(z, log_weight, draws.evaluations, share, draws.evidence, draws.findings)
 
-        @functools.partial(jax.jit, static_argnums=2)
-        def run(key: Array, z: Array, moves: int) -> tuple[Array, Array]:
-            points = chains(None, *functions, key, z, 2, 0, moves, block, differentiable)
-            return frame.to_x(points.z), frame.log_prob(points.log_prob)
-
-        return run
+    def chains(self, key: Array, z: Array, steps: int | None, plan: Plan) -> tuple[Array, Array, int]:
+        """Give the ends of chains from z, their log-densities, and what they cost."""
+        x, log_prob = _chains(self.target, self.frame, key, z, plan)
+        return x, log_prob, len(z) * chain_evaluations(plan.rounds, plan.moves)
 
     def look_forward(self) -> tuple[None, int]:
         """Tell nothing: no path leads back from a point."""
         return None, 0
 
-    def paths(self, key: Array, n: int, steps: int | None) -> tuple[Array, Array, int]:
-        """Draw n, their log weights, and what they cost."""
-        draws = self.sampler.sample(n, key=key)
-        return self.frame.to_z(draws.x), draws.log_weight, draws.evaluations
 
-    def chains(self, key: Array, z: Array, steps: int | None, rounds: int, moves: int) -> tuple[Array, Array, int]:
-        """Give the ends of chains from z, their log-densities, and what they cost."""
-        x, log_prob = self._chains(key, z, moves)
-        return x, log_prob, len(z) * chain_evaluations(0, moves)
+@functools.partial(jax.jit, static_argnums=(0, 4))
+def _chains(target: Target, frame: Frame, key: Array, z: Array, plan: Plan) -> tuple[Array, Array]:
+    functions = functools.partial(frame.evaluate, target), functools.partial(frame.value, target)
+    points = chains(None, *functions, key, z, 2, plan, target.block(blocks.BLOCK), target.differentiable)
+    return frame.to_x(points.z), frame.log_prob(points.log_prob)
 
 
-def proposal_of(sampler: Any) -> Any:
+def proposal_of(sampler: Any) -> Proposal:
     """Give what a sampler offers to corrections: its paths, or else its weighted draws."""
     return sampler.proposal() or WeightedDraws(sampler)

@@ -11,7 +11,7 @@ from jaxtyping import Array
 
 from allmodes.diffusion.paths import reverse
 from allmodes.errors import ConfigError
-from allmodes.methods.iwsm.reweighting.reweighting import Reweighting, renewed
+from allmodes.methods.iwsm.reweighting.reweighting import Reweighting, renewed, walked
 from allmodes.methods.iwsm.state import State, process_of
 from allmodes.points.buffer import Buffer
 from allmodes.settings import check
@@ -34,12 +34,14 @@ class OwnDraws(Reweighting):
         """Put new draws in the place of the oldest points."""
         k_path, _, _, k_broad = jax.random.split(key, 4)
         index, broad = self.turn(state, self.count), math.ceil(self.broad_share * self.count)
-        path = reverse(process_of(state), k_path, self.count, self.path_steps)
+        process = process_of(state)
+        path = reverse(process, k_path, self.count, self.path_steps)
         spread = jax.random.uniform(k_broad, path.z.shape, minval=-1.0, maxval=1.0)
         z = jnp.where((jnp.arange(self.count) < broad)[:, None], spread, path.z)
         e = state.frame.evaluate(target, z)
         seen, one = state.refresh_ess, jnp.ones(())
         state = dataclasses.replace(state, evaluations=state.evaluations.add(e))
+        state = walked(state, process, self.count, self.path_steps)
         state = renewed(state, state.buffer.put(index, Buffer.of(z, e)), (path.log_ratio + e.log_prob)[broad:], one)
         return state if broad < self.count else dataclasses.replace(state, refresh_ess=seen)
 

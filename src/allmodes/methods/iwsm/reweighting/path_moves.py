@@ -8,7 +8,7 @@ from jaxtyping import Array
 
 from allmodes.diffusion.path_exchange import exchange
 from allmodes.errors import ConfigError
-from allmodes.methods.iwsm.reweighting.reweighting import Reweighting, renewed
+from allmodes.methods.iwsm.reweighting.reweighting import Reweighting, renewed, walked
 from allmodes.methods.iwsm.state import State, process_of
 from allmodes.settings import check
 from allmodes.target import Target
@@ -31,9 +31,9 @@ class PathMoves(Reweighting):
         index = self.turn(state, count)
         fresh, state = self.draw(target, state, k_path, count)
         points = state.buffer.take(index)
-        points, accept = exchange(
-            process_of(state), k_noising, k_choose, points, fresh.points, fresh.log_weight, self.path_steps
-        )
+        process = process_of(state)
+        points, accept = exchange(process, k_noising, k_choose, points, fresh.points, fresh.log_weight, self.path_steps)
+        state = walked(state, process, count, self.path_steps)
         return renewed(state, state.buffer.put(index, points), fresh.log_weight, jnp.mean(accept))
 
     def paths(self, buffer: int) -> int:

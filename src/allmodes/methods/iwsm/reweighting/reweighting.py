@@ -7,7 +7,7 @@ from typing import NamedTuple
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Scalar
 
-from allmodes.diffusion.paths import reverse
+from allmodes.diffusion.paths import Process, reverse
 from allmodes.methods.iwsm.state import State, process_of
 from allmodes.points import weights
 from allmodes.points.buffer import Buffer
@@ -49,10 +49,21 @@ class Reweighting(abc.ABC):
 
     def draw(self, target: Target, state: State, key: Array, count: int) -> tuple[Fresh, State]:
         """Draw from the sampler, with path weights; the state has counted it."""
-        path = reverse(process_of(state), key, count, self.path_steps)
+        process = process_of(state)
+        path = reverse(process, key, count, self.path_steps)
         e = state.frame.evaluate(target, path.z)
-        state = dataclasses.replace(state, evaluations=state.evaluations.add(e))
+        state = walked(
+            dataclasses.replace(state, evaluations=state.evaluations.add(e)), process, count, self.path_steps
+        )
         return Fresh(Buffer.of(path.z, e), path.log_ratio + e.log_prob), state
+
+
+def walked(state: State, process: Process, count: int, steps: int) -> State:
+    """The state that has counted so many paths, beside their clean ends: most processes have none
+    to count.
+    """
+    spent = count * process.path_evaluations(steps)
+    return dataclasses.replace(state, evaluations=state.evaluations.add_points(spent, 0, 0)) if spent else state
 
 
 def renewed(state: State, buffer: Buffer, log_weight: Float[Array, " n"], rate: Scalar) -> State:
