@@ -68,20 +68,59 @@ def sweeper(target: Target, frame: Frame, width: float) -> Callable[..., tuple[R
     move. Swaps take the even gaps and the odd ones in turn (`index`), which carries replicas along
     the ladder instead of letting them diffuse.
     """
+    kind = kind_of(target.differentiable)
+
+    def sweep(key: Array, index: Array, replicas: Replicas, ladder: Ladder) -> tuple[Replicas, Seen]:
+        systems, _, dim = replicas.z.shape
+        k_prior, k_step, k_move, k_swap = jax.random.split(key, 4)
+        z, acceptance = moved(target, frame, width, kind, k_step, k_move, replicas, ladder)
+        fresh = width * jax.random.normal(k_prior, (systems, 1, dim))
+        replicas = start(target, frame, jnp.concatenate([fresh, z], axis=1))
+        replicas, rejection, log_ratio = swapped(k_swap, index, replicas, ladder.betas, width)
+        return replicas, Seen(acceptance, rejection, log_ratio)
+
+    return sweep
+
+
+def log_prior(z: Float[Array, "*n dim"], width: float) -> Float[Array, "*n"]:
+    """Log-density of the first temperature."""
+    return log_normal(z, jnp.zeros_like(z), jnp.full(z.shape[-1:], width**2))
+
+
+def moved(
+    target: Target, frame: Frame, width: float, kind: Kind, k_step: Array, k_move: Array, replicas: Replicas,
+    ladder: Ladder,
+) -> tuple[Float[Array, "systems warm dim"], Float[Array, " warm"]]:  # fmt: skip
+    """Where each replica but those at the first temperature is after a move that leaves its
+    temperature invariant, and the acceptance at each temperature.
+    """
+    systems, temperatures, dim = replicas.z.shape
+    warm = temperatures - 1
+    # All points in a row, temperature by temperature.
+    flat = jax.tree.map(lambda a: a[:, 1:].reshape(systems * warm, *a.shape[2:]), replicas)
+    beta = jnp.tile(ladder.betas[1:], systems)
+    step = jnp.tile(ladder.steps, systems) * drawn_steps(k_step, jnp.ones(()), systems * warm)
+    keys = jax.random.split(k_move, systems * warm)
+    each = (flat.z, flat.log_prob, flat.grad, beta, step, keys)
+    move = mover(target, frame, width, kind)
+    z, rate = jax.lax.map(lambda a: move(*a), each, batch_size=target.block(systems * warm))
+    return z.reshape(systems, warm, dim), jnp.mean(rate.reshape(systems, warm), axis=0)
+
+
+def mover(target: Target, frame: Frame, width: float, kind: Kind) -> Callable[..., tuple[Array, Scalar]]:
+    """A function `(z, log_prob, grad, beta, step, key)` that makes the moves of one point."""
     import blackjax
     from blackjax.mcmc.hmc import HMCState
 
-    kernel, kind = blackjax.hmc.build_kernel(), kind_of(target.differentiable)
-
-    def log_prior(z):
-        return log_normal(z, jnp.zeros_like(z), jnp.full(z.shape[-1:], width**2))
+    kernel = blackjax.hmc.build_kernel()
 
     def move(z, log_prob, grad, beta, step, key):
         def tempered(z):
-            return (1.0 - beta) * log_prior(z) + beta * jnp.maximum(frame.value(target, z), NO_MASS)
+            return (1.0 - beta) * log_prior(z, width) + beta * jnp.maximum(frame.value(target, z), NO_MASS)
 
         prior_grad = -z / width**2
-        state = HMCState(z, (1.0 - beta) * log_prior(z) + beta * log_prob, (1.0 - beta) * prior_grad + beta * grad)
+        here = (1.0 - beta) * log_prior(z, width) + beta * log_prob
+        state = HMCState(z, here, (1.0 - beta) * prior_grad + beta * grad)
 
         def one(i, carry):
             state, rate = carry
@@ -91,38 +130,28 @@ def sweeper(target: Target, frame: Frame, width: float) -> Callable[..., tuple[R
         state, rate = jax.lax.fori_loop(0, kind.moves, one, (state, jnp.zeros(())))
         return state.position, rate
 
-    def sweep(key: Array, index: Array, replicas: Replicas, ladder: Ladder) -> tuple[Replicas, Seen]:
-        systems, temperatures, dim = replicas.z.shape
-        warm = temperatures - 1
-        k_prior, k_step, k_move, k_swap = jax.random.split(key, 4)
-        # All points in a row, temperature by temperature.
-        flat = jax.tree.map(lambda a: a[:, 1:].reshape(systems * warm, *a.shape[2:]), replicas)
-        beta = jnp.tile(ladder.betas[1:], systems)
-        step = jnp.tile(ladder.steps, systems) * drawn_steps(k_step, jnp.ones(()), systems * warm)
-        keys = jax.random.split(k_move, systems * warm)
-        each = (flat.z, flat.log_prob, flat.grad, beta, step, keys)
-        moved, rate = jax.lax.map(lambda a: move(*a), each, batch_size=target.block(systems * warm))
-        fresh = width * jax.random.normal(k_prior, (systems, 1, dim))
-        z = jnp.concatenate([fresh, moved.reshape(systems, warm, dim)], axis=1)
-        replicas = start(target, frame, z)
+    return move
 
-        ratio = replicas.log_prob - log_prior(z)  # log target over prior
-        gap = jnp.diff(ladder.betas)
-        log_accept = jnp.minimum(gap * (ratio[:, :-1] - ratio[:, 1:]), 0.0)
-        seen = Seen(
-            jnp.mean(rate.reshape(systems, warm), axis=0),
-            1.0 - jnp.mean(jnp.exp(log_accept), axis=0),
-            gap * ratio[:, :-1],
-        )
-        due = jnp.arange(warm) % 2 == index % 2
-        swap = due & (jnp.log(jax.random.uniform(k_swap, log_accept.shape)) < log_accept)
-        none = jnp.zeros((systems, 1), bool)
-        up, down = jnp.concatenate([swap, none], axis=1), jnp.concatenate([none, swap], axis=1)
-        place = jnp.arange(temperatures) + up.astype(int) - down.astype(int)
-        taken = jax.tree.map(lambda a: jax.vmap(lambda row, index: row[index])(a, place), replicas)
-        return taken, seen
 
-    return sweep
+def swapped(
+    key: Array, index: int | Scalar, replicas: Replicas, betas: Float[Array, " temperatures"], width: float
+) -> tuple[Replicas, Float[Array, " gaps"], Float[Array, "systems gaps"]]:
+    """Swap replicas across the even gaps or, by `index`, the odd ones, with the probability that
+    leaves all temperatures invariant; the expected rate of refusals across each gap, and
+    `(beta_{k+1} - beta_k) log target/prior` below it.
+    """
+    systems, temperatures = replicas.log_prob.shape
+    ratio = replicas.log_prob - log_prior(replicas.z, width)  # log target over prior
+    gap = jnp.diff(betas)
+    log_accept = jnp.minimum(gap * (ratio[:, :-1] - ratio[:, 1:]), 0.0)
+    rejection, log_ratio = 1.0 - jnp.mean(jnp.exp(log_accept), axis=0), gap * ratio[:, :-1]
+    due = jnp.arange(temperatures - 1) % 2 == index % 2
+    swap = due & (jnp.log(jax.random.uniform(key, log_accept.shape)) < log_accept)
+    none = jnp.zeros((systems, 1), bool)
+    up, down = jnp.concatenate([swap, none], axis=1), jnp.concatenate([none, swap], axis=1)
+    place = jnp.arange(temperatures) + up.astype(int) - down.astype(int)
+    taken = jax.tree.map(lambda a: jax.vmap(lambda row, index: row[index])(a, place), replicas)
+    return taken, rejection, log_ratio
 
 
 def start(target: Target, frame: Frame, z: Float[Array, "systems temperatures dim"]) -> Replicas:

@@ -2,12 +2,11 @@
 with.
 """
 
-from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int, Scalar
 
 from allmodes.errors import TargetError
 from allmodes.mcmc.hmc import LEAPS, drawn_steps, kind_of
@@ -15,6 +14,7 @@ from allmodes.points import weights
 from allmodes.points.buffer import Buffer
 from allmodes.points.count import Evaluations
 from allmodes.points.found import Found
+from allmodes.points.frame import Frame
 from allmodes.points.normal import log_normal
 from allmodes.target import Target
 
@@ -56,77 +56,117 @@ def width_for(target: Target) -> float:
 
 def tempering(
     target: Target, found: Found, *, moves: int | None = None, target_ess: float = TARGET_ESS
-) -> Callable[..., Tempered]:
+) -> "TemperedSMC":
     """A function of a key and, if it is another one, what was found: particles tempered from a
     Gaussian, and log Z.
 
     The Gaussian is over the frame; there are as many particles as `found` has points, and one
-    program serves all frames. Counted for each particle and temperature: a value to choose the
-    temperature and one to re-weight, a value with gradient at the first state and at each leapfrog
-    step. The points come equally weighted, resampled by the last weights; their `step_size` is
-    MALA's, `eps^2 / 2` of the leapfrog's eps.
-
-    **Raises** `UnreachedError` (a `TargetError`), when called, where the target is not reached.
+    program serves all frames.
     """
-    import blackjax
-    from blackjax.smc.resampling import systematic
-
-    size, dim = found.points.z.shape
-    width, block, kind = width_for(target), target.block(size), kind_of(target.differentiable)
     if moves is None:
         moves = MOVES if target.symmetry is None else max(PARTICLE_MOVES, target.symmetry.particles // 5)
+    return TemperedSMC(target, found, moves, target_ess)
 
-    def log_prior(z: Float[Array, " dim"]):
-        return log_normal(z, jnp.zeros(dim), jnp.full(dim, width**2))
 
-    kernel = blackjax.hmc.build_kernel()
+class _Walk(NamedTuple):
+    """Particles on their way: BlackJAX's state, the leapfrog step, log Z so far, from which
+    particle of the Gaussian each descends, and the temperatures passed.
+    """
 
-    def build(frame, steps):
+    state: Any
+    step_size: Scalar
+    log_z: float
+    origin: Int[Array, " size"]
+    stages: int
+
+
+class TemperedSMC:
+    """Tempered SMC of one density, with `moves` Hamiltonian moves at each temperature.
+
+    Counted for each particle and temperature: a value to choose the temperature and one to
+    re-weight, a value with gradient at the first state and at each leapfrog step. The points come
+    equally weighted, resampled by the last weights; their `step_size` is MALA's, `eps^2 / 2` of the
+    leapfrog's eps.
+    """
+
+    def __init__(self, target: Target, found: Found, moves: int, target_ess: float):
+        self.target, self.found, self.moves, self.target_ess = target, found, moves, target_ess
+        self.size, self.dim = found.points.z.shape
+        self.width, self.kind = width_for(target), kind_of(target.differentiable)
+        self._advance = jax.jit(self._one_temperature)
+
+    def __call__(self, key: Array, found: Found | None = None) -> Tempered:
+        """Temper, in the frame of what was found.
+
+        **Raises** `UnreachedError` (a `TargetError`) where the target is not reached.
+        """
+        found = self.found if found is None else found
+        k_start, key = jax.random.split(key)
+        walk = self._start(found.frame, k_start)
+        while float(walk.state.tempering_param) < 1.0:
+            walk = self._next(found.frame, walk, jax.random.fold_in(key, walk.stages))
+            if walk.stages == MOST_STAGES:
+                text = f"tempering did not reach the target within {walk.stages} temperatures: start='search'?"
+                raise UnreachedError(text, self._spent(found, walk.stages))
+        return self._end(found, walk, jax.random.fold_in(key, MOST_STAGES))
+
+    def _start(self, frame: Frame, key: Array) -> _Walk:
+        """Draws of the Gaussian."""
+        z = self.width * jax.random.normal(key, (self.size, self.dim))
+        state = self._algorithm(frame, jnp.ones(self.size)).init(z)
+        return _Walk(state, jnp.asarray(FIRST_STEP * self.width), 0.0, jnp.arange(self.size), 0)
+
+    def _next(self, frame: Frame, walk: _Walk, key: Array) -> _Walk:
+        """The particles at the next temperature."""
+        state, step_size, increment, origin = self._advance(frame, walk.state, walk.step_size, walk.origin, key)
+        return _Walk(state, step_size, walk.log_z + float(increment), origin, walk.stages + 1)
+
+    def _one_temperature(
+        self, frame: Frame, state: Any, step_size: Scalar, origin: Int[Array, " size"], key: Array
+    ) -> tuple[Any, Scalar, Scalar, Int[Array, " size"]]:
+        k_steps, key = jax.random.split(key)
+        state, info = self._algorithm(frame, drawn_steps(k_steps, step_size, self.size)).step(key, state)
+        rate = jnp.mean(info.update_info.acceptance_rate)
+        # The step follows the acceptance from one temperature to the next.
+        step_size = step_size * jnp.exp(2.0 * (rate - self.kind.acceptance))
+        return state, step_size, info.log_likelihood_increment, origin[info.ancestors]
+
+    def _algorithm(self, frame: Frame, steps: Float[Array, " size"]) -> Any:
+        """BlackJAX's, with a leapfrog step for each particle."""
+        import blackjax
+        from blackjax.smc.resampling import systematic
+
+        block = self.target.block(self.size)
+
+        def log_prior(z: Float[Array, " dim"]):
+            return log_normal(z, jnp.zeros(self.dim), jnp.full(self.dim, self.width**2))
+
         def log_likelihood(z: Float[Array, " dim"]):
             # Massless points stay massless; -1e30 keeps the difference of two of them finite.
-            value = frame.value(target, z) - log_prior(z)
+            value = frame.value(self.target, z) - log_prior(z)
             return jnp.where(jnp.isfinite(value), value, -1e30)
 
         settings = {
             "step_size": steps,
-            "inverse_mass_matrix": jnp.ones((1, dim)),
-            "num_integration_steps": jnp.full((1,), kind.leaps),
+            "inverse_mass_matrix": jnp.ones((1, self.dim)),
+            "num_integration_steps": jnp.full((1,), self.kind.leaps),
         }
         return blackjax.adaptive_tempered_smc(
-            log_prior, log_likelihood, kernel, blackjax.hmc.init, settings, systematic, target_ess,
-            num_mcmc_steps=moves * kind.moves, batch_size=block if block < size else 0,
+            log_prior, log_likelihood, blackjax.hmc.build_kernel(), blackjax.hmc.init, settings, systematic,
+            self.target_ess, num_mcmc_steps=self.moves * self.kind.moves, batch_size=block if block < self.size else 0,
         )  # fmt: skip
 
-    @jax.jit
-    def advance(frame, state, step_size, origin, key):
-        k_steps, key = jax.random.split(key)
-        state, info = build(frame, drawn_steps(k_steps, step_size, size)).step(key, state)
-        rate = jnp.mean(info.update_info.acceptance_rate)
-        # The step follows the acceptance from one temperature to the next.
-        step_size = step_size * jnp.exp(2.0 * (rate - kind.acceptance))
-        return state, step_size, info.log_likelihood_increment, origin[info.ancestors]
+    def _end(self, found: Found, walk: _Walk, key: Array) -> Tempered:
+        """The particles at the target, resampled by the last weights."""
+        index = weights.systematic(key, walk.state.weights, self.size)
+        z = walk.state.particles[index]
+        e = found.frame.evaluate(self.target, z)
+        evaluations = self._spent(found, walk.stages).add(e)
+        families = jnp.bincount(walk.origin[index], length=self.size).astype(float)  # squares pass the range of int32
+        step_size = 0.5 * walk.step_size**2
+        found = found._replace(points=Buffer.of(z, e), step_size=step_size, evaluations=evaluations)
+        return Tempered(found, walk.log_z, float(self.size / jnp.sum(families**2)))
 
-    def spent(found: Found, stages: int) -> Evaluations:
-        evaluations = found.evaluations.add_points(stages * size * (moves * LEAPS + 1), 0, 0)
-        return evaluations.add_points(stages * size * 2, 0, 0, gradient=False)
-
-    def run(key: Array, found: Found = found) -> Tempered:
-        k_start, key = jax.random.split(key)
-        state = build(found.frame, jnp.ones(size)).init(width * jax.random.normal(k_start, (size, dim)))
-        step_size, stages, log_z, origin = jnp.asarray(FIRST_STEP * width), 0, 0.0, jnp.arange(size)
-        while float(state.tempering_param) < 1.0:
-            subkey = jax.random.fold_in(key, stages)
-            state, step_size, increment, origin = advance(found.frame, state, step_size, origin, subkey)
-            stages, log_z = stages + 1, log_z + float(increment)
-            if stages == MOST_STAGES:
-                text = f"tempering did not reach the target within {stages} temperatures: start='search'?"
-                raise UnreachedError(text, spent(found, stages))
-        index = weights.systematic(jax.random.fold_in(key, MOST_STAGES), state.weights, size)
-        z = state.particles[index]
-        e = found.frame.evaluate(target, z)
-        evaluations = spent(found, stages).add(e)
-        families = jnp.bincount(origin[index], length=size).astype(float)  # squares pass the range of int32
-        found = found._replace(points=Buffer.of(z, e), step_size=0.5 * step_size**2, evaluations=evaluations)
-        return Tempered(found, log_z, float(size / jnp.sum(families**2)))
-
-    return run
+    def _spent(self, found: Found, stages: int) -> Evaluations:
+        evaluations = found.evaluations.add_points(stages * self.size * (self.moves * LEAPS + 1), 0, 0)
+        return evaluations.add_points(stages * self.size * 2, 0, 0, gradient=False)

@@ -1,11 +1,13 @@
 """The box that holds the regions of mass, found by scouts that start over seven decades."""
 
+import functools
 import warnings
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Scalar
+from jaxtyping import Array, Float, Scalar
 
 from allmodes.errors import TargetError
 from allmodes.mcmc.mala import first_steps, mala, width_of
@@ -24,6 +26,41 @@ _ROAMING = 200  # moves of scouts among walls
 _RAYS, _FAR, _FARTHER = 64, 1e10, 1e12  # how many, and the distances between which the density must fall off
 
 
+class _Hints(NamedTuple):
+    """Where the scouts start: around a location, at distances between two `decades` of scales."""
+
+    location: Float[np.ndarray, " dim"]
+    scale: Float[np.ndarray, " dim"]
+    decades: tuple[float, float]
+
+    @classmethod
+    def of(cls, target: Target) -> "_Hints":
+        """Give those of the target, or guesses of 0 and 1."""
+        location, scale = 0.0 if target.location is None else target.location, target.scale
+        full = functools.partial(np.broadcast_to, shape=(target.free_dim,))
+        decades = _SCALES if scale is None else (0.1, 10.0)
+        return cls(full(np.asarray(location, float)), full(np.asarray(1.0 if scale is None else scale, float)), decades)
+
+    def starts(self, key: Array) -> tuple[Float[Array, " scouts"], Float[Array, "scouts dim"]]:
+        """Draw distances, and starts about as far, in units of the scale."""
+        k_radius, k_direction = jax.random.split(key)
+        low, high = jnp.log(self.decades[0]), jnp.log(self.decades[1])
+        radius = jnp.exp(low + (high - low) * jax.random.uniform(k_radius, (_SCOUTS,)))
+        return radius, radius[:, None] * jax.random.normal(k_direction, (_SCOUTS, len(self.scale)))
+
+
+class _Explored(NamedTuple):
+    """What the scouts saw: the middle of the box that they span and half its extent, the best
+    log-density, what it cost, and along how many rays the density does not fall off.
+    """
+
+    middle: Float[Array, " dim"]
+    half: Float[Array, " dim"]
+    best: Scalar
+    evaluations: Evaluations
+    flat: Scalar
+
+
 def scout(target: Target, key: Array, climb_limit: int = 120) -> tuple[Frame, Evaluations]:
     """The box that holds the regions of mass found from starts at distances spread over seven
     decades.
@@ -33,77 +70,85 @@ def scout(target: Target, key: Array, climb_limit: int = 120) -> tuple[Frame, Ev
 
     **Raises** `TargetError` when no point with a finite density was found.
     """
-    dim = target.free_dim
-    location = np.broadcast_to(np.asarray(0.0 if target.location is None else target.location, float), (dim,))
-    scale = np.broadcast_to(np.asarray(1.0 if target.scale is None else target.scale, float), (dim,))
-    decades = _SCALES if target.scale is None else (0.1, 10.0)
-    rough = Frame.of(target, location, scale)
-
-    def starts(key):
-        k_radius, k_direction = jax.random.split(key)
-        low, high = jnp.log(decades[0]), jnp.log(decades[1])
-        radius = jnp.exp(low + (high - low) * jax.random.uniform(k_radius, (_SCOUTS,)))
-        return radius, radius[:, None] * jax.random.normal(k_direction, (_SCOUTS, dim))
-
-    looked = 0
-    if target.double:
-        # What is constant in the log-density is taken off before anything is rounded to float32.
-        seen = np.asarray(jax.jit(lambda key: target.values(rough.to_x(starts(key)[1])))(key))
-        rough = Frame.of(target, location, scale, float(max(seen[np.isfinite(seen)], default=0.0)))
-        looked = len(seen)
-
-    @jax.jit
-    def explore(key):
-        k_climb, k_local = jax.random.split(jax.random.fold_in(key, 1))
-        radius, z = starts(key)
-        c = ascend_from(target, rough, z, 0.1 * radius, climb_limit, k_climb)
-        points, width, evaluations = c.points, None, c.evaluations
-        if not target.differentiable:
-            # Trials end at a peak; its width is seen by moving about.
-            moved, evaluations = move_locally(target, rough, c, k_local, LOCAL_STEPS)
-            points, width = moved.points, width_of(moved.step_size, dim)
-        points, spent = _roam(target, rough, points, jax.random.fold_in(key, 3))
-        evaluations = jax.tree.map(jnp.add, evaluations, spent)
-        alive = may_carry_mass(points.log_prob, dim)[:, None]
-        # The box must not collapse on a density with a single peak: it is at least as wide as a
-        # mode.
-        sharp = points.grad**2 if width is None else jnp.broadcast_to(1.0 / width[:, None] ** 2, z.shape)
-        tau2 = jnp.sum(alive) / jnp.maximum(jnp.sum(jnp.where(alive, sharp, 0.0), axis=0), 1e-30)
-        tau2 = jnp.where(tau2 < 1e20, tau2, 0.0)  # no slope at all says nothing of a width
-        low = jnp.min(jnp.where(alive, points.z, jnp.inf), axis=0)
-        high = jnp.max(jnp.where(alive, points.z, -jnp.inf), axis=0)
-        half = jnp.maximum(0.5 * (high - low), jnp.sqrt(tau2))
-        middle = jnp.zeros(dim) if target.symmetry else 0.5 * (low + high)
-        evaluations = evaluations.add_points(2 * _RAYS, 0, 0, gradient=False)
-        flat = _flat_rays(target, rough, jnp.max(points.log_prob), jax.random.fold_in(key, 2))
-        return middle, rough.even(half), jnp.max(points.log_prob), evaluations, flat
-
-    middle, half, best, evaluations, flat = explore(key)
-    if looked:
-        evaluations = evaluations.add_points(looked, 0, 0, gradient=False)
-    if flat:
+    hints = _Hints.of(target)
+    rough, looked = _rough(target, hints, key)
+    seen = jax.jit(functools.partial(_explore, target, rough, hints, climb_limit))(key)
+    evaluations = seen.evaluations.add_points(looked, 0, 0, gradient=False) if looked else seen.evaluations
+    if seen.flat:
         warnings.warn(
-            f"log_prob falls off too slowly along {int(flat)} of {_RAYS} rays: its integral is infinite, so that draws "
-            "and log Z mean nothing. Usual causes are a missing prior or Jacobian, particles that nothing holds "
+            f"log_prob falls off too slowly along {int(seen.flat)} of {_RAYS} rays: its integral is infinite, so that "
+            "draws and log Z mean nothing. Usual causes are a missing prior or Jacobian, particles that nothing holds "
             "together, and an angle without bounds",
             stacklevel=2,
         )
-    if not np.isfinite(float(best)):
-        nan, zero = int(evaluations.nan), int(evaluations.zero)
-        failed = getattr(getattr(target.log_prob, "host", None), "error", "")
-        raise TargetError(
-            f"log_prob has no finite value at any of {_SCOUTS} starting points up to {decades[1]:g} scales from "
-            f"{location} ({nan} NaN or +inf, {zero} -inf). Check log_prob, or say where the mass is: "
-            "am.Target(log_prob, dim, location=.., scale=..)" + (f". The first error was {failed}" if failed else "")
-        )
+    if not np.isfinite(float(seen.best)):
+        raise TargetError(_nothing_found(target, hints, evaluations))
     # Arithmetic on the location in double precision: modes may lie 10^4 scales from the origin.
     box = Frame.of(
         target,
-        location + scale * np.asarray(middle, float),
-        scale * np.asarray(half, float),
-        rough.constant + float(best - rough.log_det),
+        hints.location + hints.scale * np.asarray(seen.middle, float),
+        hints.scale * np.asarray(seen.half, float),
+        rough.constant + float(seen.best - rough.log_det),
     )
     return box, evaluations
+
+
+def _rough(target: Target, hints: _Hints, key: Array) -> tuple[Frame, int]:
+    """The frame that the scouts move in, and at how many points the density was looked at for
+    it.
+    """
+    rough = Frame.of(target, hints.location, hints.scale)
+    if not target.double:
+        return rough, 0
+    # What is constant in the log-density is taken off before anything is rounded to float32.
+    seen = np.asarray(jax.jit(lambda key: target.values(rough.to_x(hints.starts(key)[1])))(key))
+    best = float(max(seen[np.isfinite(seen)], default=0.0))
+    return Frame.of(target, hints.location, hints.scale, best), len(seen)
+
+
+def _explore(target: Target, rough: Frame, hints: _Hints, climb_limit: int, key: Array) -> _Explored:
+    """Climb from the starts, and look how far the points that may carry mass are apart."""
+    dim = target.free_dim
+    k_climb, k_local = jax.random.split(jax.random.fold_in(key, 1))
+    radius, z = hints.starts(key)
+    c = ascend_from(target, rough, z, 0.1 * radius, climb_limit, k_climb)
+    points, width, evaluations = c.points, None, c.evaluations
+    if not target.differentiable:
+        # Trials end at a peak; its width is seen by moving about.
+        moved, evaluations = move_locally(target, rough, c, k_local, LOCAL_STEPS)
+        points, width = moved.points, width_of(moved.step_size, dim)
+    points, spent = _roam(target, rough, points, jax.random.fold_in(key, 3))
+    evaluations = jax.tree.map(jnp.add, evaluations, spent)
+    middle, half = _extent(points, width)
+    middle = jnp.zeros(dim) if target.symmetry else middle
+    evaluations = evaluations.add_points(2 * _RAYS, 0, 0, gradient=False)
+    best = jnp.max(points.log_prob)
+    flat = _flat_rays(target, rough, best, jax.random.fold_in(key, 2))
+    return _Explored(middle, rough.even(half), best, evaluations, flat)
+
+
+def _extent(points: Buffer, width: Float[Array, " scouts"] | None) -> tuple[Float[Array, " dim"], Float[Array, " dim"]]:
+    """The middle of the points that may carry mass, and half their extent; `width` of the
+    surroundings of each, where there are no gradients to tell.
+    """
+    alive = may_carry_mass(points.log_prob, points.z.shape[1])[:, None]
+    # The box must not collapse on a density with a single peak: it is at least as wide as a mode.
+    sharp = points.grad**2 if width is None else jnp.broadcast_to(1.0 / width[:, None] ** 2, points.z.shape)
+    tau2 = jnp.sum(alive) / jnp.maximum(jnp.sum(jnp.where(alive, sharp, 0.0), axis=0), 1e-30)
+    tau2 = jnp.where(tau2 < 1e20, tau2, 0.0)  # no slope at all says nothing of a width
+    low = jnp.min(jnp.where(alive, points.z, jnp.inf), axis=0)
+    high = jnp.max(jnp.where(alive, points.z, -jnp.inf), axis=0)
+    return 0.5 * (low + high), jnp.maximum(0.5 * (high - low), jnp.sqrt(tau2))
+
+
+def _nothing_found(target: Target, hints: _Hints, evaluations: Evaluations) -> str:
+    nan, zero = int(evaluations.nan), int(evaluations.zero)
+    failed = getattr(getattr(target.log_prob, "host", None), "error", "")
+    return (
+        f"log_prob has no finite value at any of {_SCOUTS} starting points up to {hints.decades[1]:g} scales from "
+        f"{hints.location} ({nan} NaN or +inf, {zero} -inf). Check log_prob, or say where the mass is: "
+        "am.Target(log_prob, dim, location=.., scale=..)" + (f". The first error was {failed}" if failed else "")
+    )
 
 
 def _roam(target: Target, frame: Frame, points: Buffer, key: Array) -> tuple[Buffer, Evaluations]:

@@ -6,13 +6,17 @@ widths, and training re-weights them. So it can be greedy, which is what finds m
 loses.
 """
 
+import functools
+from typing import NamedTuple
+
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array
+from jaxtyping import Array, Bool, Float, Scalar
 
-from allmodes.mcmc.mala import mala, width_of
+from allmodes.mcmc.mala import Moved, mala, width_of
 from allmodes.points.count import Evaluations
 from allmodes.points.found import Found, normalise
+from allmodes.points.frame import Frame
 from allmodes.progress.stages import stage
 from allmodes.search.mass import REACH, near_the_mass, shortfall
 from allmodes.search.moves import LOCAL_STEPS, ascend_from, effort, may_carry_mass, move_locally, refill
@@ -27,6 +31,15 @@ _STARTS = 8192  # most starts of the second stage; a larger buffer begins with c
 _MORE, _ROUNDS, _KEPT, _POWER = 2, 2, 0.25, 0.25
 
 
+class _Task(NamedTuple):
+    """What is searched, with how many points, by how long climbs and how many moves."""
+
+    target: Target
+    size: int
+    climb_limit: int
+    local_steps: int
+
+
 def search(target: Target, key: Array, size: int, climb_limit: int = 120, local_steps: int = LOCAL_STEPS) -> Found:
     """Fill the scouts' box with starts, climb each into the typical set that it can reach, then
     move it locally.
@@ -36,45 +49,46 @@ def search(target: Target, key: Array, size: int, climb_limit: int = 120, local_
 
     **Raises** `TargetError` when no point with a finite density was found.
     """
-    dim, wanted = target.free_dim, size
-    size = min(size, _STARTS)
+    task = _Task(target, min(size, _STARTS), climb_limit, local_steps)
     k_scout, k_box = jax.random.split(key)
     stage("searching: scouts")
     box, evaluations = scout(target, k_scout, climb_limit)
-
-    @jax.jit
-    def fill_box(key, box):
-        k_uniform, k_normal, k_fill, k_local = jax.random.split(key, 4)
-        uniform = jax.random.uniform(k_uniform, (size - size // 2, dim), minval=-REACH, maxval=REACH)
-        normal = 0.7 * jax.random.normal(k_normal, (size // 2, dim))
-        z = jnp.concatenate([uniform, normal])
-        c = ascend_from(target, box, z, jnp.full((size,), 0.05 * dim**0.5), climb_limit, jax.random.fold_in(key, 1))
-        alive = may_carry_mass(c.points.log_prob, dim)
-        points = refill(k_fill, c.points, alive)
-        length = jnp.where(alive, c.length, jnp.median(c.length))
-        return move_locally(target, box, c._replace(points=points, length=length), k_local, local_steps)
-
-    @jax.jit
-    def favour(key, box, moved, short, kept):
-        """Copies of points with more mass in the place of most that fall short, parted by more
-        moves.
-        """
-        k_kept, k_copy, k_local = jax.random.split(key, 3)
-        beyond = jnp.maximum(short - 4.0 * dim**0.5, 0.0)  # points of one mode are alike: no single one takes over
-        copied = jax.random.categorical(k_copy, -_POWER * beyond, shape=(size,))
-        stays = near_the_mass(short, dim) | (jax.random.uniform(k_kept, (size,)) < kept)
-        index = jnp.where(stays, jnp.arange(size), copied)
-        steps, none = local_steps * effort(target), Evaluations.none(target.differentiable)
-        moved = mala(
-            lambda z: box.evaluate(target, z), moved.points.take(index), moved.step_size[index], k_local, steps
-        )
-        return moved, none.add_points(size * steps, moved.nan, moved.zero)
-
-    stage(f"searching: climbs from {size:,} starts")
-    moved, more = fill_box(k_box, box)
+    stage(f"searching: climbs from {task.size:,} starts")
+    moved, more = jax.jit(functools.partial(_fill_box, task))(k_box, box)
     evaluations = jax.tree.map(jnp.add, evaluations, more)
-    short, wide = shortfall(moved, target.differentiable), None  # which points say how wide the frame is: None, all
-    for i, k_favour in enumerate(jax.random.split(jax.random.fold_in(k_box, 1), _MORE + _ROUNDS)):
+    moved, more, wide = _nearer_the_mass(task, k_box, box, moved)
+    evaluations = jax.tree.map(jnp.add, evaluations, more)
+    found = normalise(_found(task, box, moved, evaluations), target.differentiable, wide)
+    warn_if_coarse(target, found.frame, found.points.z)
+    return found._replace(points=found.points.take(jnp.arange(size) % task.size))
+
+
+def _fill_box(task: _Task, key: Array, box: Frame) -> tuple[Moved, Evaluations]:
+    """Climb from starts all over the box and around its middle, and move the points that may carry
+    mass.
+    """
+    target, size, dim = task.target, task.size, task.target.free_dim
+    k_uniform, k_normal, k_fill, k_local = jax.random.split(key, 4)
+    uniform = jax.random.uniform(k_uniform, (size - size // 2, dim), minval=-REACH, maxval=REACH)
+    normal = 0.7 * jax.random.normal(k_normal, (size // 2, dim))
+    z, first = jnp.concatenate([uniform, normal]), jnp.full((size,), 0.05 * dim**0.5)
+    c = ascend_from(target, box, z, first, task.climb_limit, jax.random.fold_in(key, 1))
+    alive = may_carry_mass(c.points.log_prob, dim)
+    points = refill(k_fill, c.points, alive)
+    length = jnp.where(alive, c.length, jnp.median(c.length))
+    return move_locally(target, box, c._replace(points=points, length=length), k_local, task.local_steps)
+
+
+def _nearer_the_mass(
+    task: _Task, key: Array, box: Frame, moved: Moved
+) -> tuple[Moved, Evaluations, Bool[Array, " n"] | None]:
+    """Rounds of `_favour` while most points are in basins of next to no mass; what they cost, and
+    which points say how wide the frame is: None for all.
+    """
+    target, dim = task.target, task.target.free_dim
+    favour, evaluations = jax.jit(functools.partial(_favour, task)), Evaluations.none(target.differentiable)
+    short, wide = shortfall(moved, target.differentiable), None
+    for i, k_favour in enumerate(jax.random.split(jax.random.fold_in(key, 1), _MORE + _ROUNDS)):
         if float(jnp.mean(near_the_mass(short, dim))) > 0.5:
             break
         stage("searching: moves to more mass", i, _MORE + _ROUNDS)
@@ -82,10 +96,31 @@ def search(target: Target, key: Array, size: int, climb_limit: int = 120, local_
         evaluations = jax.tree.map(jnp.add, evaluations, more)
         short = shortfall(moved, target.differentiable)
         wide = short < 20.0 + 4.0 * dim**0.5 + 0.25 * dim
+    return moved, evaluations, wide
+
+
+def _favour(
+    task: _Task, key: Array, box: Frame, moved: Moved, short: Float[Array, " n"], kept: Scalar | float
+) -> tuple[Moved, Evaluations]:
+    """Copies of points with more mass in the place of most that fall short, parted by more
+    moves.
+    """
+    target, size, dim = task.target, task.size, task.target.free_dim
+    k_kept, k_copy, k_local = jax.random.split(key, 3)
+    beyond = jnp.maximum(short - 4.0 * dim**0.5, 0.0)  # points of one mode are alike: no single one takes over
+    copied = jax.random.categorical(k_copy, -_POWER * beyond, shape=(size,))
+    stays = near_the_mass(short, dim) | (jax.random.uniform(k_kept, (size,)) < kept)
+    index = jnp.where(stays, jnp.arange(size), copied)
+    steps, none = task.local_steps * effort(target), Evaluations.none(target.differentiable)
+    moved = mala(lambda z: box.evaluate(target, z), moved.points.take(index), moved.step_size[index], k_local, steps)
+    return moved, none.add_points(size * steps, moved.nan, moved.zero)
+
+
+def _found(task: _Task, box: Frame, moved: Moved, evaluations: Evaluations) -> Found:
+    """What the moves have shown, in the box."""
+    dim = task.target.free_dim
     step_size = jnp.exp(jnp.mean(jnp.log(moved.step_size)))
-    edges = (moved.zero + moved.nan) / (size * effort(target) * local_steps)
+    edges = (moved.zero + moved.nan) / (task.size * effort(task.target) * task.local_steps)
     width = width_of(moved.step_size, dim)
     tau = jnp.full(dim, 1.0 / jnp.sqrt(jnp.mean(1.0 / width**2)))
-    found = normalise(Found(box, moved.points, step_size, tau, edges, evaluations), target.differentiable, wide)
-    warn_if_coarse(target, found.frame, found.points.z)
-    return found._replace(points=found.points.take(jnp.arange(wanted) % size))
+    return Found(box, moved.points, step_size, tau, edges, evaluations)
