@@ -1,6 +1,7 @@
 """Densities in two dimensions of which all is known, and diffusions on them whose networks know
 nothing: what tests of paths, corrections and flows share."""
 
+import dataclasses
 import math
 
 import equinox as eqx
@@ -61,6 +62,36 @@ def make_process(dim=2, cls=Process, perturbed=0.0, mean=0.0, variance=1.0, sigm
     arrays = (s2 / (1 + s2), np.full(dim, mean), np.full(dim, variance))
     noise = Noise(jnp.asarray(sigma_min), jnp.asarray(2.5))
     return cls(Denoiser(network), noise, *(jnp.asarray(a, jnp.float32) for a in arrays))
+
+
+class Guided(Denoiser):
+    """A denoiser that is shown the gradient of the density, and passes it on."""
+
+    evaluations = 1
+
+    target: Target = dataclasses.field(default=None, metadata={"static": True})
+
+    @classmethod
+    def of(cls, target, denoiser):
+        return cls(denoiser.network, denoiser.predicts_score, target)
+
+    def many(self, z, sigma):
+        pull = jnp.tanh(self.target.evaluate(z).grad)
+        return super().many(z, sigma) + 0.1 * sigma**2 / (1.0 + sigma**2) * pull
+
+
+def counting():
+    """The mixture as a density that counts, and the list that grows by one for each point at which
+    it is computed."""
+    calls = []
+
+    @jax.custom_jvp
+    def count(x):
+        jax.debug.callback(lambda _: calls.append(1), x)
+        return x
+
+    count.defjvp(lambda primals, tangents: (count(*primals), tangents[0]))
+    return Target(lambda x: log_mixture(x) + 0.0 * count(x[0]), 2), calls
 
 
 # Compiled once for each shape and number of steps.

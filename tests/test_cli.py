@@ -13,12 +13,14 @@ import numpy as np
 import pytest
 from helpers import call
 
-from allmodes import IWSM, __version__
+from allmodes import IWSM, SMC, Target, __version__
 from allmodes.audits import agreement
 from allmodes.diffusion.sampler import DiffusionSampler
+from allmodes.draws.draws import Draws
 from allmodes.files import lock
 from allmodes.jobs import run_job as job
 from allmodes.parts import Perceptron
+from allmodes.sampler import Sampler
 from allmodes.settings import settings_of
 
 # As `helpers.SMALL`, so that what was compiled for one serves the other.
@@ -200,6 +202,32 @@ def test_a_plain_method_leaves_the_same_files(models, tmp_path, capsys):
     assert "the sampler of smc declares no option --steps" in capsys.readouterr().err
     assert call("sample", run, "-n", 50, "--out", tmp_path / "x.npz") == 0
     assert np.load(tmp_path / "x.npz")["x"].shape == (50, 2)
+
+
+def test_a_sampler_of_ones_own_draws_with_the_options_that_it_declares(monkeypatch, tmp_path, capsys):
+    """Signatures are not looked at: `**options` may take anything."""
+    given, target = [], Target(lambda x: -jax.numpy.sum(x**2), 2)
+
+    class Own(Sampler):
+        def sample(self, n, *, key, **options):
+            given.append(options)
+            return Draws(jax.numpy.zeros((n, 2)), jax.numpy.zeros(n), jax.numpy.zeros(n))
+
+    class Declared(Own):
+        options = frozenset({"correct"})
+
+    class Inherited(DiffusionSampler):
+        sample = Own.sample
+
+    words = ["sample", tmp_path, "-n", 5, "--correct", "snis", "--out", tmp_path / "x.npz"]
+    for kind in (Declared, Inherited):
+        monkeypatch.setattr("allmodes.command.sample.load", lambda _, kind=kind: kind(target, SMC(), None))
+        assert call(*words) == 0
+    assert given == [{"correct": "snis"}] * 2
+    monkeypatch.setattr("allmodes.command.sample.load", lambda _: Own(target, SMC(), None))
+    assert call(*words) == 2
+    assert "the sampler of smc declares no option --correct" in capsys.readouterr().err
+    assert len(given) == 2
 
 
 def test_two_runs_of_one_density_agree(finished, monkeypatch, capsys):

@@ -16,7 +16,6 @@ from closed_forms import (
     SIGMAS,
     TARGETS,
     check_mixture,
-    draw_mixture,
     make_process,
     standard_errors_off,
 )
@@ -24,14 +23,9 @@ from closed_forms import (
 from allmodes.diffusion.corrections import PathSMC, chain_moves, path_smc
 from allmodes.diffusion.paths import denoise, noise, noising, reverse
 from allmodes.draws.estimates import batch_log_z, khat, log_z, psis
-from allmodes.points.buffer import Buffer
 
 N, STEPS = 4000, 8
 MIXTURE = TARGETS["mixture"]
-
-
-def buffer_of(z):
-    return Buffer.of(z, MIXTURE.evaluate(z))
 
 
 # Parts of a path.
@@ -58,35 +52,6 @@ def test_a_path_in_two_parts_is_the_whole_path(perturbed):
 
 
 # Chains.
-
-
-@functools.cache
-def moved(perturbed, level, exact=True):
-    """Points, exact or not, after three moves by noising to a level, and the share that moved."""
-    process = make_process(perturbed=perturbed)
-    z = draw_mixture(1, N) if exact else 0.7 * draw_mixture(1, N) + 0.4
-    points, shares = buffer_of(z), []
-    run = jax.jit(lambda key, p: chain_moves.renoised(process, MIXTURE.evaluate, key, p, STEPS, level))
-    for i in range(3):
-        points, accept = run(jax.random.key(i), points)
-        shares.append(float(jnp.mean(accept)))
-    return points, shares[0]
-
-
-@NETWORKS
-@pytest.mark.parametrize("level", [0, 3, 6])
-def test_noising_and_denoising_leaves_the_target_invariant(perturbed, level):
-    points, share = moved(perturbed, level)
-    assert np.all(check_mixture(points.z) < SIGMAS)
-    assert 0.05 < share < 0.999
-    np.testing.assert_allclose(points.log_prob, MIXTURE.values(points.z), rtol=1e-4, atol=1e-4)
-
-
-def test_noising_and_denoising_brings_wrong_points_nearer():
-    wrong = 0.7 * draw_mixture(1, N) + 0.4
-    after, _ = moved(0.3, 0, exact=False)
-    assert np.max(check_mixture(wrong)) > 4 * SIGMAS
-    assert np.max(check_mixture(after.z)) < np.max(check_mixture(wrong)) / 3
 
 
 @NETWORKS

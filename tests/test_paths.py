@@ -1,6 +1,7 @@
 """Reverse and noising paths, whose weights are exact whatever the network is, and the renewals that
 rest on them."""
 
+import dataclasses
 import functools
 import math
 
@@ -17,7 +18,9 @@ from closed_forms import (
     NETWORKS,
     SIGMAS,
     TARGETS,
+    Guided,
     check_mixture,
+    counting,
     draw_mixture,
     log_mixture,
     make_process,
@@ -28,7 +31,7 @@ from closed_forms import (
 
 from allmodes import IWSM, Target
 from allmodes.diffusion.paths import Process, log_normal
-from allmodes.parts import PathMoves, PathResampling, Perceptron
+from allmodes.parts import OwnDraws, PathMoves, PathResampling, Perceptron
 from allmodes.points.buffer import Buffer
 from allmodes.points.count import Evaluations
 from allmodes.points.found import Found
@@ -224,3 +227,18 @@ def test_untempered_path_weights_bring_the_sampler_to_the_target():
         assert 0.05 < state.refresh_ess < 0.9
         assert np.all(check_mixture(state.buffer.z, n=float(state.refresh_ess) * N) < SIGMAS)
     assert int(first.evaluations.log_prob) == 6 * N
+
+
+@pytest.mark.parametrize("reweighting", [PathMoves(8), PathResampling(1e-6), OwnDraws(8, broad_share=0.25)], ids=repr)
+@pytest.mark.parametrize("guided", [False, True])
+def test_renewals_count_what_their_paths_cost(reweighting, guided):
+    """A denoiser that is shown the gradient evaluates the density at each step, down and up."""
+    target, calls = counting()
+    method = dataclasses.replace(MOVES, buffer=16, reweighting=dataclasses.replace(reweighting, path_steps=5))
+    state = build_state(draw_mixture(10, 16), jnp.asarray(0.3))
+    if guided:
+        state = dataclasses.replace(state, average=Guided.of(target, state.average))
+    state = jax.jit(lambda s: method.renew(target, s, jax.random.key(0)))(state)
+    jax.block_until_ready(state.buffer.z)
+    jax.effects_barrier()
+    assert int(state.evaluations.log_prob) == len(calls) > (8 * 5 if guided else 0)

@@ -14,12 +14,12 @@ import allmodes as am
 from allmodes.draws.draws import Draws
 from allmodes.draws.estimates import Estimate
 from allmodes.mcmc import parallel_tempering as parallel
-from allmodes.mcmc import tempered_smc as smc
 from allmodes.mcmc.hmc import kind_of
 from allmodes.points.buffer import Buffer
 from allmodes.points.count import Evaluations
 from allmodes.points.found import Found
 from allmodes.points.frame import Frame
+from allmodes.search import settle
 from allmodes.targets import gaussian, gaussian_mixture
 from allmodes.targets.particles import double_well
 
@@ -256,14 +256,14 @@ def test_states_are_pytrees_of_arrays():
 def test_runs_together_gauge_a_frame_that_was_far_too_wide(monkeypatch):
     """Modes 60 times as far apart as they are wide, one of a quarter: a single run may well lose
     that one."""
-    monkeypatch.setattr(smc, "PILOT", 256)
+    monkeypatch.setattr(settle, "PILOT", 256)
     means, covariance = np.array([[-3.0, 0.0], [3.0, 0.0]]), 0.01 * np.eye(2)
     target = gaussian_mixture(means, np.stack([covariance, covariance]), np.array([0.75, 0.25]))
     wide = Frame(jnp.asarray([20.0, -1.0]), jnp.asarray([40.0, 3.0]))
     z = jax.random.normal(jax.random.key(0), (64, 2))
     none = jnp.zeros(())
     found = Found(wide, Buffer.of(z, wide.evaluate(target, z)), none + 1.0, jnp.ones(2), none, Evaluations.none())
-    gauge = smc.gauging(target, found)
+    gauge = settle.gauging(target, found)
     for seed in range(3):
         gauged = gauge(jax.random.key(seed))
         assert gauged.points.size == 64
@@ -271,4 +271,4 @@ def test_runs_together_gauge_a_frame_that_was_far_too_wide(monkeypatch):
         np.testing.assert_allclose(gauged.frame.scale, [3.0 * math.sqrt(0.75), 0.1], rtol=0.2)
         np.testing.assert_allclose(gauged.frame.location, [-1.5, 0.0], atol=1.0)
         np.testing.assert_allclose(gauged.points.log_prob, gauged.frame.values(target, gauged.points.z), atol=1e-2)
-        assert int(gauged.evaluations.log_prob) > smc.PILOTS * 256 * 13
+        assert int(gauged.evaluations.log_prob) > settle.PILOTS * 256 * 13

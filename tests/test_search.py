@@ -13,8 +13,9 @@ import pytest
 from allmodes import Target, TargetError
 from allmodes.mcmc.mala import Moved
 from allmodes.points.buffer import Buffer
-from allmodes.search import mass, search
+from allmodes.search import mass
 from allmodes.search.scout import broad, scout
+from allmodes.search.search import search
 from allmodes.targets import affine, funnel, gaussian_mixture, ring
 
 SIZE = 512

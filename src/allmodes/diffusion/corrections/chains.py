@@ -55,7 +55,7 @@ class Chains(Correction):
     walk, where there is no gradient."""
 
     def __post_init__(self):
-        for name, least in (("rounds", 0), ("moves", 1), ("pool", 1)):
+        for name, least in (("rounds", 0), ("moves", 1), ("pool", 1), ("particle_moves", 1)):
             value = getattr(self, name)
             if value is not None and value < least:
                 raise ConfigError(f"{name} must be at least {least}, got {value}")
