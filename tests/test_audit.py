@@ -28,6 +28,8 @@ from allmodes.sampler import Sampler
 from allmodes.targets import gaussian_mixture, get, ring
 from allmodes.trust import CORRECT, DO_NOT_USE
 
+pytestmark = pytest.mark.trains
+
 pool = importlib.import_module("allmodes.audit.pool")
 MEANS = np.array([[-8.0, 0.0], [0.0, 6.0], [7.0, -3.0]])
 FEW = (pool.climbs, pool.populations)

@@ -17,6 +17,8 @@ from helpers import SMALL, call
 from allmodes import IWSM, __version__, agreement, job, lock
 from allmodes.diffusion import DiffusionSampler
 
+pytestmark = pytest.mark.trains
+
 OPTIONS = [text for name, value in SMALL.items() for text in (f"--{name.replace('_', '-')}", str(value))]
 QUICK = ["--quiet", "--judge-repeats", "2"]
 TINY = [*OPTIONS, "-n", "300", *QUICK]

@@ -18,6 +18,8 @@ import pytest
 import allmodes as am
 from allmodes import blocks, devices
 
+pytestmark = pytest.mark.trains
+
 HERE = Path(__file__).parent
 DENSITY = """
 import jax.numpy as jnp

@@ -17,6 +17,8 @@ from allmodes.draws import Draws
 from allmodes.runs import Run
 from allmodes.store import parse
 
+pytestmark = pytest.mark.trains
+
 QUICK = am.SMC(particles=250)
 TINY = am.IWSM(
     steps=150, cooldown=50, batch=64, width=16, depth=1, buffer=256, neighbours=16, refresh_every=50, refresh_steps=8,

@@ -108,6 +108,7 @@ def test_stages_are_lines_in_a_pipe_and_bars_on_a_terminal(monkeypatch):
     assert not heard()
 
 
+@pytest.mark.trains
 def test_fit_shows_a_bar_on_a_terminal_unless_told_not_to(monkeypatch):
     monkeypatch.setenv("TERM", "xterm")
     shown = []

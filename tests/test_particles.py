@@ -25,6 +25,8 @@ from allmodes.networks import EGNN, Denoiser
 from allmodes.search import Found
 from allmodes.symmetry import ParticleSymmetry
 
+pytestmark = pytest.mark.trains
+
 SYSTEMS = ("dw4", "lj13", "lj55")
 every_system = pytest.mark.parametrize("name", SYSTEMS)
 

@@ -22,6 +22,8 @@ from allmodes.search import Found
 from allmodes.targets import gaussian, gaussian_mixture
 from allmodes.targets.particles import double_well
 
+pytestmark = pytest.mark.trains
+
 SMALL = {
     "smc": am.SMC(particles=500, populations=4),
     "tempering": am.Tempering(steps=12, temperatures=6, systems=8),

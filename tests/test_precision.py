@@ -13,6 +13,8 @@ from allmodes.frame import Frame
 from allmodes.precision import double, halves
 from allmodes.search import scout, search
 
+pytestmark = pytest.mark.trains
+
 EPOCH, CONSTANT = 2_459_330.0, 1e9
 TINY = am.IWSM(
     steps=100, cooldown=40, batch=64, width=16, depth=1, buffer=256, neighbours=16, refresh_every=50, refresh_steps=8,
@@ -25,6 +27,7 @@ def far(x):
     return CONSTANT - 0.5 * jnp.sum(((x - EPOCH) / 0.01) ** 2) - math.log(0.01 * math.sqrt(2 * math.pi))
 
 
+@pytest.mark.usefixtures("optimised")
 def test_a_float64_density_keeps_an_epoch_and_a_large_constant(tmp_path):
     with double():
         target = am.Target(far, 1, location=EPOCH - 0.3)

@@ -11,10 +11,13 @@ import time
 
 import jax
 import numpy as np
+import pytest
 from helpers import call
 
 from allmodes import job, store
 from allmodes.runs import Run
+
+pytestmark = pytest.mark.trains
 
 MODEL = """
 import jax, jax.numpy as jnp, numpy as np

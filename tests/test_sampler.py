@@ -11,6 +11,8 @@ from helpers import pair, small
 import allmodes as am
 from allmodes import diffusion as module
 
+pytestmark = pytest.mark.trains
+
 LOG_Z = math.log(math.pi)  # of `pair`
 
 

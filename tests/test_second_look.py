@@ -6,12 +6,15 @@ import functools
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 import allmodes as am
 from allmodes.frame import Frame
 from allmodes.second_look import EXPLORERS, cost, looking
 from allmodes.targets import gaussian_mixture
 from allmodes.trust import DO_NOT_USE, TRUSTED
+
+pytestmark = pytest.mark.trains
 
 MEANS = np.array([[-6.0, 0.0], [6.0, 0.0]])
 

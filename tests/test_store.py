@@ -17,6 +17,8 @@ from allmodes.diffusion import DiffusionSampler
 from allmodes.runs import Run
 from allmodes.store import describe, export, find_method, find_target, parse
 
+pytestmark = pytest.mark.trains
+
 MODEL = """
 import jax.numpy as jnp, allmodes as am
 from beside import CENTRE  # what lies beside it
