@@ -67,6 +67,7 @@ def test_moments(name):
         assert off(x[:, i], big[:, i].mean(), draws) < SIGMAS
         assert off(x[:, i] ** 2, (big[:, i] ** 2).mean(), draws) < SIGMAS
     np.testing.assert_allclose(draws.log_prob, exact.values(draws.x), rtol=1e-4, atol=1e-3)
+    assert draws.x.shape == (3000, exact.dim)  # 16 chains do not divide it
 
 
 @pytest.mark.parametrize("name", ["smc", "tempering"])
@@ -99,14 +100,6 @@ def test_the_same_key_gives_the_same_draws_and_another_key_others(name):
     again = fitted(name).sample(3000, key=jax.random.key(1))
     np.testing.assert_array_equal(again.x, drawn(name).x)
     assert not np.array_equal(fitted(name).sample(3000, key=jax.random.key(2)).x, again.x)
-
-
-@pytest.mark.parametrize("name", list(SMALL))
-def test_a_number_of_draws_that_chains_do_not_divide(name):
-    n = 7
-    draws = fitted(name).sample(n, key=jax.random.key(1))
-    assert draws.x.shape == (n, TARGETS[name].dim)
-    assert draws.log_prob.shape == draws.log_weight.shape == (n,)
 
 
 @pytest.mark.parametrize("name", list(SMALL))
@@ -167,6 +160,7 @@ def counted(target):
 
 @pytest.mark.parametrize("name", list(SMALL))
 def test_evaluations_are_counted(name):
+    """Of a number of draws that populations and chains do not divide."""
     methods = {
         "smc": am.SMC(particles=20, populations=2),
         "tempering": am.Tempering(steps=2, sweeps=2, temperatures=3, systems=2, thin=1),
@@ -174,10 +168,12 @@ def test_evaluations_are_counted(name):
         # vain.
         "nuts": am.NUTS(chains=1, warmup=20),
     }
-    target, calls = counted(pair())
+    n, (target, calls) = 7, counted(pair())
     state = am.fit(pair(), methods[name], key=jax.random.key(0)).state
-    draws = methods[name].sampler(target, state, {}).sample(10, key=jax.random.key(1))
+    draws = methods[name].sampler(target, state, {}).sample(n, key=jax.random.key(1))
     jax.block_until_ready(draws.x)
+    assert draws.x.shape == (n, 2)
+    assert draws.log_prob.shape == draws.log_weight.shape == (n,)
     jax.effects_barrier()
     assert draws.evaluations == pytest.approx(len(calls), rel=0.02)
 
