@@ -26,6 +26,8 @@ from allmodes.buffer import Buffer
 from allmodes.metrics.weights import batch_log_z, khat, log_z, psis
 from allmodes.paths import denoise, noise, noising, reverse
 
+pytestmark = pytest.mark.trains
+
 N, STEPS = 4000, 8
 MIXTURE = TARGETS["mixture"]
 

@@ -17,6 +17,8 @@ from allmodes.frame import Frame
 from allmodes.networks import Denoiser
 from allmodes.noise import Noise
 
+pytestmark = pytest.mark.trains
+
 SIGMAS = 5.0  # bounds are this many standard errors
 SIGMA_MAX = 2.5  # of `make_process`
 TOL = 1e-5  # of the solver
