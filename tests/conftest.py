@@ -19,7 +19,24 @@ os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
 os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "-1"
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(CACHE))
 
+import jax  # noqa: E402
+import pytest  # noqa: E402
 from jaxtyping import install_import_hook  # noqa: E402
 
 # Before the first import of the package, so that each function of it is checked at each call.
 install_import_hook("allmodes", "beartype.beartype")
+
+
+def pytest_collection_modifyitems(items):
+    """The files that train first: those that take moments are left for the end, when one of the two
+    processes waits for the other."""
+    long = {item.path for item in items if item.get_closest_marker("trains")}
+    items.sort(key=lambda item: item.path not in long)
+
+
+@pytest.fixture
+def optimised():
+    """XLA optimises as it does for users: where the precision of floats is the subject."""
+    jax.config.update("jax_disable_most_optimizations", False)
+    yield
+    jax.config.update("jax_disable_most_optimizations", True)

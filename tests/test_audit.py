@@ -27,6 +27,8 @@ from allmodes.points.frame import Frame
 from allmodes.sampler import Sampler
 from allmodes.targets import gaussian_mixture, get, ring
 
+pytestmark = pytest.mark.trains
+
 pool = importlib.import_module("allmodes.audits.explorers")
 MEANS = np.array([[-8.0, 0.0], [0.0, 6.0], [7.0, -3.0]])
 FEW = (pool.climbs, pool.populations)

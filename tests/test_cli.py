@@ -23,6 +23,8 @@ from allmodes.parts import Perceptron
 from allmodes.sampler import Sampler
 from allmodes.settings import settings_of
 
+pytestmark = pytest.mark.trains
+
 # As `helpers.SMALL`, so that what was compiled for one serves the other.
 OPTIONS = (
     "--batch 128 --buffer 512 --cooldown 10 --enough None --network.width 16 --network.depth 1 --reweighting.every 20 "

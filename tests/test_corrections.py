@@ -24,6 +24,8 @@ from allmodes.diffusion.corrections import PathSMC, chain_moves, path_smc
 from allmodes.diffusion.paths import denoise, noise, noising, reverse
 from allmodes.draws.estimates import batch_log_z, khat, log_z, psis
 
+pytestmark = pytest.mark.trains
+
 N, STEPS = 4000, 8
 MIXTURE = TARGETS["mixture"]
 

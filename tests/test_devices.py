@@ -19,6 +19,8 @@ import allmodes as am
 from allmodes.devices import blocks
 from allmodes.devices.mesh import mesh as devices
 
+pytestmark = pytest.mark.trains
+
 HERE = Path(__file__).parent
 DENSITY = """
 import jax.numpy as jnp

@@ -103,6 +103,7 @@ def test_there_are_blocks_to_run():
     assert {"README.md-0", "index.md-0", "models.md-0"} <= set(BLOCKS)
 
 
+@pytest.mark.trains
 @pytest.mark.parametrize("name", BLOCKS)
 def test_a_block_runs(name, tmp_path, monkeypatch):
     """As it stands, in a fresh namespace; only training is cut short, and so is drawing."""

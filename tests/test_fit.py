@@ -16,6 +16,8 @@ from helpers import CHUNK, SMALL, pair, same_bits, small
 import allmodes as am
 from allmodes.files.run_folder import Run
 
+pytestmark = pytest.mark.trains
+
 fit_module = importlib.import_module("allmodes.training.fit")  # `allmodes.fit` itself is the function
 
 

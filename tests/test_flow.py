@@ -17,6 +17,8 @@ from allmodes.diffusion.noise import Noise
 from allmodes.diffusion.sampler import DiffusionSampler
 from allmodes.points.frame import Frame
 
+pytestmark = pytest.mark.trains
+
 SIGMAS = 5.0  # bounds are this many standard errors
 SIGMA_MAX = 2.5  # of `make_process`
 TOL = 1e-5  # of the solver

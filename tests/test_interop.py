@@ -19,6 +19,8 @@ from allmodes.files.run_folder import Run
 from allmodes.jobs import run_job as job
 from allmodes.store.load import parse
 
+pytestmark = pytest.mark.trains
+
 QUICK = am.SMC(particles=250)
 TINY = little(
     steps=150, cooldown=50, batch=64, buffer=256, every=50, path_steps=8,

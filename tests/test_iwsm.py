@@ -406,6 +406,7 @@ def trained():
     return sampler, dict(target.counts), lines
 
 
+@pytest.mark.trains
 def test_default_learns_a_mixture():
     sampler, *_ = trained()
     draws = sampler.sample(4000, key=jax.random.key(1), steps=60)

@@ -27,6 +27,8 @@ from allmodes.points.frame import Frame
 from allmodes.symmetry import ParticleSymmetry
 from allmodes.targets import reference as reference_module
 
+pytestmark = pytest.mark.trains
+
 SYSTEMS = ("dw4", "lj13", "lj55")
 every_system = pytest.mark.parametrize("name", SYSTEMS)
 

@@ -224,10 +224,10 @@ def test_prior_of_the_orbit():
 def test_density_of_the_orbit_by_the_textbook():
     target, x = posterior("radial-velocity"), RNG(6).normal(size=(1, 7))
     with jax.enable_x64(True):
-        physical = {name: np.asarray(v[0]) for name, v in target.parameters(jnp.asarray(x)).items()}
+        physical = {name: np.asarray(v[0]) for name, v in jax.jit(target.parameters)(jnp.asarray(x)).items()}
         orbit = (jnp.asarray(physical[name]) for name in ("period", "amplitude", "eccentricity"))
         time, observed = radial_velocity.data()
-        model = np.asarray(radial_velocity.velocity(jnp.asarray(time), *orbit)) + physical["offset"]
+        model = np.asarray(jax.jit(radial_velocity.velocity)(jnp.asarray(time), *orbit)) + physical["offset"]
     # Parameters stand in the order of their names: amplitude, eccentricity, jitter, offset, period.
     prior = normal(x[0, :6], 0, 1) + stats.logistic.logpdf(x[0, 6])
     expected = normal(observed, model, math.hypot(radial_velocity.ERROR, physical["jitter"])) + prior

@@ -15,6 +15,8 @@ from allmodes.points.frame import Frame
 from allmodes.search.scout import scout
 from allmodes.search.search import search
 
+pytestmark = pytest.mark.trains
+
 EPOCH, CONSTANT = 2_459_330.0, 1e9
 TINY = little(
     steps=100, cooldown=40, batch=64, buffer=256, every=50, path_steps=8,
@@ -27,6 +29,7 @@ def far(x):
     return CONSTANT - 0.5 * jnp.sum(((x - EPOCH) / 0.01) ** 2) - math.log(0.01 * math.sqrt(2 * math.pi))
 
 
+@pytest.mark.usefixtures("optimised")
 def test_a_float64_density_keeps_an_epoch_and_a_large_constant(tmp_path):
     with double():
         target = am.Target(far, 1, location=EPOCH - 0.3)

@@ -11,11 +11,14 @@ import time
 
 import jax
 import numpy as np
+import pytest
 from helpers import call
 
 from allmodes.files.run_folder import Run
 from allmodes.jobs import run_job as job
 from allmodes.store import load as store
+
+pytestmark = pytest.mark.trains
 
 MODEL = """
 import jax, jax.numpy as jnp, numpy as np

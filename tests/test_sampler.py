@@ -11,6 +11,8 @@ from helpers import pair, small
 import allmodes as am
 from allmodes.diffusion import blocks
 
+pytestmark = pytest.mark.trains
+
 LOG_Z = math.log(math.pi)  # of `pair`
 
 

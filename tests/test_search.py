@@ -18,6 +18,8 @@ from allmodes.search.scout import broad, scout
 from allmodes.search.search import search
 from allmodes.targets import affine, funnel, gaussian_mixture, ring
 
+pytestmark = pytest.mark.trains
+
 SIZE = 512
 WIDTHS = np.array([0.5, 1.0, 0.3])
 MIXTURE = gaussian_mixture(np.array([[-4.0, 0.0], [3.0, 3.0], [2.0, -5.0]]), WIDTHS**2, [0.2, 0.3, 0.5])

@@ -6,12 +6,15 @@ import functools
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 import allmodes as am
 from allmodes.draws.verdict import DO_NOT_USE, TRUSTED
 from allmodes.points.frame import Frame
 from allmodes.search.second_look import EXPLORERS, cost, looking
 from allmodes.targets import gaussian_mixture
+
+pytestmark = pytest.mark.trains
 
 MEANS = np.array([[-6.0, 0.0], [6.0, 0.0]])
 

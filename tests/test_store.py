@@ -19,6 +19,8 @@ from allmodes.files.saved import describe, export
 from allmodes.store.find import find_method, find_target
 from allmodes.store.load import parse
 
+pytestmark = pytest.mark.trains
+
 MODEL = """
 import jax.numpy as jnp, allmodes as am
 from beside import CENTRE  # what lies beside it
