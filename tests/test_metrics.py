@@ -29,8 +29,9 @@ from allmodes.metrics import (
     ratio,
     w2,
 )
-from allmodes.metrics._evaluate import mode_floor, plain
+from allmodes.metrics._evaluate import plain
 from allmodes.metrics.floor import summary
+from allmodes.metrics.mode_weights import mode_floor
 from allmodes.metrics.quantities import quantities
 from allmodes.target import Modes, Target
 from allmodes.targets import get
@@ -411,7 +412,7 @@ def test_two_sets_of_draws_share_what_is_of_exact_draws_alone(monkeypatch):
     alone = evaluate(target, other, jax.random.key(67), size=60, repeats=4)
     shared = {}
     evaluate(target, x, jax.random.key(67), size=60, repeats=4, shared=shared)
-    module = importlib.import_module("allmodes.metrics._evaluate")
+    module = importlib.import_module("allmodes.metrics.mode_weights")
     monkeypatch.setattr(module, "mode_floor", None)  # not called again
     assert evaluate(target, other, jax.random.key(67), size=60, repeats=4, shared=shared) == alone
 

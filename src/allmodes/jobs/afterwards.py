@@ -16,7 +16,7 @@ from allmodes.devices.processes import agreed
 from allmodes.diffusion import corrections
 from allmodes.mcmc.hmc import LEAPS
 from allmodes.metrics import evaluate
-from allmodes.metrics._evaluate import sets_for
+from allmodes.metrics.mode_weights import sets_for
 from allmodes.metrics.modes import mode_report
 from allmodes.progress.stages import told_to
 from allmodes.target import Target
