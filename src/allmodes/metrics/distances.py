@@ -13,7 +13,8 @@ def distances(x: Float[Array | np.ndarray, "n dim"], symmetry: ParticleSymmetry)
     """All interatomic distances of each configuration."""
     p = np.asarray(x, np.float64).reshape(len(x), symmetry.particles, symmetry.dim)
     i, j = np.triu_indices(symmetry.particles, 1)
-    return np.linalg.norm(p[:, i] - p[:, j], axis=-1)
+    with np.errstate(invalid="ignore"):  # inf - inf
+        return np.linalg.norm(p[:, i] - p[:, j], axis=-1)
 
 
 def distance_tv(

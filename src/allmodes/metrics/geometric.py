@@ -35,9 +35,9 @@ def geometric_w2(
     changes or for so many rounds: an upper bound of the minimum.
     """
     a, b = (np.asarray(v, np.float64).reshape(len(v), symmetry.particles, symmetry.dim) for v in (x, y))
-    a, b = (v - v.mean(axis=1, keepdims=True) for v in (a, b))
     if not (np.all(np.isfinite(a)) and np.all(np.isfinite(b))):
         return float("inf")
+    a, b = (v - v.mean(axis=1, keepdims=True) for v in (a, b))
     if symmetry.particles <= _ALL_ORDERS:
         cost = _every_order(a, b)
     else:
