@@ -2,11 +2,12 @@
 line here; `tests/test_metric_family.py` tests it from then on.
 """
 
-from allmodes.metrics import _mmd, distances, energies, geometric, mode_weights, quantities, transport
+from allmodes.metrics import _mmd, distances, energies, geometric, mode_weights, quantities, sliced, transport
 from allmodes.metrics.metric import Metric
 
 METRICS: tuple[Metric, ...] = (
     transport.W2,
+    sliced.SLICED_W2,
     _mmd.MMD,
     geometric.W2_GEOMETRIC,
     energies.ENERGY_W2,
