@@ -21,7 +21,7 @@ import numpy as np
 import allmodes as am
 from allmodes.jobs.run_job import machine
 from allmodes.mcmc.tempered_smc import tempering
-from allmodes.metrics.particles import particle_metrics
+from allmodes.metrics import particle_metrics
 from allmodes.search.search import search
 from allmodes.search.settle import settle
 

@@ -18,8 +18,8 @@ import jax.numpy as jnp
 import numpy as np
 
 import allmodes as am
+from allmodes.metrics import particle_metrics
 from allmodes.metrics.identities import identities
-from allmodes.metrics.particles import particle_metrics
 
 
 def mean_energy(target, x):

@@ -10,7 +10,7 @@ import pytest
 import allmodes as am
 from allmodes.draws.draws import Draws
 from allmodes.draws.estimates import Estimate
-from allmodes.draws.verdict import CORRECT, TRUSTED, judge
+from allmodes.draws.verdict import CORRECT, TRUSTED, Seen, judge
 from allmodes.metrics.identities import Check, identities
 from allmodes.sampler import Sampler
 from allmodes.targets import gaussian, gaussian_mixture
@@ -74,8 +74,8 @@ def test_an_edge_among_the_draws_voids_them():
 def test_an_identity_that_fails_is_a_reason():
     figures = dict(n=1000, ess=990.0, khat=0.1, log_z_error=0.01, forward_ess=0.9, exact=True)
     good, bad = Check("virial", -5.1, -5.0, 0.1), Check("virial", -6.0, -5.0, 0.1)
-    assert judge(**figures, identities=[good]).word == TRUSTED
-    verdict = judge(**figures, identities=[bad])
+    assert judge(Seen(**figures, identities=[good])).word == TRUSTED
+    verdict = judge(Seen(**figures, identities=[bad]))
     assert verdict.word == CORRECT
     assert any("virial is -6, 10.0 standard errors from the -5" in reason for reason in verdict.reasons)
 

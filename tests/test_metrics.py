@@ -29,9 +29,11 @@ from allmodes.metrics import (
     ratio,
     w2,
 )
-from allmodes.metrics._evaluate import mode_floor, plain
+from allmodes.metrics._evaluate import plain
 from allmodes.metrics.floor import summary
+from allmodes.metrics.mode_weights import mode_floor
 from allmodes.metrics.quantities import quantities
+from allmodes.metrics.sliced import LINES, sliced_w2
 from allmodes.target import Modes, Target
 from allmodes.targets import get
 
@@ -97,6 +99,37 @@ def test_w2_to_a_point_that_is_not_finite_is_infinite_unless_it_has_no_weight():
     assert w2(bad, y) == np.inf
     weights = np.where(np.arange(50) == 3, 0.0, 1.0)
     assert w2(bad, y, weights) == pytest.approx(w2(np.delete(x, 3, axis=0), y), rel=1e-9)
+
+
+# Sliced W2
+
+
+def test_sliced_w2_of_gaussians_in_closed_form():
+    n, dim, std, mean = 10_000, 20, 1.5, np.r_[3.0, np.zeros(19)]
+    x, y = RNG(16).normal(size=(n, dim)), mean + std * RNG(17).normal(size=(n, dim))
+    # Along u they are N(0, 1) and N(u . mean, std^2); (u . mean)^2 has mean |mean|^2 / dim over lines
+    # and about twice the square of that as variance. The floor adds about 6 / n.
+    expected = mean @ mean / dim + (std - 1.0) ** 2
+    error = np.sqrt(2 / LINES) * (mean @ mean) / dim + 4 * std / np.sqrt(n) * np.sqrt(expected)
+    assert abs(sliced_w2(x, y) ** 2 - expected) < 3 * error < 0.5 * expected
+    assert sliced_w2(x, std * x) ** 2 == pytest.approx((std - 1.0) ** 2, rel=0.02)  # |u . x|^2 is 1 on average
+
+
+def test_sliced_w2_in_one_dimension_is_w2():
+    x, y = RNG(18).normal(size=(300, 1)), RNG(19).exponential(size=(300, 1))
+    assert sliced_w2(x, y) == pytest.approx(w2(x, y), rel=1e-9)
+    assert sliced_w2(np.where(x > 2.0, np.nan, x), y) == np.inf
+    for a, b in ((x, y[1:]), (x[:0], y[:0])):
+        with pytest.raises(ValueError, match="two sets of one size"):
+            sliced_w2(a, b)
+
+
+def test_sliced_w2_sees_in_64_dimensions_what_w2_does_not():
+    exact = lambda key, n: jax.random.normal(key, (n, 64))  # noqa: E731
+    draws = np.asarray(exact(jax.random.key(20), 2000)) + np.r_[1.0, np.zeros(63)]
+    plain, sliced = (ratio(m, draws, exact, jax.random.key(21), size=400, repeats=5) for m in (w2, sliced_w2))
+    assert plain.ratio < 1.02
+    assert sliced.ratio - 3 * sliced.ratio_se > 1.2
 
 
 # MMD
@@ -411,7 +444,7 @@ def test_two_sets_of_draws_share_what_is_of_exact_draws_alone(monkeypatch):
     alone = evaluate(target, other, jax.random.key(67), size=60, repeats=4)
     shared = {}
     evaluate(target, x, jax.random.key(67), size=60, repeats=4, shared=shared)
-    module = importlib.import_module("allmodes.metrics._evaluate")
+    module = importlib.import_module("allmodes.metrics.mode_weights")
     monkeypatch.setattr(module, "mode_floor", None)  # not called again
     assert evaluate(target, other, jax.random.key(67), size=60, repeats=4, shared=shared) == alone
 

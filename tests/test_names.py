@@ -7,7 +7,7 @@ import pytest
 import allmodes as am
 from allmodes.files.saved import describe
 from allmodes.methods import METHODS
-from allmodes.metrics._evaluate import _against
+from allmodes.metrics.mode_weights import over_floors
 from allmodes.report.facts import evidence_rows
 from allmodes.targets import gaussian
 
@@ -30,5 +30,5 @@ def test_an_identity_is_shown_beside_what_it_should_be():
 
 def test_a_floor_of_rounding_makes_no_ratio():
     """A ring is one mode, whose weight is 1 whatever is drawn: the ratio was 13,725,256,007,226."""
-    assert np.isnan(_against(0.03, [2e-15, 1e-15, 0.0])["ratio"])
-    assert _against(0.03, [0.02, 0.03, 0.04])["ratio"] == pytest.approx(1.0)
+    assert np.isnan(over_floors(0.03, [2e-15, 1e-15, 0.0])["ratio"])
+    assert over_floors(0.03, [0.02, 0.03, 0.04])["ratio"] == pytest.approx(1.0)

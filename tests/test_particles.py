@@ -17,9 +17,10 @@ from allmodes.diffusion.networks import EGNN, Denoiser
 from allmodes.mcmc import tempered_smc as smc
 from allmodes.mcmc.metropolis import choose_by_weight
 from allmodes.methods import default_for
-from allmodes.metrics import particles as particle_metrics_module
-from allmodes.metrics import w2
-from allmodes.metrics.particles import broken, distance_tv, energy_w2, geometric_w2
+from allmodes.metrics import geometric, w2
+from allmodes.metrics.distances import distance_tv
+from allmodes.metrics.energies import broken, energy_w2
+from allmodes.metrics.geometric import geometric_w2
 from allmodes.points.buffer import Buffer
 from allmodes.points.count import Evaluations
 from allmodes.points.found import Found
@@ -433,8 +434,8 @@ def test_geometric_distance_of_a_stretched_pair():
 def test_matching_in_turn_finds_what_trying_every_order_finds():
     x, y = random_particles(4, 2, 20, 4), random_particles(4, 2, 20, 5)
     a, b = (v.reshape(20, 4, 2) - v.reshape(20, 4, 2).mean(axis=1, keepdims=True) for v in (x, y))
-    exact = particle_metrics_module._every_order(a, b)
-    found = particle_metrics_module._matched(np.repeat(a, 20, axis=0), np.tile(b, (20, 1, 1)), 10).reshape(20, 20)
+    exact = geometric._every_order(a, b)
+    found = geometric._matched(np.repeat(a, 20, axis=0), np.tile(b, (20, 1, 1)), 10).reshape(20, 20)
     assert np.all(found >= exact - 1e-3)
     assert np.mean(found <= 1.05 * exact + 1e-3) > 0.5
 

@@ -8,7 +8,7 @@ import pytest
 from allmodes.draws import verdict as trust
 from allmodes.draws.draws import Draws
 from allmodes.draws.estimates import Estimate
-from allmodes.draws.verdict import CORRECT, DO_NOT_USE, TRUSTED, Finding, Pool, as_dict, judge
+from allmodes.draws.verdict import CORRECT, DO_NOT_USE, TRUSTED, Finding, Pool, Seen, as_dict, judge
 
 GOOD = {
     "n": 10_000, "ess": 9300.0, "khat": 0.21, "log_z_error": 0.004, "forward_ess": 0.91, "exact": True,
@@ -17,7 +17,7 @@ GOOD = {
 
 
 def said(**changes):
-    verdict = judge(**{**GOOD, **changes})
+    verdict = judge(Seen(**{**GOOD, **changes}))
     return verdict.word, verdict.reasons
 
 
@@ -110,7 +110,7 @@ def test_few_but_perfect_draws_do_not_blame_the_sampler():
 
 
 def test_as_dict_is_what_a_result_holds():
-    assert as_dict(judge(**GOOD)) == {"word": "trusted", "reasons": said()[1]}
+    assert as_dict(judge(Seen(**GOOD))) == {"word": "trusted", "reasons": said()[1]}
 
 
 # One sampler, one word: what is made of weighted draws is never better than they allow.

@@ -25,6 +25,7 @@ class Figure(NamedTuple):
     by_level: bool = False
     is_share: bool = False  # lies in [0, 1]
     in_progress: str = ""  # what the line of progress calls it, where it has it
+    caption: str = ""  # what the report says of its curve, where it shows it
 
 
 class Method(abc.ABC):

@@ -1,23 +1,24 @@
 """The audit of a sampler from beginning to end (`allmodes audit`)."""
 
+import dataclasses
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Float, Int
 
 from allmodes.audits import compare
 from allmodes.audits.basins import Basins, find_basins
 from allmodes.audits.density import log_ratios, representatives
 from allmodes.audits.explorers import EXPLORERS, Explored, Explorer, first_look, known, pool_weights
-from allmodes.audits.masses import Shares
+from allmodes.audits.listing import Compared, finders, listed, notes_on
 from allmodes.audits.measure import Measure, Measured, adapt, by_mixture, by_populations, by_sampler, possible, usable
 from allmodes.audits.proposal import first_proposal
-from allmodes.audits.result import ELSEWHERE, Audit, Basin
+from allmodes.audits.result import Audit
 from allmodes.devices.precision import single
-from allmodes.draws.verdict import MIN_EFFECTIVE
 from allmodes.errors import ConfigError
 from allmodes.points.found import Found
 from allmodes.sampler import Sampler
@@ -31,6 +32,35 @@ SHOWN = 3000  # of them kept for the picture
 AGAIN = 4  # times as many draws where a difference is tested again
 MIXTURE = "importance sampling from a mixture over the basins"
 POPULATIONS = "shares of independent populations of tempered SMC"
+
+
+Say = Callable[[str], None]
+
+
+@dataclasses.dataclass(frozen=True)
+class _Searched:
+    """Points of the pool in the frame of what was found, the narrowest spread in it, the basins
+    that they climb to, and some of the sampler's own draws.
+    """
+
+    found: Found
+    pool: list[Explored]
+    points: Float[np.ndarray, "n free"]
+    narrow: float
+    basins: Basins
+    label: Int[np.ndarray, " n"]
+    own: Float[Array, "m dim"]
+
+
+@dataclasses.dataclass(frozen=True)
+class _Counted:
+    """How each side measures masses, its first measurement, and what the audit's is called."""
+
+    measure_ours: Measure
+    measure_theirs: Measure
+    ours: Measured
+    theirs: Measured
+    masses: str
 
 
 @single
@@ -64,6 +94,37 @@ def audit(
     """
     begin, say = time.monotonic(), progress or (lambda text: None)
     target = sampler.target if against is None else against
+    n = _checked(sampler, target, n)
+    k_look, k_explore, k_own, k_adapt, k_first, k_again, k_ratio = jax.random.split(key, 7)
+    keys, spent = (k_look, k_explore, k_own), Counter()
+    searched = _search(sampler, target, EXPLORERS if explorers is None else explorers, keys, n, spent, say)
+    say(f"{searched.basins.count} basins: counting {n:,} draws of each side")
+    counted = _count(sampler, target, searched, (k_adapt, k_first), n, spent)
+    compared = _compare(counted, searched.basins, k_again, n, spent, say)
+    say("asking the sampler for its density in each basin")
+    log_z = compared.log_z.value
+    ratios, asked = _ratios(sampler, target, searched.basins, counted.ours, compared.fold, log_z, k_ratio)
+    spent["sampler"] += asked
+    notes = notes_on(searched.basins, compared, counted.masses, counted.theirs, POPULATIONS)
+    found_by = finders(searched.pool, searched.label, compared.fold)
+    return Audit(
+        target=target.name,
+        basins=listed(searched.basins, compared, ratios, found_by),
+        verdict=compare.verdict(compared.audited, compared.sampled, compared.differs, notes),
+        masses=counted.masses,
+        log_z=compared.log_z,
+        draws=n,
+        effective={name: round(side.effective, 1) for name, side in compared.sides.items()},
+        small=int(compared.small.sum()),
+        left_out=searched.basins.left_out,
+        evaluations=dict(spent) | {"all": spent.total()},
+        seconds=round(time.monotonic() - begin, 1),
+        shown=np.asarray(searched.own)[:SHOWN],
+    )
+
+
+def _checked(sampler: Sampler, target: Target, n: int | None) -> int:
+    """The draws of each side. **Raises** as `audit` says."""
     if target.dim != sampler.target.dim:
         raise ConfigError(f"the run has dimension {sampler.target.dim}, the density to judge it by {target.dim}")
     if not target.differentiable:
@@ -75,54 +136,33 @@ def audit(
     if n < LEAST_DRAWS:
         raise ConfigError(f"an audit needs n of at least {LEAST_DRAWS}, got {n}")
     target.check()
-    k_look, k_explore, k_own, k_adapt, k_first, k_again, k_ratio = jax.random.split(key, 7)
+    return n
 
+
+def _search(
+    sampler: Sampler,
+    target: Target,
+    explorers: Sequence[Explorer],
+    keys: tuple[Array, Array, Array],
+    n: int,
+    spent: Counter,
+    say: Say,
+) -> _Searched:
+    """Gather points of the explorers and of the sampler, and climb from them to the basins."""
+    k_look, k_explore, k_own = keys
     say("searching from broad starts and by tempered SMC")
     found, looked = first_look(target, k_look, int(np.clip(n // 5, *CLIMBS)))
-    explored = _explore(target, found, EXPLORERS if explorers is None else explorers, k_explore)
+    explored = _explore(target, found, explorers, k_explore)
     own = sampler.sample(min(n, OWN), key=k_own)
     z = np.asarray(found.frame.to_z(own.x))
     pool = [*explored, Explored("the sampler", z[np.isfinite(z).all(axis=1)], 0)]
-    spent = {"explore": looked + sum(e.evaluations for e in explored), "sampler": own.evaluations}
-
-    say(f"climbing to the peaks from {sum(len(e.z) for e in pool):,} points")
-    narrow = float(jnp.min(found.tau))
-    points = np.concatenate([e.z for e in pool])
-    basins, label, spent["basins"] = find_basins(target, found.frame, narrow, points, pool_weights(pool), known(pool))
-    say(f"{basins.count} basins: counting {n:,} draws of each side")
-
-    theirs = by_sampler(sampler, basins)
-    ours, our, masses, spent["masses"] = _ours(target, found, basins, points, label, narrow, k_adapt, n)
-    their = theirs(k_first, n)
-    spent["masses"], spent["sampler"] = spent["masses"] + our.evaluations, spent["sampler"] + their.evaluations
-
-    everything = np.arange(basins.count + 1)
-    small = compare.small(our.shares(everything)[0], their.shares(everything)[0])
-    fold = np.where(small, basins.count, everything)
-    (audited, log_z), (sampled, _) = our.shares(fold), their.shares(fold)
-    log_z = log_z._replace(value=log_z.value + basins.frame.constant)
-    off, again = compare.z_scores(audited, sampled), None
-    if compare.flags(off).any():
-        say(f"{compare.flags(off).sum()} basins differ: testing them with {AGAIN * n:,} new draws of each side")
-        k_ours, k_theirs = jax.random.split(k_again)
-        our_new, their_new = ours(k_ours, AGAIN * n), theirs(k_theirs, AGAIN * n)
-        spent["masses"], spent["sampler"] = (
-            spent["masses"] + our_new.evaluations, spent["sampler"] + their_new.evaluations,
-        )  # fmt: skip
-        again = compare.z_scores(our_new.shares(fold)[0], their_new.shares(fold)[0])
-    differs = np.zeros(len(off), bool) if again is None else compare.confirmed(off, again)
-
-    say("asking the sampler for its density in each basin")
-    ratios, asked = _ratios(sampler, target, basins, our, fold, log_z.value, k_ratio)
-    spent["sampler"] += asked
-    notes = _notes(basins, small, masses, their, sampled)
-    listed = _listed(basins, audited, sampled, off, again, differs, ratios, _finders(pool, label, fold), small)
-    return Audit(
-        target.name, listed, compare.verdict(audited, sampled, differs, notes), masses, log_z, n,
-        {"audit": round(audited.effective, 1), "sampler": round(sampled.effective, 1)}, int(small.sum()),
-        basins.left_out, spent | {"all": sum(spent.values())}, round(time.monotonic() - begin, 1),
-        np.asarray(own.x)[:SHOWN],
-    )  # fmt: skip
+    spent["explore"] += looked + sum(e.evaluations for e in explored)
+    spent["sampler"] += own.evaluations
+    points, narrow = np.concatenate([e.z for e in pool]), float(jnp.min(found.tau))
+    say(f"climbing to the peaks from {len(points):,} points")
+    basins, label, climbed = find_basins(target, found.frame, narrow, points, pool_weights(pool), known(pool))
+    spent["basins"] += climbed
+    return _Searched(found, pool, points, narrow, basins, label, own.x)
 
 
 def _explore(target: Target, found: Found, explorers: Sequence[Explorer], key: Array) -> list[Explored]:
@@ -130,32 +170,55 @@ def _explore(target: Target, found: Found, explorers: Sequence[Explorer], key: A
     return [e for explore, subkey in zip(explorers, keys, strict=True) for e in explore(target, found, subkey)]
 
 
-def _ours(
-    target: Target,
-    found: Found,
-    basins: Basins,
-    points: Float[np.ndarray, "n free"],
-    label: Int[np.ndarray, " n"],
-    narrow: float,
-    key: Array,
-    n: int,
-) -> tuple[Measure, Measured, str, int]:
+def _count(
+    sampler: Sampler, target: Target, searched: _Searched, keys: tuple[Array, Array], n: int, spent: Counter
+) -> _Counted:
+    """Draw afresh from both sides, and count in basins."""
+    k_adapt, k_first = keys
+    measure_theirs = by_sampler(sampler, searched.basins)
+    measure_ours, ours, masses, adapting = _measured(target, searched, k_adapt, n)
+    theirs = measure_theirs(k_first, n)
+    spent["masses"] += adapting + ours.evaluations
+    spent["sampler"] += theirs.evaluations
+    return _Counted(measure_ours, measure_theirs, ours, theirs, masses)
+
+
+def _measured(target: Target, searched: _Searched, key: Array, n: int) -> tuple[Measure, Measured, str, int]:
     """How the audit measures masses, its first measurement, its name, and evaluations spent on the
     way to it.
     """
     k_adapt, k_first, k_other = jax.random.split(key, 3)
-    spent = 0
+    basins, spent = searched.basins, 0
     if possible(target):
         of_each = np.bincount(basins.group, minlength=basins.count + 1)
-        proposal = first_proposal(points, label, basins.count, of_each, narrow, 0)
+        proposal = first_proposal(searched.points, searched.label, basins.count, of_each, searched.narrow, 0)
         proposal, spent = adapt(target, basins, proposal, k_adapt, n // 4)
         measure = by_mixture(target, basins, proposal)
         first = measure(k_first, n)
         if usable(first, basins.count + 1):
             return measure, first, MIXTURE, spent
         spent += first.evaluations
-    measure = by_populations(target, basins, found)
+    measure = by_populations(target, basins, searched.found)
     return measure, measure(k_other, n), POPULATIONS, spent
+
+
+def _compare(counted: _Counted, basins: Basins, key: Array, n: int, spent: Counter, say: Say) -> Compared:
+    """Compare the shares, small basins together; test again, with new draws, what differs."""
+    everything = np.arange(basins.count + 1)
+    small = compare.small(counted.ours.shares(everything)[0], counted.theirs.shares(everything)[0])
+    fold = np.where(small, basins.count, everything)
+    (audited, log_z), (sampled, _) = counted.ours.shares(fold), counted.theirs.shares(fold)
+    log_z = log_z._replace(value=log_z.value + basins.frame.constant)
+    off = compare.z_scores(audited, sampled)
+    if not compare.flags(off).any():
+        return Compared(fold, small, audited, sampled, log_z, off)
+    say(f"{compare.flags(off).sum()} basins differ: testing them with {AGAIN * n:,} new draws of each side")
+    k_ours, k_theirs = jax.random.split(key)
+    ours, theirs = counted.measure_ours(k_ours, AGAIN * n), counted.measure_theirs(k_theirs, AGAIN * n)
+    spent["masses"] += ours.evaluations
+    spent["sampler"] += theirs.evaluations
+    again = compare.z_scores(ours.shares(fold)[0], theirs.shares(fold)[0])
+    return Compared(fold, small, audited, sampled, log_z, off, again)
 
 
 def _ratios(
@@ -180,62 +243,3 @@ def _ratios(
     if ratios is not None:
         means[rows] = ratios.reshape(len(rows), -1).mean(axis=1)
     return np.where(np.isfinite(means), means, np.nan), spent
-
-
-def _finders(pool: list[Explored], label: Int[np.ndarray, " n"], fold: Int[np.ndarray, " basins"]) -> list[list[str]]:
-    """For each basin, the names of the explorers that had a point in it."""
-    ends = np.cumsum([len(e.z) for e in pool])[:-1]
-    names: list[list[str]] = [[] for _ in fold]
-    for e, part in zip(pool, np.split(fold[label], ends), strict=True):
-        for basin in np.unique(part):
-            if e.name not in names[basin]:
-                names[basin].append(e.name)
-    return names
-
-
-def _notes(basins: Basins, small: Bool[np.ndarray, " b"], masses: str, their: Measured, sampled: Shares) -> list[str]:
-    notes = [f"the audit's masses: {masses}"]
-    if masses == POPULATIONS:
-        notes.append("a basin that these lose on the way cannot be judged")
-    if basins.left_out:
-        notes.append(f"{basins.left_out} lighter basins beyond the {basins.count} heaviest are counted as {ELSEWHERE}")
-    if small.any():
-        least = f"{compare.LEAST:g} of the mass"
-        notes.append(f"{small.sum()} basins to which neither side gives {least} are counted as {ELSEWHERE}")
-    if not their.weighted:
-        notes.append("the sampler's weights cannot be relied on: its draws are counted as they are")
-    if sampled.effective < MIN_EFFECTIVE:
-        notes.append(f"only {sampled.effective:.3g} of the sampler's draws are effective: little can be told from them")
-    return notes
-
-
-def _listed(
-    basins: Basins,
-    audited: Shares,
-    sampled: Shares,
-    off: Float[np.ndarray, " b"],
-    again: Float[np.ndarray, " b"] | None,
-    differs: Bool[np.ndarray, " b"],
-    ratios: Float[np.ndarray, " b"],
-    finders: list[list[str]],
-    small: Bool[np.ndarray, " b"],
-) -> list[Basin]:
-    top = basins.top()
-    peaks = np.asarray(basins.frame.to_x(jnp.asarray(basins.peaks[top])), float)
-    heights = basins.heights[top] - float(basins.frame.log_det) + basins.frame.constant
-    order = np.lexsort((-audited.mass, -np.abs(off) * differs))
-    listed = []
-    for i in order:
-        last = i == basins.count
-        if small[i] or (last and max(audited.mass[i], sampled.mass[i]) == 0.0):
-            continue
-        listed.append(
-            Basin(
-                ELSEWHERE if last else str(i + 1), None if last else peaks[i].tolist(),
-                None if last else float(heights[i]), float(audited.mass[i]), float(audited.std_error[i]),
-                float(sampled.mass[i]), float(sampled.std_error[i]),
-                None if np.isnan(ratios[i]) else float(ratios[i]), float(off[i]),
-                None if again is None or not compare.flags(off)[i] else float(again[i]), bool(differs[i]), finders[i],
-            )
-        )  # fmt: skip
-    return listed

@@ -9,7 +9,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from allmodes.audits.ascent import Ends, ascent
 from allmodes.audits.peaks import BARRIER, MOST_PEAKS, Barrier, barrier, distinct, merged
-from allmodes.metrics.particles import distances
+from allmodes.metrics.distances import distances
 from allmodes.points.frame import Frame
 from allmodes.points.segments import COST, nearest
 from allmodes.target import Target

@@ -14,7 +14,7 @@ from jaxtyping import Array, Float
 from allmodes.devices.precision import double
 from allmodes.draws import estimates, export
 from allmodes.draws.estimates import Estimate
-from allmodes.draws.verdict import Finding, Pool, Verdict, judge, of_chains
+from allmodes.draws.verdict import Finding, Pool, Seen, Verdict, judge, of_chains
 from allmodes.errors import ConfigError, TargetError
 from allmodes.points import weights
 
@@ -187,11 +187,12 @@ class Draws:
         """
         value, error = self.log_z
         raw = self.pool is None and not self.chains and not self.even
-        return judge(
+        seen = Seen(
             n=len(self), ess=self.ess, equal=self.even, khat=self.khat if raw else None, pool=self.pool,
             log_z_error=None if np.isnan(value) else error, forward_ess=self.forward_ess, exact=False,
             broken=int(jnp.sum(self.log_prob == -jnp.inf)), rhat=self.rhat, findings=self.findings,
         )  # fmt: skip
+        return judge(seen)
 
     def summary(self) -> str:
         """Say how far to trust the draws and why, then a row for each parameter: weighted mean,

@@ -1,8 +1,8 @@
 """How far the draws can be trusted, in one of three words with the reasons."""
 
 import dataclasses
-from collections.abc import Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple, TypeAlias
 
 TRUSTED, CORRECT, DO_NOT_USE = ORDER = "trusted", "use with correction", "do not use"
 TRAINED = "the points that training ended with"
@@ -48,34 +48,19 @@ class Pool:
     forward_ess: float | None = None
 
 
-class _Reason(NamedTuple):
+class Reason(NamedTuple):
     """A finding, with advice that is given only where the final word is `use with correction`."""
 
     word: str
-    text: str
+    reason: str
     advice: str = ""
 
 
-def judge(
-    *,
-    n: int,
-    ess: float,
-    khat: float | None,
-    log_z_error: float | None,
-    forward_ess: float | None,
-    exact: bool,
-    known: str = "exact draws",
-    modes: tuple[int, int] | None = None,
-    broken: int = 0,
-    rhat: float | None = None,
-    equal: bool = False,
-    pool: Pool | None = None,
-    findings: Sequence[Finding] = (),
-    identities: Sequence[Any] = (),
-) -> Verdict:
-    """Weigh the figures of a run.
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Seen:
+    """The figures of a run that a verdict weighs.
 
-    **Arguments**
+    **Attributes**
 
     - `n`, `ess`, `khat`, `log_z_error`: of the weights of n draws; of chains, `rhat` is given and
       `khat` is None, as it is where `pool` has it; `log_z_error` is None where log Z is not known.
@@ -90,32 +75,32 @@ def judge(
     - `broken`: draws with no mass under the target.
     - `identities`: `Check`s of `metrics.identities`, of the weighted draws.
     """
-    reasons = _number(n, ess, rhat, equal)
-    if pool is not None:
-        # What these draws are told of themselves is not said twice.
-        reasons += _pool(pool if forward_ess is None else dataclasses.replace(pool, forward_ess=None))
-    if rhat is not None:
-        reasons.append(_Reason(*of_chains(rhat)))
-    if khat is not None:
-        reasons.append(_tail(khat, ess / n))
-    if log_z_error is not None and not log_z_error <= MAX_ERROR:
-        reasons.append(_Reason(CORRECT, f"log Z has a standard error of {log_z_error:.2g}"))
-    if forward_ess is not None:
-        reasons.append(_forward(forward_ess, known if exact else TRAINED))
-    if modes is not None and modes[0] < modes[1]:
-        text = f"{modes[1] - modes[0]} of {modes[1]} known modes have less than half of their share"
-        reasons.append(_Reason(DO_NOT_USE, text))
-    reasons += [_Reason(*finding) for finding in findings]
-    if broken:
-        text = f"{broken:,} of {n:,} draws have no mass under the target; their weight is zero"
-        reasons.append(_Reason(CORRECT, text))
-    for check in identities:
-        if not check.off <= MAX_OFF:
-            off = f"{check.off:.1f} standard errors from the {check.expected:g} of exact draws"
-            reasons.append(_Reason(CORRECT, f"{check.name} is {check.value:.3g}, {off}"))
+
+    n: int
+    ess: float
+    khat: float | None
+    log_z_error: float | None
+    forward_ess: float | None
+    exact: bool
+    known: str = "exact draws"
+    modes: tuple[int, int] | None = None
+    broken: int = 0
+    rhat: float | None = None
+    equal: bool = False
+    pool: Pool | None = None
+    findings: Sequence[Finding] = ()
+    identities: Sequence[Any] = ()
+
+
+Found: TypeAlias = Finding | Reason | None
+
+
+def judge(seen: Seen) -> Verdict:
+    """Weigh the figures of a run: the worst of them decides, and each has its reason."""
+    reasons = [Reason(*found) for found in _found(seen) if found is not None]
     word = max((reason.word for reason in reasons), key=ORDER.index)
     said = [text + (f": {advice}" if advice and word == CORRECT else "") for _, text, advice in reasons]
-    if not exact:
+    if not seen.exact:
         said.append("without exact draws, no figure here can see a region that neither the search nor a draw has met")
     return Verdict(word, said)
 
@@ -127,64 +112,137 @@ def of_chains(rhat: float) -> Finding:
     return Finding(TRUSTED if agree else DO_NOT_USE, f"the chains {said} (R^ {rhat:.3g}, at most {MAX_RHAT})")
 
 
-def _number(n: int, ess: float, rhat: float | None, equal: bool) -> list[_Reason]:
-    """How many of n draws count; `equal` where they have equal weights, so that there are none to
-    use.
-    """
-    share = ess / n
+# The checks: each looks at one thing, and finds nothing where that is not known. A new one is a
+# function and its name in `CHECKS`.
+
+
+def _effective(seen: Seen) -> Found:
+    """How many of the draws count."""
+    n, ess, share = seen.n, seen.ess, seen.ess / seen.n
     if n < MIN_EFFECTIVE:
         text = f"{n} draws are too few to tell how many are effective"
-        return [_Reason(CORRECT, text, f"make at least {MIN_EFFECTIVE}")]
+        return Reason(CORRECT, text, f"make at least {MIN_EFFECTIVE}")
     if not ess >= MIN_EFFECTIVE:
-        far = "the sampler is far from the target" if rhat is None else "the chains hardly mix"
-        return [_Reason(DO_NOT_USE, f"only {ess:.3g} of {n:,} draws are effective: {far}")]
-    if rhat is not None or equal:
-        return [_Reason(TRUSTED, f"{ess:,.0f} of {n:,} draws are effective: take them as so many")]
+        far = "the sampler is far from the target" if seen.rhat is None else "the chains hardly mix"
+        return Finding(DO_NOT_USE, f"only {ess:.3g} of {n:,} draws are effective: {far}")
+    if seen.rhat is not None or seen.equal:
+        return Finding(TRUSTED, f"{ess:,.0f} of {n:,} draws are effective: take them as so many")
     if share < MIN_SHARE:
-        return [_Reason(CORRECT, f"{share:.0%} of the draws are effective", "use their weights")]
-    return [_Reason(TRUSTED, f"{share:.0%} of the draws are effective")]
+        return Reason(CORRECT, f"{share:.0%} of the draws are effective", "use their weights")
+    return Finding(TRUSTED, f"{share:.0%} of the draws are effective")
 
 
-def _pool(pool: Pool) -> list[_Reason]:
-    """What is wrong with the draws that others were made of, as far as making these of them has not
-    mended it.
-    """
+def _pool_effective(seen: Seen) -> Found:
+    """How many of the weighted draws counted that these were made of."""
+    pool = seen.pool
+    if pool is None:
+        return None
     if pool.n < MIN_EFFECTIVE:
-        return [_Reason(CORRECT, f"they were made of {pool.n} weighted draws, too few to tell how many are effective")]
-    share = pool.ess / pool.n
+        text = f"they were made of {pool.n} weighted draws, too few to tell how many are effective"
+        return Finding(CORRECT, text)
     of = f"{pool.n:,} weighted draws that they were made of"
     if not pool.ess >= MIN_EFFECTIVE:
-        reasons = [
-            _Reason(DO_NOT_USE, f"only {pool.ess:.3g} of the {of} are effective: the sampler is far from the target")
-        ]
-    else:
-        reasons = [_Reason(TRUSTED, f"{share:.0%} of the {of} are effective")]
-    reasons.append(_tail(pool.khat, share))
-    if pool.forward_ess is not None:
-        seen = _forward(pool.forward_ess, TRAINED)
-        reasons.append(seen if seen.word == DO_NOT_USE else seen._replace(word=TRUSTED))
-    return reasons
+        text = f"only {pool.ess:.3g} of the {of} are effective: the sampler is far from the target"
+        return Finding(DO_NOT_USE, text)
+    return Finding(TRUSTED, f"{pool.ess / pool.n:.0%} of the {of} are effective")
 
 
-def _tail(khat: float, share: float) -> _Reason:
+def _pool_tail(seen: Seen) -> Found:
+    """Of their weights, where there were enough to tell."""
+    pool = seen.pool
+    return None if pool is None or pool.n < MIN_EFFECTIVE else _of_tail(pool.khat, pool.ess / pool.n)
+
+
+def _pool_forward(seen: Seen) -> Found:
+    """What their sampler hardly reaches; what it underrates is mended in draws that were made of
+    them, and what these draws are told of themselves is not said twice.
+    """
+    pool = seen.pool
+    if pool is None or pool.n < MIN_EFFECTIVE or pool.forward_ess is None or seen.forward_ess is not None:
+        return None
+    found = _of_forward(pool.forward_ess, TRAINED)
+    return found if found.word == DO_NOT_USE else found._replace(word=TRUSTED)
+
+
+def _chains(seen: Seen) -> Found:
+    return None if seen.rhat is None else of_chains(seen.rhat)
+
+
+def _tail(seen: Seen) -> Found:
+    return None if seen.khat is None else _of_tail(seen.khat, seen.ess / seen.n)
+
+
+def _evidence(seen: Seen) -> Found:
+    error = seen.log_z_error
+    if error is None or error <= MAX_ERROR:
+        return None
+    return Finding(CORRECT, f"log Z has a standard error of {error:.2g}")
+
+
+def _forward(seen: Seen) -> Found:
+    return None if seen.forward_ess is None else _of_forward(seen.forward_ess, seen.known if seen.exact else TRAINED)
+
+
+def _modes(seen: Seen) -> Found:
+    found, known = seen.modes or (0, 0)
+    if found >= known:
+        return None
+    return Finding(DO_NOT_USE, f"{known - found} of {known} known modes have less than half of their share")
+
+
+def _broken(seen: Seen) -> Found:
+    if not seen.broken:
+        return None
+    text = f"{seen.broken:,} of {seen.n:,} draws have no mass under the target; their weight is zero"
+    return Finding(CORRECT, text)
+
+
+# In the order of the reasons.
+CHECKS: tuple[Callable[[Seen], Found], ...] = (
+    _effective,
+    _pool_effective,
+    _pool_tail,
+    _pool_forward,
+    _chains,
+    _tail,
+    _evidence,
+    _forward,
+    _modes,
+)
+
+
+def _found(seen: Seen) -> list[Found]:
+    """All that is found: by the checks, by the sampler itself, and by each identity."""
+    found = [check(seen) for check in CHECKS]
+    return [*found, *seen.findings, _broken(seen), *map(_of_identity, seen.identities)]
+
+
+def _of_tail(khat: float, share: float) -> Finding:
     """Of the weights, `share` of which are effective."""
     if khat <= MAX_KHAT:
-        return _Reason(TRUSTED, f"the weights' tail is light (Pareto k^ {khat:.2f})")
+        return Finding(TRUSTED, f"the weights' tail is light (Pareto k^ {khat:.2f})")
     text = f"the weights have a heavy tail (Pareto k^ {khat:.2f} > {MAX_KHAT})"
     if khat < NO_MEAN and share >= MIN_SHARE:
-        return _Reason(CORRECT, f"{text}, but next to nothing of their sum is in it")
-    return _Reason(DO_NOT_USE, f"{text}: their averages are unreliable")
+        return Finding(CORRECT, f"{text}, but next to nothing of their sum is in it")
+    return Finding(DO_NOT_USE, f"{text}: their averages are unreliable")
 
 
-def _forward(forward_ess: float, seen: str) -> _Reason:
-    """Of the sampler, as the points `seen` show it."""
+def _of_forward(forward_ess: float, points: str) -> Finding:
+    """Of the sampler, as the `points` show it."""
     if not forward_ess >= MIN_FORWARD:
-        return _Reason(
-            DO_NOT_USE, f"{seen} show regions that the sampler hardly reaches (forward ESS {forward_ess:.2g})"
-        )
+        text = f"{points} show regions that the sampler hardly reaches (forward ESS {forward_ess:.2g})"
+        return Finding(DO_NOT_USE, text)
     if forward_ess < MIN_SHARE:
-        return _Reason(CORRECT, f"{seen} give a forward ESS of {forward_ess:.2f}: some regions are underrated")
-    return _Reason(TRUSTED, f"{seen} give a forward ESS of {forward_ess:.2f}")
+        return Finding(CORRECT, f"{points} give a forward ESS of {forward_ess:.2f}: some regions are underrated")
+    return Finding(TRUSTED, f"{points} give a forward ESS of {forward_ess:.2f}")
+
+
+def _of_identity(check: Any) -> Found:
+    """Of an identity that exact draws satisfy."""
+    if check.off <= MAX_OFF:
+        return None
+    off = f"{check.off:.1f} standard errors from the {check.expected:g} of exact draws"
+    return Finding(CORRECT, f"{check.name} is {check.value:.3g}, {off}")
 
 
 def as_dict(verdict: Verdict) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from allmodes.devices.processes import agreed
 from allmodes.diffusion.corrections import Chains
 from allmodes.diffusion.corrections.chain_moves import chain_evaluations
 from allmodes.metrics import evaluate
-from allmodes.metrics._evaluate import sets_for
+from allmodes.metrics.mode_weights import sets_for
 from allmodes.metrics.modes import mode_report
 from allmodes.progress.stages import told_to
 from allmodes.target import Target

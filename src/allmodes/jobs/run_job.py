@@ -9,40 +9,32 @@ import sys
 import time
 import warnings
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
-import numpy as np
 
 from allmodes.devices.memory import give_back
 from allmodes.devices.mesh import on_devices
 from allmodes.devices.processes import agreed, leads
 from allmodes.draws import kept
-from allmodes.draws import verdict as trust
 from allmodes.draws.draws import Draws
-from allmodes.draws.estimates import elbo, ess, eubo
 from allmodes.errors import RunError, RunWarning
 from allmodes.files import interrupt
 from allmodes.files.run_folder import Run, digest_of
 from allmodes.files.saved import describe, export
-from allmodes.interop import numpy
 from allmodes.jobs.afterwards import Afterwards, measured
+from allmodes.jobs.evaluation import Keys, evaluation
 from allmodes.methods import Method
-from allmodes.metrics import evaluate, forward_ess
 from allmodes.metrics.floor import REPEATS
-from allmodes.metrics.identities import identities
 from allmodes.progress.bar import Progress as Bar
 from allmodes.progress.stages import stage
 from allmodes.report.page import write_report
 from allmodes.sampler import Sampler
 from allmodes.store.load import parse
 from allmodes.target import Target
-from allmodes.targets import reference
 from allmodes.training.fit import Progress, fit
 
 SECONDS = "seconds.json"  # what drawing and correcting took, while there is no result yet
-EXACT = 5000  # exact draws noised for the EUBO and the forward ESS; at most half as many as draws
 
 
 def start(
@@ -126,62 +118,105 @@ def _phases(
     """Train, draw, correct, evaluate, as far as each is not done already; writes and returns the
     result.
     """
-    root = jax.random.key(config["seed"])
-    k_fit, k_draw, k_exact, k_forward, k_points, k_metrics = jax.random.split(root, 6)
-    k_correct = jax.random.fold_in(root, 6)
-    n, limit = config["draws"], config.get("evaluations")
-    done: list[str] = []
-
-    def say(work: str) -> None:
-        if done:
-            bar.message(f"going on: {', '.join(done)}")
-            done.clear()  # said once
-        stage(work)
-
-    begin, after = time.monotonic(), None
-    if seconds is not None and method.steps:
-        stage("measuring what comes after training")
-        after = measured(target, method, n, repeats)
-        seconds = max(seconds - float(agreed(time.monotonic() - begin)), 1e-3)
+    n, limit, keys, told = config["draws"], config.get("evaluations"), _keys(config["seed"]), _Told(bar)
+    seconds, after = _planned(target, method, n, repeats, seconds)
     evaluations = limit and max(1, limit - n)
-    sampler, trained_before = _trained(run, target, method, k_fit, seconds, evaluations, after, bar)
-    done += [("trained" if method.steps else "prepared")] if trained_before else []
+    sampler, trained_before = _trained(run, target, method, keys.fit, seconds, evaluations, after, bar)
+    told.begin("trained" if method.steps else "prepared", trained_before)
     phase = _Phase(run, target, digest_of(sampler.state), n)
-
-    def draw() -> Draws:
-        if limit is None:
-            return sampler.sample(n, key=k_draw)
-        return sampler.sample_within(n, max(0, limit - sampler.evaluations["log_prob"]), key=k_draw)
 
     def correct() -> Draws | None:
         if after is None or seconds is None:
-            return sampler.corrected(n, key=k_correct)
+            return sampler.corrected(n, key=keys.correct)
         drawing = float(agreed(phase.seconds.get("sample", 0.0)))
         left = seconds - sum(sampler.seconds.values()) - drawing
-        return sampler.corrected(n, key=k_correct, pool=after.pool(left, drawing, sampler.seconds))
+        return sampler.corrected(n, key=keys.correct, pool=after.pool(left, drawing, sampler.seconds))
 
-    draws, before = phase.draws("draws.npz", "sample", draw, lambda: say(f"drawing {n:,}"))
-    done += ["drawn"] if before and done else []
-    corrected, before = phase.draws("corrected.npz", "correct", correct, lambda: say(f"correcting {n:,}"))
-    done += ["corrected"] if before and done else []
+    draw = lambda: _draw(sampler, n, limit, keys.draw)  # noqa: E731
+    draws, before = phase.draws("draws.npz", "sample", draw, lambda: told(f"drawing {n:,}"))
+    told.then("drawn", before)
+    corrected, before = phase.draws("corrected.npz", "correct", correct, lambda: told(f"correcting {n:,}"))
+    told.then("corrected", before)
     if not leads():
         return {}
     give_back()
-    say("evaluating")
+    told("evaluating")
     begin = time.monotonic()
-    keys = (k_exact, k_forward, k_points, k_metrics)
     with on_devices(None):  # the other processes are done
-        result = _evaluated(sampler, draws, corrected, run, keys, config, repeats)
-    result["state"] = phase.state
-    result["seconds"] = {
-        "compile": round(sampler.seconds["compile"], 2),
-        "train": round(sampler.seconds["start"] + sampler.seconds["train"], 2),
-        **{name: round(phase.seconds.get(name, 0.0), 2) for name in ("sample", "correct")},
-        "evaluate": round(time.monotonic() - begin, 2),
-    }
-    result["peak_memory_mb"] = round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+        result = evaluation(sampler, draws, corrected, run, keys.judging, config, repeats)
+    result |= {"state": phase.state, **_costs(sampler, phase, time.monotonic() - begin)}
     run.write_json("result.json", result)
     return result
+
+
+class _Keys(NamedTuple):
+    """Of each phase, so that none depends on what was done before it in this process."""
+
+    fit: jax.Array
+    draw: jax.Array
+    correct: jax.Array
+    judging: Keys
+
+
+def _keys(seed: int) -> _Keys:
+    root = jax.random.key(seed)
+    k_fit, k_draw, *judging = jax.random.split(root, 6)
+    return _Keys(k_fit, k_draw, jax.random.fold_in(root, 6), Keys(*judging))
+
+
+class _Told:
+    """Tells which work begins; before the first, once, what had been done when the run went on."""
+
+    def __init__(self, bar: Bar):
+        self.bar = bar
+        self.done: list[str] = []
+
+    def begin(self, what: str, before: bool) -> None:
+        """Note whether the first phase was done before."""
+        self.done += [what] if before else []
+
+    def then(self, what: str, before: bool) -> None:
+        """Note whether a later phase was, as all of those ahead of it were."""
+        self.done += [what] if before and self.done else []
+
+    def __call__(self, work: str) -> None:
+        if self.done:
+            self.bar.message(f"going on: {', '.join(self.done)}")
+            self.done.clear()  # said once
+        stage(work)
+
+
+def _planned(
+    target: Target, method: Method, n: int, repeats: int, seconds: float | None
+) -> tuple[float | None, Afterwards | None]:
+    """The seconds that are left, and what comes after training; measured where training has to end
+    in time.
+    """
+    if seconds is None or not method.steps:
+        return seconds, None
+    begin = time.monotonic()
+    stage("measuring what comes after training")
+    after = measured(target, method, n, repeats)
+    return max(seconds - float(agreed(time.monotonic() - begin)), 1e-3), after
+
+
+def _draw(sampler: Sampler, n: int, limit: int | None, key: jax.Array) -> Draws:
+    """Draws, within what is left of the evaluations."""
+    if limit is None:
+        return sampler.sample(n, key=key)
+    return sampler.sample_within(n, max(0, limit - sampler.evaluations["log_prob"]), key=key)
+
+
+def _costs(sampler: Sampler, phase: "_Phase", evaluating: float) -> dict[str, Any]:
+    """Seconds of each phase, and the peak of memory."""
+    seconds = {
+        "compile": sampler.seconds["compile"],
+        "train": sampler.seconds["start"] + sampler.seconds["train"],
+        **{name: phase.seconds.get(name, 0.0) for name in ("sample", "correct")},
+        "evaluate": evaluating,
+    }
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    return {"seconds": {name: round(value, 2) for name, value in seconds.items()}, "peak_memory_mb": round(peak)}
 
 
 def _trained(
@@ -254,130 +289,6 @@ class _Phase:
         # As they are read, so that what follows is the same where it is done by another process,
         # later.
         return kept.read(self.run, file, self.target, self.state, self.n) or made, False
-
-
-def _evaluated(
-    sampler: Sampler, draws: Draws, corrected: Draws | None, run: Run, keys: tuple, config: dict, repeats: int
-) -> dict[str, Any]:
-    k_exact, k_forward, k_points, k_metrics = keys
-    target, n = sampler.target, len(draws)
-    spent = sampler.evaluations
-    exact = min(EXACT, max(1, n // 2))
-    related = max(draws.ess / max(ess(draws.log_weight), 1e-9), 1e-9)  # a share, beside what weights cost
-    same: dict = {}  # of exact draws, for both
-    first = evaluate(target, draws.x, k_metrics, repeats=repeats, independent=related, shared=same)
-    if corrected is not None:
-        correction = "mcmc"
-        second = evaluate(target, corrected.x, k_metrics, repeats=repeats, shared=same)
-    elif float(jnp.max(draws.log_weight)) > float(jnp.min(draws.log_weight)):
-        correction = "weights"
-        options = {"repeats": repeats, "shared": same, "log_weight": draws.log_weight, "independent": related}
-        second = evaluate(target, draws.x, k_metrics, **options)
-    else:
-        correction, second = "none", {"metrics": {}}
-    raw = first["metrics"]
-    modes = {}
-    if "mode_weights" in first:
-        modes = {"true": first["mode_weights"]["true"], "raw": first["mode_weights"]["estimated"]}
-        if "mode_weights" in second:
-            modes["corrected"] = second["mode_weights"]["estimated"]
-        modes = {"mode_weights": modes}
-
-    known_exact = target.sample is not None
-    forward, seen = None, draws.forward_ess
-    if known_exact:
-        forward = sampler.log_weights(target.sample(k_exact, exact), key=k_forward)
-    elif seen is None:  # a sampler that does not tell with its draws
-        forward = sampler.log_weights(sampler.method.points(sampler.state)[:exact], key=k_points)
-    if forward is not None:
-        seen = forward_ess(forward)
-    if seen is not None:
-        raw["elbo"] = elbo(draws.log_weight)._asdict()
-    if forward is not None and known_exact:
-        raw["eubo"], raw["forward_ess"] = eubo(forward)._asdict(), {"value": seen}
-    raw["reverse_ess"] = {"value": draws.ess / n}
-    if draws.chains:
-        raw["rhat"] = {"value": draws.rhat}
-    else:
-        raw["khat"] = {"value": draws.khat}
-
-    log_z, known, evidence = draws.log_z, "exact draws", {}
-    told = not np.isnan(log_z.value)
-    if told:
-        evidence = {"value": log_z.value, "std_error": log_z.std_error}
-        if corrected is not None:
-            evidence["corrected"] = corrected.log_z._asdict()
-        if target.log_z is not None:
-            evidence |= {"truth": target.log_z, "error": log_z.value - target.log_z}
-            raw["log_z_error"] = {"value": log_z.value - target.log_z, "std_error": log_z.std_error}
-    reference = _reference(target)
-    if reference is not None:
-        known = "reference draws" if reference.passed else "reference draws, which fail checks of their own,"
-        if told:
-            error = float(np.hypot(reference.log_z_error, log_z.std_error))
-            raw["log_z_difference"] = {"value": log_z.value - reference.log_z, "std_error": error}
-
-    checks = identities(target, draws.x, draws.log_weight, related) or []
-    for name, check in zip(("virial", "score"), checks, strict=False):
-        raw[name] = {"value": check.value, "expected": check.expected, "std_error": check.std_error}
-
-    found = raw.get("modes_found")
-    verdict = trust.judge(
-        n=n, ess=draws.ess, equal=draws.even, khat=None if draws.chains else draws.khat,
-        log_z_error=log_z.std_error if told else None, findings=draws.findings,
-        forward_ess=seen, exact=known_exact, known=known, rhat=draws.rhat, identities=checks,
-        modes=None if found is None else (found["value"], found["of"]),
-        broken=int(np.sum(np.asarray(draws.log_prob) == -np.inf)),
-    )  # fmt: skip
-    steps = getattr(sampler.method, "sample_steps", None)
-    return {
-        "target": target.name, "dim": int(target.dim), "method": config["method"]["name"], "seed": config["seed"],
-        "command": config["command"], "versions": config["versions"], "machine": config["machine"],
-        **_host(target),
-        "steps": int(sampler.state.step), "draws": n, **({} if steps is None else {"reverse_steps": steps}),
-        "log_prob_evaluations": spent["log_prob"] + draws.evaluations, "gradient_evaluations": spent["gradient"],
-        "evaluations": {
-            "train": spent["log_prob"], "sample": draws.evaluations,
-            "correct": 0 if corrected is None else corrected.evaluations,
-        },
-        "correction": correction, "nonfinite": {"nan": spent["nan"], "zero": spent["zero"]},
-        "log_z": evidence, "metrics": raw, "metrics_corrected": second["metrics"], **modes,
-        "levels": _levels(sampler, run), "verdict": trust.as_dict(verdict),
-    }  # fmt: skip
-
-
-def _host(target: Target) -> dict:
-    """What calls of a function on the host have taken in this process, where the target is one."""
-    return {"host": numpy.cost(target)._asdict()} if hasattr(target.log_prob, "host") else {}
-
-
-def _reference(target: Target) -> Any:
-    """The reference that stands in for exact draws, where there is one."""
-    return None if target.reference is None else reference.load(target, target.reference)
-
-
-def _levels(sampler: Sampler, run: Run) -> dict:
-    """Loss, weight ESS and gate per noise level over the last tenth of training; sigma over the
-    target's spread.
-    """
-    lines = run.read_metrics()
-    lines = [line for line in lines[-max(1, len(lines) // 10) :] if line.get("level_loss")]
-    if not lines:
-        return {}
-    mean = {
-        name: np.mean([line[f"level_{name}"] for line in lines], axis=0).tolist()
-        for name in ("loss", "weight_ess", "gate")
-    }
-    count = len(mean["loss"])
-    if count == 0 or not hasattr(sampler, "process"):  # a method that has no noise levels
-        return {}
-    sigma = sampler.process.noise.sigma((jnp.arange(count) + 0.5) / count)
-    return {
-        "sigma": np.asarray(sigma).tolist(),
-        "loss": mean["loss"],
-        "weight_ess": mean["weight_ess"],
-        "gate": mean["gate"],
-    }
 
 
 def _versions() -> dict:

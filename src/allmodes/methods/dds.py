@@ -87,7 +87,7 @@ class DDS(Method):
     that a search finds, and with variance-exploding noise, as all samplers of this library are.
     """
 
-    figures: ClassVar[Mapping[str, Figure]] = {"loss": Figure("minus the ELBO", in_progress="-ELBO")}
+    figures: ClassVar[Mapping[str, Figure]] = {"loss": Figure("-ELBO", in_progress="-ELBO", caption="minus the ELBO")}
 
     name: str = "dds"
     """What results call it."""

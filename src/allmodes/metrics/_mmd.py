@@ -5,6 +5,8 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Array, Float
 
+from allmodes.metrics.metric import SampleMetric
+
 MIXTURE_BANDWIDTHS = (0.01, 0.1, 1.0, 10.0, 100.0)
 
 
@@ -65,3 +67,12 @@ def mmd_mixture(x: Float[Array | np.ndarray, "n dim"], y: Float[Array | np.ndarr
     hundredfold scale.
     """
     return _root(x, y, MIXTURE_BANDWIDTHS)
+
+
+MMD = SampleMetric(
+    name="mmd",
+    label="Maximum mean discrepancy",
+    meaning="How well a smooth test function could tell the draws from exact ones.",
+    function=mmd,
+    symmetric=False,  # the bandwidth is that of the exact ones
+)

@@ -112,33 +112,37 @@ def ratio(
     """
     if size < 1 or repeats < 2:
         raise ValueError(f"size must be at least 1 and repeats at least 2, got {size} and {repeats}")
-    draws = np.asarray(draws)
+    draws, shared = np.asarray(draws), {} if shared is None else shared
     if len(draws) == 0:
         raise ValueError("there are no draws to judge")
     size = min(size, len(draws))
     key, key_subsets = jax.random.split(key)
-    seed = np.asarray(jax.random.bits(key_subsets, (4,)))
-    subsets = _subsets(len(draws), size, np.random.default_rng(seed))
+    rng = np.random.default_rng(np.asarray(jax.random.bits(key_subsets, (4,))))
+    subsets = (draws[index] for index in _subsets(len(draws), size, rng))
     about = (name, np.asarray(jax.random.key_data(key)).tobytes(), size, repeats)
-    known = (shared or {}).get(about, [])
+    known = shared.get(about, [])
     values, floors = [], []
     with ThreadPoolExecutor(min(os.cpu_count() or 1, _WORKERS, 2 * ROUND)) as pool:
-        while len(values) < repeats:
-            stage(f"evaluating: {name}", len(values), repeats)
-            pairs = min(ROUND, repeats - len(values))
-            key, key_exact = jax.random.split(key)
-            fresh = np.asarray(exact(key_exact, 2 * pairs * size)).reshape(2 * pairs, size, -1)
-            tasks = []
-            for i in range(pairs):
-                a, b = fresh[2 * i], fresh[2 * i + 1]
-                value = pool.submit(metric, draws[next(subsets)], a)
-                tasks.append((value, None if known else pool.submit(metric, b, a)))
-            begun = len(floors)
-            values += [float(value.result()) for value, _ in tasks]
-            floors += known[begun : begun + pairs] if known else [float(floor.result()) for _, floor in tasks]
+        for first, second in _rounds(exact, key, size, repeats, name):
+            of_draws = [pool.submit(metric, next(subsets), a) for a in first]
+            of_exact = [] if known else [pool.submit(metric, b, a) for a, b in zip(first, second, strict=True)]
+            values += [float(value.result()) for value in of_draws]
+            floors = known[: len(values)] if known else floors + [float(floor.result()) for floor in of_exact]
             so_far = summary(np.asarray(values), np.asarray(floors), size)
             if not np.isfinite(so_far.ratio):
                 break
-    if shared is not None and len(floors) == repeats:
+    if len(floors) == repeats:
         shared[about] = floors
     return so_far
+
+
+def _rounds(
+    exact: Callable[[Array, int], Float[Array | np.ndarray, "m dim"]], key: Array, size: int, repeats: int, name: str
+) -> Iterator[tuple[Float[np.ndarray, "pairs size dim"], Float[np.ndarray, "pairs size dim"]]]:
+    """Yield the exact sets of each round, A_i and B_i, drawn in one call and told as a stage."""
+    for done in range(0, repeats, ROUND):
+        stage(f"evaluating: {name}", done, repeats)
+        pairs = min(ROUND, repeats - done)
+        key, key_exact = jax.random.split(key)
+        fresh = np.asarray(exact(key_exact, 2 * pairs * size)).reshape(pairs, 2, size, -1)
+        yield fresh[:, 0], fresh[:, 1]

@@ -76,5 +76,5 @@ def mode_report(
     if finite.any():
         index[finite] = np.asarray(modes.assign(x[finite]))
     on = index >= 0
-    estimated = np.bincount(index[on], weights=weights[on], minlength=count)
+    estimated = np.bincount(index[on], weights=weights[on], minlength=count).astype(float)  # ints where none is on
     return from_weights(estimated, np.asarray(modes.weights, np.float64))

@@ -1,9 +1,15 @@
 """Posteriors are used for averages: means and standard deviations, against those of a reference."""
 
+import dataclasses
+from collections.abc import Callable
+from typing import Any, ClassVar
+
 import numpy as np
 from jaxtyping import Array, Float
 
+from allmodes.metrics.metric import Judged, Metric, has_reference
 from allmodes.metrics.modes import normalised
+from allmodes.target import Target
 
 BEYOND = 3.0  # standard errors
 
@@ -40,3 +46,25 @@ def _moments(x: np.ndarray, log_weight: Array | np.ndarray | None) -> tuple[np.n
         deviation = np.sqrt(np.sum(w * squares, axis=0))
         influence = np.stack([x - mean, (squares - deviation**2) / (2 * deviation)])
         return np.stack([mean, deviation]), np.sqrt(np.sum((w * influence) ** 2, axis=1))
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Quantities(Metric):
+    """`quantities` of all draws, weighted, and all of the reference."""
+
+    applies: Callable[[Target], bool] = has_reference
+    weighs: ClassVar[bool] = True
+
+    def entry(self, judged: Judged) -> dict[str, Any] | None:
+        """`{"value", "of", "off"}`; None where there are no draws."""
+        if len(judged.x) == 0:
+            return None
+        reference = judged.target.sample(judged.streams(self.name), judged.target.reference)
+        return quantities(judged.x, reference, judged.log_weight, judged.independent)
+
+
+QUANTITIES = _Quantities(
+    name="quantities",
+    label="Means and deviations, worst, in standard errors",
+    meaning="Of every coordinate, against the reference's; up to 3, or a little more among many, can be chance.",
+)

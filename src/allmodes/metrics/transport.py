@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from allmodes.errors import AllmodesError
+from allmodes.metrics.metric import SampleMetric, has_exact_draws
 
 _LOCK = threading.Lock()
 _BACKENDS = {"PYTORCH": "torch", "TENSORFLOW": "tensorflow", "CUPY": "cupy"}
@@ -101,3 +102,12 @@ def coupling_cost(
             f"{log['warning']} Raise max_iterations, or judge fewer points at a time."
         )
     return float(np.sqrt(max(float(log["cost"]), 0.0)))
+
+
+W2 = SampleMetric(
+    name="w2",
+    label="2\u2011Wasserstein distance",
+    meaning="How far the draws must be moved, in units of x, to become exact ones.",
+    function=w2,
+    applies=has_exact_draws,  # of particles too: the published protocol
+)

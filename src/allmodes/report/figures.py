@@ -1,7 +1,7 @@
 """Which figures a run's page shows, with their captions."""
 
 import base64
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -15,12 +15,6 @@ from allmodes.report.style import GROUNDS, ground_of
 from allmodes.target import Target
 
 _MOST_EXACT = 10_000
-_CURVES = {
-    "loss": "the loss",
-    "weight ESS": "the effective share of the weighted batch",
-    "draws' ESS": "the effective share of the sampler's own draws",
-    "blend gate": "the blend of the two score estimates",
-}
 
 
 class Picture(NamedTuple):
@@ -154,25 +148,26 @@ def _png(figure: Any) -> str:
     return base64.b64encode(plots.png(figure)).decode("ascii")
 
 
-def _listed(names: Iterable[str]) -> str:
-    words = [_CURVES[name] for name in names]
+def _listed(words: list[str]) -> str:
     return ", ".join(words[:-1]) + " and " + words[-1] if len(words) > 1 else words[0]
 
 
 def _training(files: RunFiles) -> Iterator[Picture]:
-    names = (("loss", "loss"), ("weight ESS", "ess"), ("draws' ESS", "refresh_ess"))
-    curves = {name: files.history[key] for name, key in names if key in files.history}
+    told = files.result.get("figures") or {}
+    label = {name: str(words["label"]) for name, words in told.items()}
+    caption = {str(words["label"]): str(words["caption"]) for words in told.values()}
+    curves = {label[key]: files.history[key] for key in label if key in files.history}
     curves = {name: values for name, values in curves.items() if np.isfinite(values).any()}
-    if len(curves) > 2 and np.nanmin(curves["weight ESS"]) == 1.0:
-        del curves["weight ESS"]  # weights that are all one have nothing to show beside the draws' own
+    if len(curves) > 2:  # what is one throughout has nothing to show beside the others
+        curves = {name: values for name, values in curves.items() if np.nanmin(values) < 1.0 or np.nanmax(values) > 1.0}
     if curves and len(files.history["step"]) > 1:
-        caption = f"As training went on: {_listed(curves)}."
-        yield Picture("training", "By step", caption, _png(plots.plot_training(files.history["step"], curves)))
+        text = f"As training went on: {_listed([caption[name] for name in curves])}."
+        yield Picture("training", "By step", text, _png(plots.plot_training(files.history["step"], curves)))
     levels = files.result.get("levels") or {}
     sigma = floats(levels.get("sigma"))
-    names = (("loss", "loss"), ("weight ESS", "weight_ess"), ("blend gate", "gate"))
-    curves = {name: floats(levels.get(key)) for name, key in names}
+    named = {name: key.removeprefix("level_") for key, name in label.items() if key.startswith("level_")}
+    curves = {name: floats(levels.get(key)) for name, key in named.items()}
     curves = {name: v for name, v in curves.items() if v.shape == sigma.shape and np.isfinite(v).any()}
     if len(sigma) > 1 and np.all(sigma > 0) and curves:
-        caption = f"At each noise level: {_listed(curves)}."
-        yield Picture("training", "By noise level", caption, _png(plots.plot_levels(sigma, curves)))
+        text = f"At each noise level: {_listed([caption[name] for name in curves])}."
+        yield Picture("training", "By noise level", text, _png(plots.plot_levels(sigma, curves)))

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from allmodes.metrics.particles import distances
+from allmodes.metrics.distances import distances
 from allmodes.report.style import ACCENT, COLOURS, EDGE, GROUNDS, NARROW, SOFT, WIDE, ground_of, new_figure, style
 from allmodes.symmetry import ParticleSymmetry
 

@@ -2,6 +2,8 @@
 
 from typing import NamedTuple
 
+from allmodes.metrics import registry
+
 
 class Word(NamedTuple):
     """The name of a figure and what it tells a scientist who is not a machine-learning person."""
@@ -10,27 +12,9 @@ class Word(NamedTuple):
     meaning: str
 
 
-METRICS = {
-    "w2": Word("2\u2011Wasserstein distance", "How far the draws must be moved, in units of x, to become exact ones."),
-    "w2_geometric": Word(
-        "2\u2011Wasserstein distance, geometric",
-        "The same after moving, turning, mirroring and reordering the particles of each pair to meet.",
-    ),
-    "energy_w2": Word("Energies, 2\u2011Wasserstein", "How far the draws' energies must be moved to be exact ones."),
-    "distance_tv": Word("Interatomic distances, total variation", "The share of all distances that is out of place."),
-    "broken": Word("Broken draws", "The share of draws more than 20 in energy above every reference draw."),
-    "mean_energy": Word("Mean energy", "Of the draws; the reference's own is in result.json."),
+# Of weights, bounds and identities; a metric brings its own words (`metrics.registry`).
+EVIDENCE = {
     "log_z_difference": Word("log Z less the reference's", "Two independent estimates, which should agree."),
-    "mmd": Word("Maximum mean discrepancy", "How well a smooth test function could tell the draws from exact ones."),
-    "quantities": Word(
-        "Means and deviations, worst, in standard errors",
-        "Of every coordinate, against the reference's; up to 3, or a little more among many, can be chance.",
-    ),
-    "mode_tv": Word("Mode weights, total variation", "The share of the draws that lie in the wrong mode."),
-    "mode_worst": Word("Worst mode, relative error", "The relative error of the weight that is most wrong."),
-    "mode_off": Word("Mass off every mode", "The share of draws where an exact one would practically never lie."),
-    "modes_found": Word("Modes found", "How many of the known modes have at least half of their share."),
-    "emc": Word("Entropic mode coverage", "How evenly the draws spread over the modes: 1 is even, 0 is all in one."),
     "log_z_error": Word("Error of log Z", "The estimated log Z less the known one."),
     "virial": Word("Virial, E[x . grad log p]", "Minus the dimension for exact draws: wrong widths show."),
     "score": Word("Score, E[grad log p], worst", "Zero for exact draws; of the coordinate furthest off."),
@@ -43,6 +27,8 @@ METRICS = {
     "rhat": Word("R\u0302", "How far the independent chains or populations disagree: above 1.01 they do."),
     "khat": Word("Pareto k\u0302", "The heaviness of the weights' tail: below 0.7 corrected figures are reliable."),
 }
+
+METRICS = {metric.name: Word(metric.label, metric.meaning) for metric in registry.METRICS} | EVIDENCE
 
 GENERAL = (
     Word("log Z", "The log of the integral of the density: the evidence, where the density is likelihood times prior."),

@@ -18,14 +18,21 @@ from allmodes.methods.iwsm.state import State
 from allmodes.points import weights
 from allmodes.target import Target
 
+WEIGHTED = "the effective share of the weighted batch"
 FIGURES = {
-    "loss": Figure("loss", in_progress="loss"),
-    "ess": Figure("weight ESS", is_share=True),
-    "refresh_ess": Figure("draws' ESS", over="last", is_share=True, in_progress="ESS"),
+    "loss": Figure("loss", in_progress="loss", caption="the loss"),
+    "ess": Figure("weight ESS", is_share=True, caption=WEIGHTED),
+    "refresh_ess": Figure(
+        "draws' ESS",
+        over="last",
+        is_share=True,
+        in_progress="ESS",
+        caption="the effective share of the sampler's own draws",
+    ),
     "refresh_rate": Figure("renewed", over="last", is_share=True),
-    "level_loss": Figure("loss", by_level=True),
-    "level_weight_ess": Figure("weight ESS", by_level=True, is_share=True),
-    "level_gate": Figure("blend gate", by_level=True, is_share=True),
+    "level_loss": Figure("loss", by_level=True, caption="the loss"),
+    "level_weight_ess": Figure("weight ESS", by_level=True, is_share=True, caption=WEIGHTED),
+    "level_gate": Figure("blend gate", by_level=True, is_share=True, caption="the blend of the two score estimates"),
 }
 
 

@@ -1,0 +1,230 @@
+"""What `result.json` says of a run: metrics of its draws, what their weights show, log Z,
+identities, the verdict, and what it has cost.
+"""
+
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from allmodes.draws import verdict as trust
+from allmodes.draws.draws import Draws
+from allmodes.draws.estimates import elbo, ess, eubo
+from allmodes.files.run_folder import Run
+from allmodes.interop import numpy
+from allmodes.metrics import evaluate, forward_ess
+from allmodes.metrics.identities import Check, identities
+from allmodes.sampler import Sampler
+from allmodes.target import Target
+from allmodes.targets import reference
+
+EXACT = 5000  # exact draws noised for the EUBO and the forward ESS; at most half as many as draws
+
+
+class Keys(NamedTuple):
+    """Of exact draws, of their paths, of the paths of points of training, and of the metrics."""
+
+    exact: Array
+    forward: Array
+    points: Array
+    metrics: Array
+
+
+class Forward(NamedTuple):
+    """How points that the sampler has not made see it: exact draws where there are any, else those
+    that training ended with. None where it cannot tell.
+    """
+
+    log_weight: Float[Array | np.ndarray, " m"] | None
+    ess: float | None  # in [0, 1]
+
+
+def evaluation(
+    sampler: Sampler, draws: Draws, corrected: Draws | None, run: Run, keys: Keys, config: dict, repeats: int
+) -> dict[str, Any]:
+    """Everything in `result.json` but the state and the seconds."""
+    target = sampler.target
+    related = max(draws.ess / max(ess(draws.log_weight), 1e-9), 1e-9)  # a share, beside what weights cost
+    correction, first, second = evaluated(target, draws, corrected, keys.metrics, related, repeats)
+    seen = forward(sampler, draws, keys)
+    checks = identities(target, draws.x, draws.log_weight, related) or []
+    stand_in = _reference(target)
+    raw = first["metrics"] | diagnostics(draws, seen, target) | evidence_metrics(draws, target, stand_in)
+    raw |= identity_metrics(checks)
+    return {
+        **{"target": target.name, "dim": int(target.dim), "method": config["method"]["name"]},
+        **{name: config[name] for name in ("seed", "command", "versions", "machine")},
+        **_host(target),
+        **counts(sampler, draws, corrected),
+        "correction": correction,
+        "nonfinite": {name: sampler.evaluations[name] for name in ("nan", "zero")},
+        "log_z": evidence(draws, corrected, target),
+        "metrics": raw,
+        "metrics_corrected": second["metrics"],
+        **mode_weights(first, second),
+        "levels": _levels(sampler, run),
+        "figures": _figures(sampler),
+        "verdict": trust.as_dict(trust.judge(figures(draws, seen, target, stand_in, raw, checks))),
+    }
+
+
+def evaluated(
+    target: Target, draws: Draws, corrected: Draws | None, key: Array, related: float, repeats: int
+) -> tuple[str, dict[str, Any], dict[str, Any]]:
+    """How draws are corrected (`mcmc`, `weights` or `none`), and what `evaluate` says of them, raw
+    and corrected.
+    """
+    options = {"repeats": repeats, "shared": {}}  # what is of exact draws alone, for both
+    raw = evaluate(target, draws.x, key, independent=related, **options)
+    if corrected is not None:
+        return "mcmc", raw, evaluate(target, corrected.x, key, **options)
+    if float(jnp.max(draws.log_weight)) > float(jnp.min(draws.log_weight)):
+        weighted = {"log_weight": draws.log_weight, "independent": related}
+        return "weights", raw, evaluate(target, draws.x, key, **options, **weighted)
+    return "none", raw, {"metrics": {}}
+
+
+def mode_weights(raw: dict[str, Any], corrected: dict[str, Any]) -> dict[str, Any]:
+    """The weights of every mode side by side, where they are known."""
+    if "mode_weights" not in raw:
+        return {}
+    modes = {"true": raw["mode_weights"]["true"], "raw": raw["mode_weights"]["estimated"]}
+    if "mode_weights" in corrected:
+        modes["corrected"] = corrected["mode_weights"]["estimated"]
+    return {"mode_weights": modes}
+
+
+def forward(sampler: Sampler, draws: Draws, keys: Keys) -> Forward:
+    """Log-weights of points that the sampler has not made, and their effective share."""
+    target, most = sampler.target, min(EXACT, max(1, len(draws) // 2))
+    if target.sample is not None:
+        log_weight = sampler.log_weights(target.sample(keys.exact, most), key=keys.forward)
+    elif draws.forward_ess is None:  # a sampler that does not tell with its draws
+        log_weight = sampler.log_weights(sampler.method.points(sampler.state)[:most], key=keys.points)
+    else:
+        log_weight = None
+    return Forward(log_weight, draws.forward_ess if log_weight is None else forward_ess(log_weight))
+
+
+def diagnostics(draws: Draws, seen: Forward, target: Target) -> dict[str, Any]:
+    """What the weights show, of the draws' own and of exact draws', or R^ of chains."""
+    found: dict[str, Any] = {}
+    if seen.ess is not None:
+        found["elbo"] = elbo(draws.log_weight)._asdict()
+    if seen.log_weight is not None and target.sample is not None:
+        found |= {"eubo": eubo(seen.log_weight)._asdict(), "forward_ess": {"value": seen.ess}}
+    found["reverse_ess"] = {"value": draws.ess / len(draws)}
+    return found | ({"rhat": {"value": draws.rhat}} if draws.chains else {"khat": {"value": draws.khat}})
+
+
+def has_evidence(draws: Draws) -> bool:
+    """Whether the draws tell log Z."""
+    return not np.isnan(draws.log_z.value)
+
+
+def evidence(draws: Draws, corrected: Draws | None, target: Target) -> dict[str, Any]:
+    """Log Z with its standard error, that of the corrected draws, and the truth; empty where the
+    draws do not tell it.
+    """
+    if not has_evidence(draws):
+        return {}
+    told = draws.log_z._asdict()
+    if corrected is not None:
+        told["corrected"] = corrected.log_z._asdict()
+    if target.log_z is not None:
+        told |= {"truth": target.log_z, "error": draws.log_z.value - target.log_z}
+    return told
+
+
+def evidence_metrics(draws: Draws, target: Target, stand_in: Any) -> dict[str, Any]:
+    """How far log Z is from the truth and from that of the reference, where there are such."""
+    (value, error), found = draws.log_z, {}
+    if not has_evidence(draws):
+        return found
+    if target.log_z is not None:
+        found["log_z_error"] = {"value": value - target.log_z, "std_error": error}
+    if stand_in is not None:
+        both = float(np.hypot(stand_in.log_z_error, error))
+        found["log_z_difference"] = {"value": value - stand_in.log_z, "std_error": both}
+    return found
+
+
+def identity_metrics(checks: list[Check]) -> dict[str, Any]:
+    """The virial and the score beside what they are of exact draws."""
+    return {
+        name: {"value": check.value, "expected": check.expected, "std_error": check.std_error}
+        for name, check in zip(("virial", "score"), checks, strict=False)
+    }
+
+
+def figures(
+    draws: Draws, seen: Forward, target: Target, stand_in: Any, metrics: dict[str, Any], checks: list[Check]
+) -> trust.Seen:
+    """What the verdict weighs: more than the draws alone know."""
+    known, found = "exact draws", metrics.get("modes_found")
+    if stand_in is not None:
+        known = "reference draws" if stand_in.passed else "reference draws, which fail checks of their own,"
+    return trust.Seen(
+        n=len(draws),
+        ess=draws.ess,
+        equal=draws.even,
+        khat=None if draws.chains else draws.khat,
+        log_z_error=draws.log_z.std_error if has_evidence(draws) else None,
+        findings=draws.findings,
+        forward_ess=seen.ess,
+        exact=target.sample is not None,
+        known=known,
+        rhat=draws.rhat,
+        identities=checks,
+        modes=None if found is None else (found["value"], found["of"]),
+        broken=int(np.sum(np.asarray(draws.log_prob) == -np.inf)),
+    )
+
+
+def counts(sampler: Sampler, draws: Draws, corrected: Draws | None) -> dict[str, Any]:
+    """Steps, draws and evaluations."""
+    spent, steps = sampler.evaluations, getattr(sampler.method, "sample_steps", None)
+    return {
+        "steps": int(sampler.state.step),
+        "draws": len(draws),
+        **({} if steps is None else {"reverse_steps": steps}),
+        "log_prob_evaluations": spent["log_prob"] + draws.evaluations,
+        "gradient_evaluations": spent["gradient"],
+        "evaluations": {
+            "train": spent["log_prob"],
+            "sample": draws.evaluations,
+            "correct": 0 if corrected is None else corrected.evaluations,
+        },
+    }
+
+
+def _host(target: Target) -> dict[str, Any]:
+    """What calls of a function on the host have taken in this process, where the target is one."""
+    return {"host": numpy.cost(target)._asdict()} if hasattr(target.log_prob, "host") else {}
+
+
+def _reference(target: Target) -> Any:
+    """The reference that stands in for exact draws, where there is one."""
+    return None if target.reference is None else reference.load(target, target.reference)
+
+
+def _figures(sampler: Sampler) -> dict[str, dict[str, str]]:
+    """What the report calls the figures of training that it shows, and says of them."""
+    shown = {name: figure for name, figure in sampler.method.figures.items() if figure.caption}
+    return {name: {"label": figure.label, "caption": figure.caption} for name, figure in shown.items()}
+
+
+def _levels(sampler: Sampler, run: Run) -> dict[str, Any]:
+    """The method's figures by noise level over the last tenth of training; sigma over the target's
+    spread.
+    """
+    names = [name for name, figure in sampler.method.figures.items() if figure.by_level]
+    lines = run.read_metrics()
+    lines = [line for line in lines[-max(1, len(lines) // 10) :] if names and line.get(names[0])]
+    if not lines:
+        return {}
+    mean = {name: np.mean([line[name] for line in lines], axis=0).tolist() for name in names}
+    count = len(mean[names[0]])
+    sigma = sampler.process.noise.sigma((jnp.arange(count) + 0.5) / count)
+    return {"sigma": np.asarray(sigma).tolist(), **{name.removeprefix("level_"): mean[name] for name in names}}
