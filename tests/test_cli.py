@@ -233,7 +233,7 @@ def test_a_sampler_of_ones_own_draws_with_the_options_that_it_declares(monkeypat
 
 
 def test_two_runs_of_one_density_agree(finished, monkeypatch, capsys):
-    seen, module = [], importlib.import_module("allmodes.agreement")
+    seen, module = [], importlib.import_module("allmodes.audits.agreement")
 
     def spied(*samplers, **options):
         seen.append(agreement(*samplers, **options))

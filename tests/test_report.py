@@ -53,6 +53,11 @@ def result_of(dim):
         "levels": {
             "sigma": sigma.tolist(), "loss": (1 / sigma).tolist(), "weight_ess": None, "gate": (sigma / 20).tolist(),
         },
+        "figures": {
+            "loss": {"label": "loss", "caption": "the loss"}, "ess": {"label": "weight ESS", "caption": "the share"},
+            "level_loss": {"label": "loss", "caption": "the loss"},
+            "level_gate": {"label": "blend gate", "caption": "the blend"},
+        },
         "verdict": {"word": "use with correction", "reasons": ["64% of the draws are effective"]},
     }  # fmt: skip
 
@@ -283,8 +288,7 @@ def test_progress_without_a_terminal():
             progress.update(
                 step=jnp.asarray(step),
                 total_steps=100,
-                loss=jnp.asarray(0.5),
-                ess=None,
+                figures={"loss": "0.500"},
                 evaluations=1000 * step,
                 seconds=step,
                 left=100 - step,
@@ -314,9 +318,9 @@ def test_progress_in_a_terminal(monkeypatch):
     monkeypatch.setenv("COLUMNS", "100")
     out = Terminal()
     with Progress(stream=out) as progress:
-        progress.update(step=1, total_steps=2, loss=float("nan"), ess=0.5, evaluations=10, seconds=1.0)
+        progress.update(step=1, total_steps=2, figures={"loss": "undefined"}, evaluations=10, seconds=1.0)
         progress.message("a [message]")
-        progress.update(step=2, total_steps=2, loss=0.1, ess=0.001, evaluations=20, seconds=2.0)
+        progress.update(step=2, total_steps=2, figures={"loss": "0.100", "ESS": "0.1%"}, evaluations=20, seconds=2.0)
     assert "a [message]" in out.getvalue()
     assert "2/2 · loss 0.100 · ESS 0.1% · 20 evals (10/s) · 0:02 in all" in out.getvalue()
 

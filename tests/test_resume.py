@@ -106,7 +106,7 @@ def test_killed_twice_and_resumed_is_as_if_never_killed(tmp_path, monkeypatch):
     target = [f"{tmp_path / 'model.py'}:target", *SETTINGS]
     whole, killed = Run(tmp_path / "whole"), Run(tmp_path / "killed")
     for name, value in {"CHUNK": 10, "CHECKPOINT_SECONDS": 0.0}.items():
-        monkeypatch.setattr(importlib.import_module("allmodes.fit"), name, value)
+        monkeypatch.setattr(importlib.import_module("allmodes.training.fit"), name, value)
     monkeypatch.setattr(job, "EXACT", 500)
     # In this process, and first: so all is compiled, and none is killed while it keeps a program.
     assert call("run", *target, "--out", whole.path) == 0
