@@ -59,7 +59,7 @@ def prose(text):
         fenced ^= line.lstrip().startswith("```")
         if fenced or line.startswith(("#", "|", "![", "    ", "```")):
             continue
-        # A code span or a link's address cannot be broken: alone, or after a list's mark, it may be long.
+        # A code span or a link's address cannot be broken: alone in its line, it may be long.
         if len(re.sub(r"`[^`]*`|\]\([^)]*\)", "-", line).split()) > 2:
             yield number, line
 
