@@ -1,4 +1,4 @@
-"""Analyses that anyone can run again: `allmodes study NAME`."""
+"""Analyses that anyone can run again: `python -m studies NAME`."""
 
 import importlib
 import inspect

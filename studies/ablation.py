@@ -13,7 +13,8 @@ from allmodes.errors import ConfigError
 from allmodes.files.run_folder import Run
 from allmodes.jobs.run_job import machine
 from allmodes.metrics import evaluate, forward_ess
-from allmodes.store import store
+from allmodes.parts import FreshDraws, MixtureRatio, Neighbours, OwnDraws, PathResampling
+from allmodes.store.find import find_method, find_target
 from allmodes.training.fit import fit
 from studies.ablation_report import write
 from studies.jobs import measured, medians
@@ -29,14 +30,22 @@ VARIANTS: dict[str, tuple[str, dict[str, Any], str]] = {
     "default": ("iwsm", {}, "everything"),
     "paper": ("iwsm-paper", {}, "the published method"),
     "iDEM": ("idem", {}, "w = 1, buffer of own draws"),
-    "iDEM, the paper's buffer": ("idem", {"broad_share": 0.2}, "w = 1, the same broad draws: what the weights add"),
-    "TSI alone": ("iwsm", {"score": "tsi"}, "no blend: single-draw target scores"),
-    "no neighbours": ("iwsm", {"neighbours": 1}, "targets from one draw of the buffer and one other"),
-    "path weights": ("iwsm", {"weights": "path"}, "renewal by tempered path weights, not by Metropolis moves"),
-    "no weights": ("iwsm", {"weights": "none"}, "own draws, w = 1, else the default"),
+    "iDEM, the paper's buffer": (
+        "idem",
+        {"reweighting": OwnDraws(1000, 0.2, every=100, path_steps=1000)},
+        "w = 1, the same broad draws: what the weights add",
+    ),
+    "TSI alone": ("iwsm", {"estimator": Neighbours(score="tsi")}, "no blend: single-draw target scores"),
+    "no neighbours": ("iwsm", {"estimator": Neighbours(1)}, "targets from one draw of the buffer and one other"),
+    "path weights": (
+        "iwsm",
+        {"reweighting": PathResampling()},
+        "renewal by tempered path weights, not by moves",
+    ),
+    "no weights": ("iwsm", {"reweighting": OwnDraws()}, "own draws, w = 1, else the default"),
     "kde weights": (
         "iwsm",
-        {"weights": "kde", "draws": 64, "batch": 512},
+        {"estimator": FreshDraws(64, weights=MixtureRatio()), "reweighting": OwnDraws(), "batch": 512},
         "the paper's ratio in strata, blended K = 64",
     ),
     "SMC start": ("iwsm", {"start": "smc"}, "tempered SMC instead of the search"),
@@ -73,7 +82,7 @@ def run(
                 rows = [_job(folder, target, name, seed, seconds, EQUAL_EVALUATIONS) for seed in range(seeds)]
                 table[target][name]["equal evaluations"] = medians(rows)
     result = {
-        "command": "allmodes study ablation", "seeds": seeds, "seconds": targets, "draws": DRAWS,
+        "command": "python -m studies ablation", "seeds": seeds, "seconds": targets, "draws": DRAWS,
         "variants": {name: what for name, (_, _, what) in VARIANTS.items()}, "table": table,
         "equal_evaluations": EQUAL_EVALUATIONS, "machine": machine(),
     }  # fmt: skip
@@ -96,11 +105,11 @@ def one(target_name: str, variant: str, seed: int, seconds: float, evaluations: 
     import numpy as np
 
     method_name, changes, _ = VARIANTS[variant]
-    method = store.find_method(method_name, changes)
+    method = find_method(method_name, changes)
     if evaluations is not None:
-        per_step = method.batch * method.draws
-        method = store.find_method(method_name, {**changes, "steps": max(1, evaluations // per_step)})
-    target = store.find_target(target_name)
+        per_step = method.batch * method.estimator.count  # of those that stop here all have fresh draws
+        method = find_method(method_name, {**changes, "steps": max(1, evaluations // per_step)})
+    target = find_target(target_name)
     k_fit, k_draw, k_exact, k_noise, k_judge = jax.random.split(jax.random.key(seed), 5)
     history: list[dict] = []
     begin = time.monotonic()
@@ -115,7 +124,7 @@ def one(target_name: str, variant: str, seed: int, seconds: float, evaluations: 
         "modes": judged["modes_found"]["value"], "off": judged["mode_off"]["value"],
         "forward_ess": forward_ess(forward), "reverse_ess": draws.ess / DRAWS, "log_z_error": draws.log_z.value,
         "sigma": np.asarray(sampler.process.noise.sigma((jnp.arange(32) + 0.5) / 32)).tolist(),
-        "level_ess": np.mean([line["level_ess"] for line in history[-5:]], axis=0).tolist(),
+        "level_ess": np.mean([line["level_weight_ess"] for line in history[-5:]], axis=0).tolist(),
     }  # fmt: skip
 
 

@@ -1,4 +1,4 @@
-"""Bias and variance of IWSM's estimators, measured where the truth is known: `allmodes study
+"""Bias and variance of IWSM's estimators, measured where the truth is known: `python -m studies
 bias-variance`.
 
 Wang et al. (2025, arXiv 2505.19431) bound the score and the noised density from K draws (bias and

@@ -87,7 +87,7 @@ def run(
             trained = rows if method == "iwsm" else trained
             table[case][method] = medians(rows)
         result = {
-            "command": f"allmodes study dimension --seeds {seeds} --cases '{'; '.join(cases)}'",
+            "command": f"python -m studies dimension --seeds {seeds} --cases '{'; '.join(cases)}'",
             "seeds": seeds, "draws": DRAWS, "table": table, "machine": machine(),
         }  # fmt: skip
         folder.write_json("dimension.json", result)

@@ -61,7 +61,7 @@ def run(
             truth = measured(folder / "jobs" / f"{target}-truth.json", ["-m", __name__], [target])
         table[target] = summary(rows, truth)
         result = {
-            "command": f"allmodes study free-energy --seeds {trainings} --cases '{'; '.join(targets)}'",
+            "command": f"python -m studies free-energy --seeds {trainings} --cases '{'; '.join(targets)}'",
             "draws": DRAWS, "trainings": trainings, "sets": SETS,
             "table": table, "machine": machine(),
         }  # fmt: skip

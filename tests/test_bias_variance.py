@@ -8,9 +8,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from allmodes.command.main import guarded
 from studies import bias_variance as study
 from studies import bias_variance_measure as measure
 from studies import bias_variance_theory as theory
+from studies.__main__ import study as run_by_command
 
 
 @pytest.fixture(scope="module")
@@ -209,3 +211,24 @@ def test_weights_from_the_same_draws_take_the_bias_off_the_fitted_score(quick):
     assert row["factor_exact"][1] > 0.2
     assert abs(row["factor_estimated"][1]) < 0.03
     assert row["ess_estimated"][0] < 0.6 * row["ess_exact"][0]  # at a price
+
+
+# Of all studies.
+
+WRONG = {
+    "unknown study": ("all", "unknown study 'all'"),
+    "unknown case": ("dimension --cases none", "unknown case 'none'"),
+    "unknown target": ("free-energy --cases none", "the cases are gmm40"),
+    "no seeds": ("ablation --seeds 0", "seeds must be at least 1"),
+    "seeds of a study without": ("bias-variance --seeds 2 --out NEW", "bias-variance takes no seeds"),
+}
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_wrong_use_of_a_study_is_one_line_and_status_2(case, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    words, expected = WRONG[case]
+    assert guarded(lambda: run_by_command(words.split())) == 2
+    err = capsys.readouterr().err
+    assert expected in err
+    assert len(err.splitlines()) == 1

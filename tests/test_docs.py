@@ -32,6 +32,8 @@ TINY = little(
 )  # fmt: skip
 
 
+WRAPPED = [ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+
 HOME = "https://github.com/allmodes/allmodes/blob/main/"
 RAW = "https://raw.githubusercontent.com/allmodes/allmodes/main/"
 
@@ -48,6 +50,25 @@ def test_links_of_the_readme_are_absolute_and_lead_to_what_is_there():
         assert (ROOT / path).is_file(), path
         headings = re.findall(r"^#+ (.*)$", (ROOT / path).read_text(), re.MULTILINE) if anchor else []
         assert not anchor or anchor in [re.sub(r"[^\w\- ]", "", h).lower().replace(" ", "-") for h in headings]
+
+
+def prose(text):
+    """The lines of a page that are to be wrapped, with their numbers: no code, tables, headings,
+    images."""
+    fenced = False
+    for number, line in enumerate(text.splitlines(), 1):
+        fenced ^= line.lstrip().startswith("```")
+        if fenced or line.startswith(("#", "|", "![", "    ", "```")):
+            continue
+        # A code span or a link's address cannot be broken: alone in its line, it may be long.
+        if len(re.sub(r"`[^`]*`|\]\([^)]*\)", "-", line).split()) > 2:
+            yield number, line
+
+
+@pytest.mark.parametrize("page", WRAPPED, ids=lambda page: str(page.relative_to(ROOT)))
+def test_prose_is_wrapped_at_100(page):
+    """In characters, not in bytes."""
+    assert not [f"{page.name}:{number}" for number, line in prose(page.read_text()) if len(line) > 100]
 
 
 def test_the_method_of_contributing_is_a_method():

@@ -41,7 +41,13 @@ def test_a_signal_during_the_search_ends_a_run_as_promised(tmp_path, number):
     (tmp_path / "model.py").write_text(MODEL)
     run = tmp_path / "run of mine"
     process = started(
-        "from allmodes.command.main import main; main()", "run", f"{tmp_path / 'model.py'}:log_prob", "--dim", 2, "--out", run
+        "from allmodes.command.main import main; main()",
+        "run",
+        f"{tmp_path / 'model.py'}:log_prob",
+        "--dim",
+        2,
+        "--out",
+        run,
     )
     until((run / "config.json").exists, process)
     process.send_signal(number)

@@ -83,7 +83,7 @@ def one_mode_only(x):
 
 
 def spread_of_one_kind(target, x):
-    """The half of the configurations that are tighter: of particles, part of the mass is missing."""
+    """The half of the configurations that are tighter: part of the mass of particles is missing."""
     energy = -np.asarray(target.values(jnp.asarray(x)))
     return x[energy < np.median(energy)]
 

@@ -107,8 +107,8 @@ def test_w2_to_a_point_that_is_not_finite_is_infinite_unless_it_has_no_weight():
 def test_sliced_w2_of_gaussians_in_closed_form():
     n, dim, std, mean = 10_000, 20, 1.5, np.r_[3.0, np.zeros(19)]
     x, y = RNG(16).normal(size=(n, dim)), mean + std * RNG(17).normal(size=(n, dim))
-    # Along u they are N(0, 1) and N(u . mean, std^2); (u . mean)^2 has mean |mean|^2 / dim over lines
-    # and about twice the square of that as variance. The floor adds about 6 / n.
+    # Along u they are N(0, 1) and N(u . mean, std^2); (u . mean)^2 has mean |mean|^2 / dim over
+    # lines and about twice the square of that as variance. The floor adds about 6 / n.
     expected = mean @ mean / dim + (std - 1.0) ** 2
     error = np.sqrt(2 / LINES) * (mean @ mean) / dim + 4 * std / np.sqrt(n) * np.sqrt(expected)
     assert abs(sliced_w2(x, y) ** 2 - expected) < 3 * error < 0.5 * expected

@@ -15,7 +15,6 @@ import pytest
 from helpers import call
 
 from allmodes.files.run_folder import Run
-from allmodes.jobs import run_job as job
 from allmodes.store import load as store
 
 pytestmark = pytest.mark.trains
@@ -42,8 +41,8 @@ import sys
 from allmodes.training import budget, fit
 budget.CHUNK, fit.CHECKPOINT_SECONDS = 10, 0.0
 from allmodes.command import main as cli
-from allmodes.jobs import run_job as job
-job.EXACT = 500
+from allmodes.jobs import evaluation
+evaluation.EXACT = 500
 cli.main(sys.argv[1:])
 """
 CHUNKS = 40
@@ -107,7 +106,7 @@ def test_killed_twice_and_resumed_is_as_if_never_killed(tmp_path, monkeypatch):
     whole, killed = Run(tmp_path / "whole"), Run(tmp_path / "killed")
     for name, value in {"CHUNK": 10, "CHECKPOINT_SECONDS": 0.0}.items():
         monkeypatch.setattr(importlib.import_module("allmodes.training.fit"), name, value)
-    monkeypatch.setattr(job, "EXACT", 500)
+    monkeypatch.setattr(evaluation, "EXACT", 500)
     # In this process, and first: so all is compiled, and none is killed while it keeps a program.
     assert call("run", *target, "--out", whole.path) == 0
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import re
 import shlex
 from typing import Any
 
@@ -33,6 +34,9 @@ def parse(cls: type, argv: list[str], command: str) -> Any:
         if stop.code in (0, None):
             raise
         text = " ".join("".join(c for c in errors.getvalue() if c not in "╭╮╰╯│─").split())
+        refused = re.search(r"Error parsing settings\.?([\w.]*): (.*?)(?: For full helptext.*)?$", text)
+        if refused:  # by the settings themselves
+            text = ": ".join(part for part in refused.groups() if part)
         raise ConfigError(text or "wrong use") from None
 
 

@@ -9,7 +9,7 @@ from allmodes.command.parse import parse
 from allmodes.files.run_folder import Run as Folder
 from allmodes.report.page import write_report
 from allmodes.report.tables import print_result
-from allmodes.store import store
+from allmodes.store.load import load
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,7 +25,7 @@ def command(argv: list[str]) -> int:
     args = parse(Report, argv, "report")
     folder = Folder(args.run)
     result = folder.read_json("result.json")
-    target = store.load(folder.path).target  # raises where the verdict is that of another state than the one there
+    target = load(folder.path).target  # raises where the verdict is that of another state than the one there
     path = write_report(folder.path, target=target)
     print_result(result)
     print(path)

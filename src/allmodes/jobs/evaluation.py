@@ -209,6 +209,11 @@ def _reference(target: Target) -> Any:
     return None if target.reference is None else reference.load(target, target.reference)
 
 
+def _whole(line: dict, name: str) -> bool:
+    """Whether a line has a number for each level: null stands for NaN."""
+    return bool(line.get(name)) and None not in line[name]
+
+
 def _figures(sampler: Sampler) -> dict[str, dict[str, str]]:
     """What the report calls the figures of training that it shows, and says of them."""
     shown = {name: figure for name, figure in sampler.method.figures.items() if figure.caption}
@@ -221,7 +226,7 @@ def _levels(sampler: Sampler, run: Run) -> dict[str, Any]:
     """
     names = [name for name, figure in sampler.method.figures.items() if figure.by_level]
     lines = run.read_metrics()
-    lines = [line for line in lines[-max(1, len(lines) // 10) :] if names and line.get(names[0])]
+    lines = [line for line in lines[-max(1, len(lines) // 10) :] if names and all(_whole(line, name) for name in names)]
     if not lines:
         return {}
     mean = {name: np.mean([line[name] for line in lines], axis=0).tolist() for name in names}

@@ -1,0 +1,149 @@
+"""Every registered method keeps the protocol: to be registered is to be tested.
+
+One small density for all; the settings of each are cut down here by its class.
+"""
+
+import dataclasses
+import functools
+
+import jax
+import numpy as np
+import pytest
+from helpers import pair_log_prob, same_bits
+
+import allmodes as am
+from allmodes import parts
+from allmodes.files.run_folder import Run
+from allmodes.files.saved import describe
+from allmodes.method import Figure, Method
+from allmodes.methods import METHODS
+from allmodes.store.find import find_method
+
+pytestmark = pytest.mark.trains
+
+PAIR = am.Target(pair_log_prob, 2, name="pair")
+LOG_Z = float(np.log(np.pi))
+STEPS = 30
+ALL = pytest.mark.parametrize("name", METHODS)
+
+
+def small(method):
+    """The same method, with little to do."""
+    if isinstance(method, am.IWSM):
+        reweighting = dataclasses.replace(method.reweighting, every=10, path_steps=8)
+        if isinstance(reweighting, parts.OwnDraws):
+            reweighting = dataclasses.replace(reweighting, count=64)
+        if isinstance(reweighting, parts.PathMoves):
+            reweighting = dataclasses.replace(reweighting, points=0)
+        estimator = method.estimator
+        if isinstance(estimator, parts.FreshDraws):
+            estimator = dataclasses.replace(estimator, count=8)
+        network = dataclasses.replace(method.network, width=16, depth=1)
+        return dataclasses.replace(
+            method, steps=STEPS, cooldown=10, enough=None, batch=64, buffer=256, reweighting=reweighting,
+            estimator=estimator, network=network, start="broad" if method.start == "broad" else "search",
+        )  # fmt: skip
+    if isinstance(method, am.DDS):
+        network = parts.Perceptron(16, 1, 2)
+        return dataclasses.replace(method, steps=STEPS, cooldown=10, batch=32, path_steps=8, network=network)
+    if isinstance(method, am.SMC):
+        return dataclasses.replace(method, particles=128, populations=2)
+    if isinstance(method, am.Tempering):
+        return dataclasses.replace(method, steps=STEPS, systems=8, temperatures=4, sweeps=2)
+    if isinstance(method, am.NUTS):
+        return dataclasses.replace(method, chains=8, warmup=50)
+    raise AssertionError(f"say here how {type(method).__name__} is made small")
+
+
+@functools.cache
+def fitted(name):
+    """The sampler after a whole fit, the lines that progress was told, and its draws."""
+    lines = []
+    method = small(METHODS[name])
+    sampler = am.fit(PAIR, method, key=jax.random.key(0), on_progress=lambda p: lines.append(p.line))
+    return sampler, lines, sampler.sample(400, key=jax.random.key(1))
+
+
+@ALL
+def test_it_keeps_its_name_and_is_found_again_by_its_settings(name):
+    method = METHODS[name]
+    assert isinstance(method, Method)
+    assert method.name == name
+    about = describe(PAIR, method)["method"]
+    assert find_method(about["name"], about["settings"]) == method
+    assert hash(method) == hash(METHODS[name])
+    changed = small(method)
+    about = describe(PAIR, changed)["method"]
+    assert find_method(about["name"], about["settings"]) == changed
+
+
+@ALL
+def test_a_template_has_the_shapes_of_a_state(name):
+    sampler, _, _ = fitted(name)
+    template = sampler.method.template(PAIR)
+    assert jax.tree.structure(template) == jax.tree.structure(sampler.state)
+    for a, b in zip(jax.tree.leaves(template), jax.tree.leaves(sampler.state), strict=True):
+        assert (a.shape, a.dtype) == (b.shape, b.dtype)
+
+
+@ALL
+def test_its_figures_are_what_it_tells_and_counts_grow(name):
+    sampler, lines, draws = fitted(name)
+    method = sampler.method
+    assert all(isinstance(figure, Figure) for figure in method.figures.values())
+    assert bool(lines) == bool(method.steps)
+    for line in lines:
+        assert set(method.figures) <= set(line)
+    spent = [line["log_prob_evaluations"] for line in lines]
+    assert spent == sorted(spent)
+    assert sampler.evaluations["log_prob"] >= (spent[-1] if spent else 1)
+    assert draws.evaluations >= 400
+    assert method.points(sampler.state).shape[1] == 2
+
+
+@ALL
+def test_log_z_of_an_untrained_or_hardly_trained_sampler_is_right(name):
+    """What a method leaves of 30 steps is no sampler to speak of, and its weights are exact."""
+    _, _, draws = fitted(name)
+    value, error = draws.log_z
+    if np.isnan(value):  # chains do not know it
+        assert draws.chains
+        return
+    assert abs(value - LOG_Z) < max(5.0 * error, 0.5)
+
+
+@ALL
+def test_interrupted_and_resumed_it_is_the_same_to_the_last_bit(name, tmp_path):
+    method = small(METHODS[name])
+    whole, _, _ = fitted(name)
+    run = Run(tmp_path / "run").create()
+    if method.steps:
+
+        def stop(p):
+            if p.step >= 10:
+                raise KeyboardInterrupt
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("allmodes.training.budget.CHUNK", 10)
+            with pytest.raises(KeyboardInterrupt):
+                am.fit(PAIR, method, key=jax.random.key(0), run=run, on_progress=stop)
+    again = am.fit(PAIR, method, key=jax.random.key(0), run=run, resume=True)
+    assert same_bits(again.state, whole.state)
+
+
+@ALL
+def test_a_saved_sampler_is_the_same_to_the_last_bit(name, tmp_path):
+    sampler, _, _ = fitted(name)
+    sampler.save(tmp_path / "saved")
+    again = am.load(tmp_path / "saved")
+    assert same_bits(again.state, sampler.state)
+    assert again.method == sampler.method
+    assert len(again.sample(400, key=jax.random.key(1))) == 400
+
+
+@ALL
+def test_a_collapse_is_not_trusted(name):
+    """All weight on a few draws, as a sampler far from the target has it."""
+    _, _, draws = fitted(name)
+    few = jax.numpy.where(jax.numpy.arange(400) < 3, 0.0, -50.0)
+    assert dataclasses.replace(draws, log_weight=few).verdict().word == "do not use"
