@@ -16,8 +16,8 @@ import numpy as np
 import pytest
 
 import allmodes as am
-from allmodes.devices import blocks
-from allmodes.devices.mesh import mesh as devices
+from allmodes.devices import blocks, processes
+from allmodes.devices import mesh as devices
 
 pytestmark = pytest.mark.trains
 
@@ -80,9 +80,9 @@ def test_one_device_is_the_special_case_of_one():
         assert devices.even(7) == 7
     x = jnp.arange(6.0)
     assert devices.gather({"x": x})["x"] is x
-    assert devices.agreed(3) == 3
-    assert devices.agreed_text("runs/ü") == "runs/ü"
-    assert devices.leads()
+    assert processes.agreed(3) == 3
+    assert processes.agreed_text("runs/ü") == "runs/ü"
+    assert processes.leads()
 
 
 @pytest.mark.parametrize("size", [1, 3, 4, 100])

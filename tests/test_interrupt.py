@@ -79,7 +79,7 @@ def test_the_guard_ends_what_waits_and_asks_what_trains(tmp_path, name):
     half = tmp_path / "half"
     half.write_text("")
     code = (
-        "import sys, time\nfrom allmodes import interrupt\ninterrupt.GRACE = 1.0\ninterrupt.install()\n"
+        "import sys, time\nfrom allmodes.files import interrupt\ninterrupt.GRACE = 1.0\ninterrupt.install()\n"
         f"interrupt.temporary({str(half)!r})\nprint('ready', flush=True)\n{does}\n"
     )
     process = started(code)
@@ -95,11 +95,11 @@ def test_the_guard_ends_what_waits_and_asks_what_trains(tmp_path, name):
 
 def test_a_command_of_ours_ends_before_the_one_that_waits_for_it(tmp_path):
     child = (
-        "import sys, time; from allmodes import interrupt; interrupt.install(); interrupt.say('child'); "
+        "import sys, time; from allmodes.files import interrupt; interrupt.install(); interrupt.say('child'); "
         f"open({str(tmp_path / 'ready')!r}, 'w'); time.sleep(60)"
     )
     process = started(
-        "import sys\nfrom allmodes import interrupt\ninterrupt.install()\ninterrupt.say('parent')\n"
+        "import sys\nfrom allmodes.files import interrupt\ninterrupt.install()\ninterrupt.say('parent')\n"
         f"try:\n interrupt.call([sys.executable, '-c', {child!r}])\n"
         "except KeyboardInterrupt:\n interrupt.speak(); sys.exit(130)"
     )
