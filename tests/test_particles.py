@@ -24,6 +24,7 @@ from allmodes.points.buffer import Buffer
 from allmodes.points.count import Evaluations
 from allmodes.points.found import Found
 from allmodes.points.frame import Frame
+from allmodes.search import settle as settling
 from allmodes.symmetry import ParticleSymmetry
 from allmodes.targets import reference as reference_module
 
@@ -300,13 +301,13 @@ def test_the_default_method_goes_by_the_number_of_particles(particles, name):
 
 
 def test_a_frame_of_scattered_particles_settles_to_the_width_of_the_target(monkeypatch):
-    monkeypatch.setattr(smc, "PILOT", 256)
+    monkeypatch.setattr(settling, "PILOT", 256)
     target, wide = springs(), Frame(jnp.zeros(6), jnp.full(6, 5.0), ParticleSymmetry(4, 2))
     z = jax.random.normal(jax.random.key(0), (64, 6))
     none = jnp.zeros(())
     points = Buffer.of(z, wide.evaluate(target, z))
     found = Found(wide, points, none + 1.0, jnp.ones(6), none, Evaluations.none())
-    settled = smc.settle(target, found, jax.random.key(1))
+    settled = settling.settle(target, found, jax.random.key(1))
     assert settled.points.size == 64
     # 256 points in six dimensions give the width to 2 %.
     np.testing.assert_allclose(settled.frame.scale, 0.7, rtol=0.1)

@@ -329,7 +329,7 @@ def _evaluated(
         modes=None if found is None else (found["value"], found["of"]),
         broken=int(np.sum(np.asarray(draws.log_prob) == -np.inf)),
     )  # fmt: skip
-    steps = getattr(sampler.method, "sample_steps", None)
+    steps = sampler.steps
     return {
         "target": target.name, "dim": int(target.dim), "method": config["method"]["name"], "seed": config["seed"],
         "command": config["command"], "versions": config["versions"], "machine": config["machine"],
