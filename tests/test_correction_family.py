@@ -161,7 +161,7 @@ def test_draws_keep_what_the_raw_ones_showed(name, kind):
 def test_no_correction_makes_a_hopeless_sampler_trusted(name):
     """The prior is far off, and narrow: what the network knows nothing of is not met."""
     far = diffusion(TARGETS["mixture"], mean=6.0, variance=0.01, sigma_min=0.05)
-    draws = CORRECTIONS[name]()(far, 500, key=jax.random.key(0), steps=8)
+    draws = CORRECTIONS[name]()(far, N, key=jax.random.key(0))  # shapes that are compiled already
     assert draws.verdict().word != "trusted"
 
 
@@ -190,9 +190,11 @@ def test_one_is_settings_with_defaults(name):
 
 
 def test_settings_belong_to_one_or_the_other():
-    few = sampler("diffusion").sample(20, key=jax.random.key(1), correct=Chains(rounds=1, moves=1, pool=1))
-    same = sampler("diffusion").sample(20, key=jax.random.key(1), correct="mcmc", rounds=1, moves=1, pool=1)
+    given = {"rounds": 2, "moves": 5, "pool": 1}
+    few = sampler("diffusion").sample(N, key=jax.random.key(1), correct=Chains(**given))
+    same = sampler("diffusion").sample(N, key=jax.random.key(1), correct="mcmc", **given)
     np.testing.assert_array_equal(few.x, same.x)
+    assert few.evaluations < drawn("mcmc", "diffusion").evaluations
     with pytest.raises(am.ConfigError, match=r"moves belong into Chains"):
         sampler("diffusion").sample(20, key=jax.random.key(1), correct=Chains(), moves=3)
     with pytest.raises(am.ConfigError, match="'snis', 'smc', 'mcmc' or None, got 'magic'"):
