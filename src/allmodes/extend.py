@@ -3,7 +3,7 @@
 `docs/tutorials/extending.md` has whole examples.
 """
 
-from allmodes.diffusion.corrections import SNIS, Chains, Correction, PathSMC
+from allmodes.diffusion.corrections import CORRECTIONS, SNIS, Chains, Correction, PathSMC
 from allmodes.diffusion.networks import Denoiser
 from allmodes.diffusion.noise import Noise, NoiseRange, noise_for
 from allmodes.diffusion.paths import Path, Process, noising, reverse
@@ -22,6 +22,7 @@ from allmodes.search.search import search
 from allmodes.target import Evaluation, Modes, Target
 
 __all__ = [
+    "CORRECTIONS",
     "SNIS",
     "Buffer",
     "Chains",

@@ -112,11 +112,18 @@ class Sampler(abc.ABC):
         """
         return None
 
-    # What corrections ask for.
+    # What a sampler can do beside drawing, as corrections and jobs ask for it.
 
     def proposal(self) -> Any:
         """Offer paths to corrections (`PathProposal`), where draws come by paths; None where they
         do not.
+        """
+        return None
+
+    @property
+    def steps(self) -> int | None:
+        """Steps of the path of a draw when not said otherwise; None where draws do not come by
+        paths.
         """
         return None
 

@@ -73,7 +73,7 @@ class DiffusionSampler(Sampler):
         **Raises** `ConfigError` when n is below 1, steps below 2, the correction unknown, rounds
         below 0, or moves or pool below 1.
         """
-        steps = self.method.sample_steps if steps is None else steps
+        steps = self.steps if steps is None else steps
         if n < 1 or steps < 2:
             raise ConfigError(f"sample needs n of at least 1 and steps of at least 2, got n={n}, steps={steps}")
         Chains(rounds, moves, pool)  # for its checks
@@ -99,6 +99,11 @@ class DiffusionSampler(Sampler):
         return self
 
     @property
+    def steps(self) -> int:
+        """Steps of a draw's reverse path when not said otherwise: the method's own number."""
+        return self.method.sample_steps
+
+    @property
     def frame(self) -> Frame:
         """The unit-scale coordinates that paths are in."""
         return self._process[0]
@@ -108,7 +113,7 @@ class DiffusionSampler(Sampler):
         path costs none.
         """
         is_known = "forward_ess" in vars(self)
-        spent = 0 if is_known else self._few * self.process.path_evaluations(self.method.sample_steps)
+        spent = 0 if is_known else self._few * self.process.path_evaluations(self.steps)
         return self.forward_ess, spent
 
     @property
@@ -118,7 +123,7 @@ class DiffusionSampler(Sampler):
 
     def paths(self, key: Array, n: int, steps: int | None) -> Raw:
         """Draw n clean ends of paths, weighted by their paths."""
-        steps = self.method.sample_steps if steps is None else steps
+        steps = self.steps if steps is None else steps
         z, log_weight = self._on_all("path", key, n, steps)
         return Raw(z, log_weight, n * (1 + self.process.path_evaluations(steps)))
 
@@ -126,7 +131,7 @@ class DiffusionSampler(Sampler):
         """Give the ends of chains from z, in the user's coordinates, their log-densities, and what
         they cost.
         """
-        steps = self.method.sample_steps if steps is None else steps
+        steps = self.steps if steps is None else steps
         x, log_prob = self._on_all("chains", key, z, steps, plan)
         each = chain_evaluations(plan.rounds, plan.moves)
         if self.process.path_evaluations(1):
@@ -135,7 +140,7 @@ class DiffusionSampler(Sampler):
 
     def smc(self, key: Array, n: int, steps: int | None, settings: PathSMC) -> tuple[Array, Array, Array, int]:
         """Draw one population of n along the path: x, log_prob, log_weight, and what it cost."""
-        steps = self.method.sample_steps if steps is None else steps
+        steps = self.steps if steps is None else steps
         return *self._on_all("smc", key, n, steps, settings), n * smc_evaluations(self.process, steps, settings)
 
     @functools.cached_property
@@ -149,7 +154,7 @@ class DiffusionSampler(Sampler):
         """
         buffer = self.state.buffer
         points = buffer.take(jnp.asarray(np.arange(self._few) * buffer.size // self._few))
-        log_ratio = self._on_all("noise", jax.random.key(0), points.z, self.method.sample_steps)
+        log_ratio = self._on_all("noise", jax.random.key(0), points.z, self.steps)
         return forward_ess(log_ratio + points.log_prob)
 
     def log_weights(self, x: Float[Array, "n dim"], *, key: Array, steps: int | None = None) -> Float[Array, " n"]:
@@ -161,7 +166,7 @@ class DiffusionSampler(Sampler):
 
         **Raises** `ConfigError` when there is no point or steps is below 2.
         """
-        steps = self.method.sample_steps if steps is None else steps
+        steps = self.steps if steps is None else steps
         if len(x) < 1 or steps < 2:
             raise ConfigError(f"log_weights needs at least 1 point and at least 2 steps, got {len(x)} and {steps}")
         parts = [

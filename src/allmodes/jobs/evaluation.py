@@ -184,7 +184,7 @@ def figures(
 
 def counts(sampler: Sampler, draws: Draws, corrected: Draws | None) -> dict[str, Any]:
     """Steps, draws and evaluations."""
-    spent, steps = sampler.evaluations, getattr(sampler.method, "sample_steps", None)
+    spent, steps = sampler.evaluations, sampler.steps
     return {
         "steps": int(sampler.state.step),
         "draws": len(draws),

@@ -15,7 +15,7 @@ from allmodes.diffusion.corrections.correction import Correction
 from allmodes.diffusion.corrections.proposal import Proposal, Raw, proposal_of
 from allmodes.draws.draws import Draws
 from allmodes.draws.estimates import Estimate, ess, khat, log_z
-from allmodes.draws.verdict import Pool
+from allmodes.draws.verdict import TRUSTED, Finding, Pool, of_chains
 from allmodes.errors import ConfigError
 from allmodes.progress.stages import parts_of
 from allmodes.target import Target
@@ -88,7 +88,6 @@ class Chains(Correction):
         ends, raws, effective, cost = zip(*blocks, strict=True)
         x, log_prob = (jnp.concatenate(part)[:n] for part in zip(*ends, strict=True))
         raws = [raw for each in raws for raw in each]
-        log_w = jnp.concatenate([raw.log_weight for raw in raws])
         seen, spent = proposal.look_forward()
         evidence = evidence_of(raws, proposal.frame.constant)
         # Shares of modes keep the errors of the weighted draws that the chains start from, on top
@@ -96,9 +95,7 @@ class Chains(Correction):
         independent = sum(effective) / (sum(effective) + n)
         return Draws(
             x, log_prob, jnp.zeros(n), sum(cost) + spent, evidence, independent=independent,
-            parameters=proposal.target.parameters,
-            pool=Pool(len(log_w), ess(log_w), khat(log_w), evidence.std_error, seen),
-            findings=tuple(dict.fromkeys(finding for raw in raws for finding in raw.findings)),
+            parameters=proposal.target.parameters, pool=pool_of(raws, evidence, seen), findings=findings_of(raws),
         )  # fmt: skip
 
     def _for_proposal(self, proposal: Proposal) -> "Chains":
@@ -139,3 +136,22 @@ def evidence_of(raws: Sequence[Raw], constant: float) -> Estimate:
     share = np.exp(values - np.max(values))
     error = np.sqrt(np.sum((share * errors) ** 2)) / np.sum(share)
     return Estimate(float(np.max(values) + np.log(np.mean(share))), float(error))
+
+
+def pool_of(raws: Sequence[Raw], evidence: Estimate, forward_ess: float | None) -> Pool | None:
+    """Say what the weights of all raw draws show; None of chains, whose R^ does."""
+    if raws[0].rhat is not None:
+        return None
+    log_w = jnp.concatenate([raw.log_weight for raw in raws])
+    return Pool(len(log_w), ess(log_w), khat(log_w), evidence.std_error, forward_ess)
+
+
+def findings_of(raws: Sequence[Raw]) -> tuple[Finding, ...]:
+    """Give what was found out about the first set of raw draws, what is wrong with any other, and
+    what R^ says of them: that of half of the sets is no larger.
+    """
+    first, *others = (raw.findings for raw in raws)
+    wrong = (finding for each in others for finding in each if finding.word != TRUSTED)
+    rhats = [raw.rhat for raw in raws if raw.rhat is not None]
+    agree = (of_chains(float(np.median(rhats))),) if rhats else ()
+    return tuple(dict.fromkeys((*agree, *first, *wrong)))

@@ -23,7 +23,8 @@ class Raw(NamedTuple):
     """Weighted draws in normalised coordinates, and what they cost.
 
     `independent` is the share of their effective number that counts as such; `evidence` is log Z
-    where it is not that of the weights; `findings` are what the sampler found out about them.
+    where it is not that of the weights; `rhat` is the R^ of those that come from chains;
+    `findings` are what the sampler found out about them.
     """
 
     z: Float[Array, "n free"]
@@ -31,6 +32,7 @@ class Raw(NamedTuple):
     evaluations: int
     independent: float = 1.0
     evidence: Estimate | None = None
+    rhat: float | None = None
     findings: tuple[Finding, ...] = ()
 
 
@@ -92,7 +94,7 @@ class WeightedDraws:
         share = min(1.0, draws.ess / effective) if effective else 1.0
         z = self.frame.to_z(draws.x)
         log_weight = jnp.asarray(log_weight, jnp.float32)
-        return Raw(z, log_weight, draws.evaluations, share, draws.evidence, draws.findings)
+        return Raw(z, log_weight, draws.evaluations, share, draws.evidence, draws.rhat, draws.findings)
 
     def chains(self, key: Array, z: Array, steps: int | None, plan: Plan) -> tuple[Array, Array, int]:
         """Give the ends of chains from z, their log-densities, and what they cost."""
