@@ -3,9 +3,9 @@
     python -m benchmarks.coverage runs/compare/dw4-iwsm-few-particles-* --out
     docs/results/coverage-dw4.json
 
-As `python -m studies free-energy`, which trains its own: independent sets of 10,000 weighted draws of
-each run, all of one target. Where log Z is known by a reference only, forty populations of tempered
-SMC stand for it; their error counts.
+As `python -m studies free-energy`, which trains its own: independent sets of 10,000 weighted draws
+of each run, all of one target. Where log Z is known by a reference only, forty populations of
+tempered SMC stand for it; their error counts.
 """
 
 import argparse

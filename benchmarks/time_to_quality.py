@@ -29,6 +29,7 @@ from allmodes.search.scout import broad
 from allmodes.search.settle import warm_start
 from studies.jobs import measured, medians
 
+SCRIPT = ["-m", "benchmarks.time_to_quality"]
 DRAWS, MORE = 10_000, 100_000
 TARGETS = ("gmm40", "gmm120", "mixture-10d")
 # Rungs, cheapest first: training steps, "default" being the method's own end; particles.
@@ -136,9 +137,7 @@ def main():
                 measure = []
                 for seed in range(args.seeds):
                     file = folder / "jobs" / f"{target}-{method}-{rung}-{seed}.json"
-                    measure.append(
-                        measured(file, ["-m", "benchmarks.time_to_quality"], [method, target, rung, seed], cache=False)
-                    )
+                    measure.append(measured(file, SCRIPT, [method, target, rung, seed], cache=False))
                 rows.append({"target": target, "method": method, "rung": rung, "figures": medians(measure)})
                 print(target, method, rung, {k: v and v["median"] for k, v in rows[-1]["figures"].items()}, flush=True)
     result = {
