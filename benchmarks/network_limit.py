@@ -5,9 +5,9 @@
 
 For the random mixture of `python -m studies dimension` (unequal weights and shapes), with and
 without anchors: the buffer is refilled with exact draws every 500 steps, no point is ever moved,
-and the loss is that of training. Then the effective shares of path weights, reverse and forward, and the
-share of the loss that is the network's own: its squared distance from the exact denoiser at noise
-levels from the highest to the lowest, in nats for each unit of log sigma.
+and the loss is that of training. Then the effective shares of path weights, reverse and forward,
+and the share of the loss that is the network's own: its squared distance from the exact denoiser at
+noise levels from the highest to the lowest, in nats for each unit of log sigma.
 """
 
 import argparse
