@@ -31,15 +31,16 @@ from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
-from allmodes.methods.iwsm.renewal import renew
 
 import allmodes as am
 from allmodes.devices import blocks
 from allmodes.diffusion.paths import denoise
 from allmodes.jobs.run_job import machine
-from allmodes.methods import MANY_DIMENSIONS, METHODS, default_for, training
+from allmodes.methods import MANY_DIMENSIONS, METHODS, default_for
+from allmodes.methods.iwsm.training import train
+from allmodes.parts import Chain
 from allmodes.targets import random_mixture
-from allmodes.training.fit import _compile
+from allmodes.training import chunks
 from allmodes.training.placement import Placement
 
 DIMENSIONS = (2, 4, 8, 16, 32, 64, 128)
@@ -113,10 +114,10 @@ def of_mixture(modes, dim):
     spent = int(state.evaluations.log_prob)
 
     density = both(target.evaluate, state.frame.to_x(state.buffer.z), repeats=5)
-    step = both(lambda s, k: training.train(method, target, s, k), state, key, repeats=20)
-    path, z = method.process(state)[1], state.buffer.z
-    one = counted(compiled(lambda p, k, z: denoise(p, k, z, p.noise.grid(method.refresh_steps), 0, 1), path, key, z))
-    renewal = compiled(lambda s, k: renew(method, target, s, k), state, key)
+    step = both(lambda s, k: train(method, target, s, k), state, key, repeats=20)
+    path, z, down = method.process(target, state)[1], state.buffer.z, method.reweighting.path_steps
+    one = counted(compiled(lambda p, k, z: denoise(p, k, z, p.noise.grid(down), 0, 1), path, key, z))
+    renewal = compiled(lambda s, k: method.renew(target, s, k), state, key)
     renewed = []
 
     def once():
@@ -135,8 +136,8 @@ def of_mixture(modes, dim):
         "step": {**step, "parameters": nbytes(state.denoiser) // 4, "points": method.batch},
         "path_step": {**one, "points": len(z)},
         "renewal": {
-            **seconds, "evaluations": new, "path_steps": 2 * method.refresh_steps,
-            **{name: 2 * method.refresh_steps * one[name] + density[name] for name in one},
+            **seconds, "evaluations": new, "path_steps": 2 * down,
+            **{name: 2 * down * one[name] + density[name] for name in one},
         },
         "draws": {
             **timed(lambda: sampler.sample(4096, key=key).x, repeats=1), "draws": 4096, "steps": method.sample_steps,
@@ -223,7 +224,7 @@ def on_many(name, preset, devices, batch, changes):
     blocks.CACHE_BYTES = sys.maxsize  # all points at once, as an accelerator does: no loop is counted once
 
     def only_train(target, state, key):
-        return training.train(method, target, state, key)
+        return train(method, target, state, key)
 
     with am.on_devices(devices):
         placement = Placement(method)
@@ -234,14 +235,14 @@ def on_many(name, preset, devices, batch, changes):
                 state, placement.shardings(state),
             )  # fmt: skip
         # As `am.fit` runs it, in its loop: the body is counted once, which is a step.
-        step = _compile(SimpleNamespace(step=only_train), target, placement, state, key)
-        whole = _compile(method, target, placement, state, key)
+        step = chunks.compiled(SimpleNamespace(step=only_train), target, placement, state, key)
+        whole = chunks.compiled(method, target, placement, state, key)
     result = {"batch": batch, "buffer": method.buffer, "devices": devices, **counted(step)}
     if not particles:
         result |= timed(step, state, key, 1, repeats=20 if batch < 10_000 else 3)
-    if method.chain:
+    if isinstance(method.estimator, Chain):
         z = jax.ShapeDtypeStruct((batch // devices, target.dim), jnp.float32)
-        result["chain"] = {"moves": method.chain, **counted(compiled(target.evaluate, z))}
+        result["chain"] = {"moves": method.estimator.moves, **counted(compiled(target.evaluate, z))}
     exchanged = collectives(step.as_text())
     more = collectives(whole.as_text())
     result |= {"parameters": nbytes(method.template(target).denoiser) // 4, "collectives": exchanged}

@@ -1,11 +1,11 @@
 """How often 95 % intervals of log Z cover the truth, for samplers that are trained already.
 
-    python benchmarks/coverage.py runs/compare/dw4-iwsm-few-particles-* --out
+    python -m benchmarks.coverage runs/compare/dw4-iwsm-few-particles-* --out
     docs/results/coverage-dw4.json
 
-As `allmodes study free-energy`, which trains its own: independent sets of 10,000 weighted draws of
-each run, all of one target. Where log Z is known by a reference only, forty populations of tempered
-SMC stand for it; their error counts.
+As `python -m studies free-energy`, which trains its own: independent sets of 10,000 weighted draws
+of each run, all of one target. Where log Z is known by a reference only, forty populations of
+tempered SMC stand for it; their error counts.
 """
 
 import argparse
@@ -36,7 +36,7 @@ def main():
     found = summary(rows, truth_of(target.name) if target.log_z is None else None)
     print({name: value for name, value in found.items() if name != "rows"})
     result = {
-        "command": f"python benchmarks/coverage.py {' '.join(path.name for path in args.runs)} --sets {args.sets}",
+        "command": f"python -m benchmarks.coverage {' '.join(path.name for path in args.runs)} --sets {args.sets}",
         "machine": machine(),
         "target": target.name, "draws": DRAWS, **found,
     }  # fmt: skip

@@ -31,7 +31,7 @@ def main():
     parser.add_argument("--out", type=Path)
     args = parser.parse_args()
     sampler = am.load(args.run)
-    target, (frame, process) = sampler.target, sampler.method.process(sampler.state)
+    target, (frame, process) = sampler.target, sampler.method.process(sampler.target, sampler.state)
     steps = args.steps or sampler.method.sample_steps
     sigmas = process.noise.grid(steps)
     run = jax.jit(lambda z, key, first: denoise(process, key, z, sigmas, first, steps).z)

@@ -58,7 +58,7 @@ budget.CHUNK, fit.CHECKPOINT_SECONDS = 20, 1.0
 cli.main()
 """
 SETTINGS = (
-    "--batch 64 --buffer 512 --own-draws 100 --width 16 --depth 1 --refresh-every 20 --refresh-steps 8 "
+    "--batch 64 --buffer 512 --network.width 16 --network.depth 1 --reweighting.every 20 --reweighting.path-steps 8 "
     "--local-every 30 --cooldown 10 --enough None --steps 1000 -n 500 --judge-repeats 2"
 ).split()
 JUDGE = ["--judge-repeats", "2"]

@@ -3,11 +3,11 @@
     python benchmarks/network_limit.py --modes 40 --dim 32 --steps 3000 --out
     docs/results/network-limit.json
 
-For the random mixture of `allmodes study dimension` (unequal weights and shapes), with and without
-anchors: the buffer is refilled with exact draws every 500 steps, no point is ever moved, and the
-loss is that of training. Then the effective shares of path weights, reverse and forward, and the
-share of the loss that is the network's own: its squared distance from the exact denoiser at noise
-levels from the highest to the lowest, in nats for each unit of log sigma.
+For the random mixture of `python -m studies dimension` (unequal weights and shapes), with and
+without anchors: the buffer is refilled with exact draws every 500 steps, no point is ever moved,
+and the loss is that of training. Then the effective shares of path weights, reverse and forward,
+and the share of the loss that is the network's own: its squared distance from the exact denoiser at
+noise levels from the highest to the lowest, in nats for each unit of log sigma.
 """
 
 import argparse
@@ -25,6 +25,7 @@ from allmodes.diffusion.sampler import DiffusionSampler
 from allmodes.jobs.run_job import machine
 from allmodes.methods.iwsm.training import train
 from allmodes.metrics import forward_ess
+from allmodes.parts import AnchoredPerceptron, Perceptron
 from allmodes.points.buffer import Buffer
 from allmodes.targets.mixture import random_mixture, random_parts
 
@@ -73,7 +74,8 @@ def exact_denoiser(parts, frame):
 
 def one(parts, target, anchors, steps, seed):
     """The row of one network."""
-    method = IWSM(steps=steps, cooldown=steps // 3, anchors=anchors, local_every=0, enough=None)
+    network = AnchoredPerceptron(anchors) if anchors else Perceptron()
+    method = IWSM(steps=steps, cooldown=steps // 3, network=network, local_every=0, enough=None)
     state, seconds = trained(method, target, jax.random.key(seed))
     sampler = DiffusionSampler(target, method, state, {})
     k_draw, k_exact, k_noise, k_level = jax.random.split(jax.random.key(seed + 1000), 4)

@@ -51,7 +51,7 @@ def against(name, seed):
             "log_z": made.log_z, "log_z_error": made.log_z_error, "passed": made.passed, "seconds": about["seconds"],
             "evaluations": made.evaluations, "checks": {check.name: round(check.off, 2) for check in made.checks},
         },
-        "method": {"name": method.name, **dataclasses.asdict(method)}, "seed": seed, "seconds": round(seconds, 1),
+        "method": dataclasses.asdict(method), "seed": seed, "seconds": round(seconds, 1),
         "evaluations": sampler.evaluations["log_prob"] + draws.evaluations,
         "effective": round(draws.ess, 1), "rhat": draws.rhat,
         "means": {"largest": float(off[0].max()), "of": target.dim, "off": int(np.sum(off[0] > BEYOND))},

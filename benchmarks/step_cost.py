@@ -17,12 +17,13 @@ from pathlib import Path
 
 import jax
 import jax.numpy as jnp
-from allmodes.methods.iwsm.renewal import renew
 
 import allmodes as am
 from allmodes.devices import blocks
+from allmodes.diffusion.networks import network_for
 from allmodes.jobs.run_job import machine
-from allmodes.methods import METHODS, default_for, training
+from allmodes.methods import METHODS, default_for
+from allmodes.methods.iwsm.training import train
 
 
 def timed(function, *arguments, repeats=20):
@@ -60,20 +61,21 @@ def main():
     start = time.perf_counter() - begin
     pairs = 1 if target.symmetry is None else target.symmetry.pairs
     size = state.denoiser.block(method.batch)
-    a, b = jnp.ones((size * pairs, method.width)), jnp.ones((method.width, method.width))
+    width = network_for(method.network, target.symmetry).width
+    a, b = jnp.ones((size * pairs, width)), jnp.ones((width, width))
 
     def products(a, b):
         return jax.lax.fori_loop(0, 100, lambda _, a: 0.01 * (a @ b), a)
 
-    rate = 100 * 2 * a.size * method.width / timed(jax.jit(products), a, b) / 1e9
+    rate = 100 * 2 * a.size * width / timed(jax.jit(products), a, b) / 1e9
     result = {
         "command": f"python benchmarks/step_cost.py {args.target}",
         "machine": machine(),
         "start_seconds": start,
         "points_at_a_time": size,
         "product_gflop_per_second": rate,
-        "step": measured(lambda s, k: training.train(method, target, s, k), state, key),
-        "renewal_seconds": timed(jax.jit(lambda s, k: renew(method, target, s, k)), state, key, repeats=3),
+        "step": measured(lambda s, k: train(method, target, s, k), state, key),
+        "renewal_seconds": timed(jax.jit(lambda s, k: method.renew(target, s, k)), state, key, repeats=3),
     }
     print(json.dumps(result, indent=1))
     if args.out:

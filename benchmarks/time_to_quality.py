@@ -1,7 +1,7 @@
 """Seconds and density evaluations to a given quality: a trained sampler beside tempered SMC on
 BlackJAX.
 
-    python benchmarks/time_to_quality.py --out runs/time-to-quality
+    python -m benchmarks.time_to_quality --out runs/time-to-quality
 
 Each method climbs a ladder of budgets, on three targets and three seeds, each job in a process of
 its own; what is in the folder already is kept. The bar: 10,000 draws in which every mode has at
@@ -17,6 +17,19 @@ import sys
 import time
 from pathlib import Path
 
+import jax
+import jax.numpy as jnp
+
+import allmodes as am
+from allmodes.files.atomic import write_atomically
+from allmodes.files.run_folder import Run
+from allmodes.jobs.run_job import machine
+from allmodes.metrics import evaluate
+from allmodes.search.scout import broad
+from allmodes.search.settle import warm_start
+from studies.jobs import measured, medians
+
+SCRIPT = ["-m", "benchmarks.time_to_quality"]
 DRAWS, MORE = 10_000, 100_000
 TARGETS = ("gmm40", "gmm120", "mixture-10d")
 # Rungs, cheapest first: training steps, "default" being the method's own end; particles.
@@ -31,10 +44,6 @@ UNIT = {"iwsm": "steps", "smc": "particles"}
 def trained(target, rung, key):
     """Draws of a sampler that IWSM trained for so many steps, its cost, and a function for more
     draws."""
-    import jax
-
-    import allmodes as am
-
     k_fit, k_draw, k_more = jax.random.split(key, 3)
     method = am.IWSM() if rung == "default" else am.IWSM(steps=rung, enough=None)
     sampler = am.fit(target, method, key=k_fit)
@@ -45,11 +54,6 @@ def trained(target, rung, key):
 def tempered(target, particles, key):
     """Particles of adaptive tempered SMC in the box that scouts find, its cost, and the same again
     for more."""
-    import jax
-    import jax.numpy as jnp
-
-    from allmodes.search.scout import broad
-    from allmodes.search.settle import warm_start
 
     def run(key):
         k_box, k_smc = jax.random.split(key)
@@ -68,12 +72,7 @@ def tempered(target, particles, key):
 
 def one(method, name, rung, seed):
     """One job: a row of figures."""
-    import jax
-
-    from allmodes import find_target
-    from allmodes.metrics import evaluate
-
-    target = find_target(name)
+    target = am.find_target(name)
     k_run, k_judge, k_corrected = jax.random.split(jax.random.key(seed), 3)
     begin = time.monotonic()
     x, log_weight, spent, more = {"iwsm": trained, "smc": tempered}[method](target, rung, k_run)
@@ -125,11 +124,6 @@ def _count(row, name):
 
 
 def main():
-    from allmodes.files.atomic import write_atomically
-    from allmodes.files.run_folder import Run
-    from allmodes.jobs.run_job import machine
-    from studies.jobs import measured, medians
-
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, default=Path("runs/time-to-quality"))
     parser.add_argument("--seeds", type=int, default=3)
@@ -143,11 +137,11 @@ def main():
                 measure = []
                 for seed in range(args.seeds):
                     file = folder / "jobs" / f"{target}-{method}-{rung}-{seed}.json"
-                    measure.append(measured(file, [__file__], [method, target, rung, seed], cache=False))
+                    measure.append(measured(file, SCRIPT, [method, target, rung, seed], cache=False))
                 rows.append({"target": target, "method": method, "rung": rung, "figures": medians(measure)})
                 print(target, method, rung, {k: v and v["median"] for k, v in rows[-1]["figures"].items()}, flush=True)
     result = {
-        "command": "python benchmarks/time_to_quality.py",
+        "command": "python -m benchmarks.time_to_quality",
         "seeds": args.seeds,
         "machine": machine(),
         "rows": rows,

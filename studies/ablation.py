@@ -9,6 +9,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import jax
+import jax.numpy as jnp
+import numpy as np
+
 from allmodes.errors import ConfigError
 from allmodes.files.run_folder import Run
 from allmodes.jobs.run_job import machine
@@ -40,7 +44,7 @@ VARIANTS: dict[str, tuple[str, dict[str, Any], str]] = {
     "path weights": (
         "iwsm",
         {"reweighting": PathResampling()},
-        "renewal by tempered path weights, not by moves",
+        "renewal by tempered path weights, not by Metropolis moves",
     ),
     "no weights": ("iwsm", {"reweighting": OwnDraws()}, "own draws, w = 1, else the default"),
     "kde weights": (
@@ -100,14 +104,10 @@ def _job(folder: Run, target: str, name: str, seed: int, seconds: float, evaluat
 
 def one(target_name: str, variant: str, seed: int, seconds: float, evaluations: int | None) -> dict[str, Any]:
     """Train one variant and judge its raw draws; runs in a process of its own."""
-    import jax
-    import jax.numpy as jnp
-    import numpy as np
-
     method_name, changes, _ = VARIANTS[variant]
     method = find_method(method_name, changes)
     if evaluations is not None:
-        per_step = method.batch * method.estimator.count  # of those that stop here all have fresh draws
+        per_step = method.batch * (method.estimator.count if isinstance(method.estimator, FreshDraws) else 1)
         method = find_method(method_name, {**changes, "steps": max(1, evaluations // per_step)})
     target = find_target(target_name)
     k_fit, k_draw, k_exact, k_noise, k_judge = jax.random.split(jax.random.key(seed), 5)

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+from matplotlib import colormaps
 
 from allmodes.report.style import ACCENT, CORRECTED, EXACT, RAW, SOFT, WIDE, new_figure, png, style
 
@@ -40,8 +41,6 @@ def _nearest(values: list[Any], wanted: float | int) -> Any:
 
 def _ramp(n: int) -> list[Any]:
     """Colours for an ordered family of curves, dark to light, that differ in lightness."""
-    from matplotlib import colormaps
-
     return [colormaps["viridis"](v) for v in np.linspace(0.0, 0.85, n)]
 
 

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 
 from allmodes.errors import ConfigError
@@ -97,8 +98,6 @@ def run(
 
 def one(case: str, method: str, seed: int, budget: int | None, quick: bool) -> dict[str, Any]:
     """Fit one method and judge what it delivers; runs in a process of its own."""
-    import jax
-
     target = target_of(case)
     changes = {"steps": 300, "cooldown": 100} if quick and method == "iwsm" else {}
     name = default_for(target) if method == "iwsm" else method

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 
 from allmodes.draws.estimates import batch_log_z
@@ -113,8 +114,6 @@ def page(result: dict[str, Any]) -> str:
 
 def one(name: str, seed: int, quick: bool) -> dict[str, Any]:
     """Train once and judge several sets of draws; runs in a process of its own."""
-    import jax
-
     target = find_target(name)
     k_fit, *keys = jax.random.split(jax.random.key(seed), SETS + 1)
     sampler = fit(target, key=k_fit, **({"steps": 300} if quick else {}))
@@ -125,8 +124,6 @@ def truth_of(name: str) -> dict[str, float]:
     """Log Z by many populations of tempered SMC, and its standard error; runs in a process of its
     own.
     """
-    import jax
-
     k_fit, *keys = jax.random.split(jax.random.key(12345), TRUTH_SETS + 1)
     sampler = fit(find_target(name), SMC(), key=k_fit)
     value, error = batch_log_z(np.array([sampler.sample(TRUTH_DRAWS, key=key).log_z.value for key in keys]))
