@@ -1,7 +1,6 @@
 """`kill -9` at random moments, `--resume`, and the end is that of a run that nobody killed, to the
 last bit."""
 
-import importlib
 import json
 import random
 import signal
@@ -104,8 +103,8 @@ def test_killed_twice_and_resumed_is_as_if_never_killed(tmp_path, monkeypatch):
     (tmp_path / "model.py").write_text(MODEL)
     target = [f"{tmp_path / 'model.py'}:target", *SETTINGS]
     whole, killed = Run(tmp_path / "whole"), Run(tmp_path / "killed")
-    for name, value in {"CHUNK": 10, "CHECKPOINT_SECONDS": 0.0}.items():
-        monkeypatch.setattr(importlib.import_module("allmodes.training.fit"), name, value)
+    monkeypatch.setattr("allmodes.training.budget.CHUNK", 10)
+    monkeypatch.setattr("allmodes.training.fit.CHECKPOINT_SECONDS", 0.0)
     monkeypatch.setattr(evaluation, "EXACT", 500)
     # In this process, and first: so all is compiled, and none is killed while it keeps a program.
     assert call("run", *target, "--out", whole.path) == 0

@@ -11,7 +11,7 @@ LEAST_DIM = 8  # below, the exact distance is as sharp
 
 
 def sliced_w2(
-    x: Float[Array | np.ndarray, "n dim"], y: Float[Array | np.ndarray, "n dim"], lines: int = LINES
+    x: Float[Array | np.ndarray, "n dim"], y: Float[Array | np.ndarray, "m dim"], lines: int = LINES
 ) -> float:
     """Sliced 2-Wasserstein distance between two sets of as many points, in units of x.
 
