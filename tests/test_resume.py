@@ -14,6 +14,7 @@ import pytest
 from helpers import call
 
 from allmodes.files.run_folder import Run
+from allmodes.jobs import evaluation
 from allmodes.store import load as store
 
 pytestmark = pytest.mark.trains
