@@ -17,7 +17,7 @@ $(READY): requirements.lock pyproject.toml
 run: $(READY)  ## the main job: train on gmm40, draw, evaluate, report
 	@if [ -e $(RUN)/config.json ]; then $(BIN)/allmodes run --resume $(RUN); else $(BIN)/allmodes run gmm40 --out $(RUN); fi
 
-check: lint types  ## while working: lint, types, and the tests that train nothing, in less than a minute
+check: lint types  ## while working: lint, types, and the tests that train nothing
 	$(BIN)/python -m pytest -m "not slow and not trains"
 
 test: lint types  ## all but the longer studies; the first time compiles what later runs find in .cache

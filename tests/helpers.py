@@ -2,6 +2,9 @@
 last bit, calls of the command line.
 """
 
+import dataclasses
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -19,6 +22,30 @@ SMALL = {
     "network": Perceptron(width=16, depth=1), "reweighting": PathMoves(every=20, path_steps=8),
 }  # fmt: skip
 CHUNK = 10  # steps between two looks at a fit
+
+
+@dataclasses.dataclass(frozen=True)
+class Counting(am.Target):
+    """Counts, on the host, the points that are really evaluated: with a gradient, and without."""
+
+    counts: dict = dataclasses.field(default_factory=lambda: {"gradient": 0, "value": 0}, hash=False, compare=False)
+
+    @property
+    def total(self):
+        """All of them, once those that are on their way have come."""
+        jax.effects_barrier()
+        return sum(self.counts.values())
+
+    def _count(self, what, n, _):  # a callback without an argument would be taken out of loops
+        self.counts[what] += n
+
+    def evaluate(self, x):
+        jax.debug.callback(functools.partial(self._count, "gradient", x.shape[0]), x[0, 0])
+        return super().evaluate(x)
+
+    def values(self, x):
+        jax.debug.callback(functools.partial(self._count, "value", x.shape[0]), x[0, 0])
+        return super().values(x)
 
 
 def pair_log_prob(x):

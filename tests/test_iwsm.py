@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from helpers import little
+from helpers import Counting, little
 
 import allmodes as am
 from allmodes import IDEM, IWSM, ConfigError, Target
@@ -144,24 +144,6 @@ def test_methods_keep_the_protocol():
 
 
 # A few steps of each choice, on a target that counts.
-
-
-@dataclasses.dataclass(frozen=True)
-class Counting(Target):
-    """Counts, on the host, the points that are really evaluated: with a gradient, and without."""
-
-    counts: dict = dataclasses.field(default_factory=lambda: {"gradient": 0, "value": 0}, hash=False, compare=False)
-
-    def _count(self, what, n):
-        self.counts[what] += n
-
-    def evaluate(self, x):
-        jax.debug.callback(functools.partial(self._count, "gradient", x.shape[0]))
-        return super().evaluate(x)
-
-    def values(self, x):
-        jax.debug.callback(functools.partial(self._count, "value", x.shape[0]))
-        return super().values(x)
 
 
 MIXTURE = gaussian_mixture(np.array([[-2.0, 0.0], [2.0, 1.0]]), np.array([0.25, 0.5]), [0.3, 0.7], log_z=1.3)

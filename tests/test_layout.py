@@ -20,7 +20,7 @@ ROOT = Path(__file__).parent.parent
 LINT = [sys.executable, "-c", "from importlinter.cli import lint_imports_command as run; run()"]
 
 
-def test_no_room_imports_from_above_it_and_no_circle(tmp_path):
+def test_no_room_imports_from_above_it_and_no_circle():
     done = subprocess.run(LINT, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
 

@@ -19,6 +19,7 @@ from allmodes.files import interrupt
 from allmodes.files.lock import InUseError
 from allmodes.files.run_folder import Run as Folder
 from allmodes.jobs import run_job
+from allmodes.method import Method
 from allmodes.methods import default_for
 from allmodes.report.tables import print_result
 from allmodes.store.find import find_method, find_target
@@ -31,9 +32,8 @@ _MAY_CHANGE = set(
 
 def command(argv: list[str]) -> int:
     """Do the main job; 1 where `--strict` asks for `trusted` draws and they are not."""
-    name = option_of(argv, "--method") or "iwsm"
-    find_method(name)  # an unknown name, before its settings become options
-    args = _parsed(name, argv)
+    method = find_method(option_of(argv, "--method") or "iwsm")
+    args = _parsed(method, argv)
     if not args.distributed and (args.coordinator, args.processes, args.process_id) != (None, None, None):
         raise ConfigError(
             "--coordinator, --processes and --process-id are for --distributed: add it, or leave them out"
@@ -46,7 +46,7 @@ def command(argv: list[str]) -> int:
         mesh.on_devices("all" if args.distributed and args.devices is None else args.devices),
         contextlib.ExitStack() as held,  # the lock of the folder, up to the end
     ):
-        folder = _begun(args, name, argv, held) if args.resume is None else _resumed(args, name, held)
+        folder = _begun(args, method, argv, held) if args.resume is None else _resumed(args, method, held)
         interrupt.say(lambda: _last_words(folder) if processes.leads() else "")
         return _carried_out(folder, args)
 
@@ -60,13 +60,13 @@ def _last_words(folder: Folder) -> str:
     return f"interrupted; go on with: {_going_on(folder)}" if begun else interrupt.NOTHING
 
 
-def _resumed(args: Any, name: str, held: contextlib.ExitStack) -> Folder:
+def _resumed(args: Any, method: Method, held: contextlib.ExitStack) -> Folder:
     """The folder to go on with, by the options that it was begun with."""
     if args.target is not None:
         raise ConfigError(f"--resume {args.resume} already says what to run: leave {args.target!r} out")
     other = [f for f in dataclasses.fields(Run) if f.name not in _MAY_CHANGE]
     changed = [f.name for f in other if getattr(args, f.name) != f.default]
-    changed += _differing(args.settings, find_method(name))
+    changed += _differing(args.settings, method)
     if changed:
         options = ", ".join("-n" if key == "n" else "--" + key.replace("_", "-") for key in changed)
         raise ConfigError(f"--resume {args.resume} goes on as the run was begun: leave {options} out")
@@ -89,7 +89,7 @@ def _differing(settings: Any, others: Any, prefix: str = "") -> list[str]:
     return differ
 
 
-def _begun(args: Any, name: str, argv: list[str], held: contextlib.ExitStack) -> Folder:
+def _begun(args: Any, method: Method, argv: list[str], held: contextlib.ExitStack) -> Folder:
     """A new folder, with what is asked for in it."""
     if args.target is None:
         raise ConfigError("say what to run: a registered name (see `allmodes targets`) or FILE.py:FUNCTION")
@@ -102,13 +102,15 @@ def _begun(args: Any, name: str, argv: list[str], held: contextlib.ExitStack) ->
     if args.evaluations is not None and not args.evaluations >= 1:
         raise ConfigError(f"evaluations must be at least 1, got {args.evaluations:g}")
     target = find_target(args.target, args.dim)
-    if args.seconds is not None and find_method(name).steps == 0:
-        raise ConfigError(f"method {name} trains nothing that could end sooner: leave --seconds out (--evaluations)")
-    if args.method is None and default_for(target) != name:
-        name = default_for(target)
-        args = _parsed(name, argv)
-    if find_method(name).steps == 0 and mesh.count() > 1:
-        raise ConfigError(f"method {name} runs on one device: leave --devices and --distributed out")
+    if args.seconds is not None and method.steps == 0:
+        raise ConfigError(
+            f"method {method.name} trains nothing that could end sooner: leave --seconds out (--evaluations)"
+        )
+    if args.method is None and default_for(target) != method.name:
+        method = find_method(default_for(target))
+        args = _parsed(method, argv)
+    if method.steps == 0 and mesh.count() > 1:
+        raise ConfigError(f"method {method.name} runs on one device: leave --devices and --distributed out")
     target.check()
     # One of several processes makes the folder, and the others find it there.
     folder = Folder(args.out) if args.out else Folder(Path("runs") / f"{target.name}-{args.settings.name}-{args.seed}")
@@ -142,12 +144,12 @@ def _carried_out(folder: Folder, args: Any) -> int:
     return int(args.strict and result["verdict"]["word"] != "trusted")
 
 
-def _parsed(name: str, argv: list[str]) -> Any:
+def _parsed(method: Method, argv: list[str]) -> Any:
     """The options, with those of a method's settings among them."""
-    method = with_chosen(find_method(name), argv)
-    settings = options_of(method)
+    chosen = with_chosen(method, argv)
+    settings = options_of(chosen)
     fields = [
-        *choice_fields(method),
+        *choice_fields(chosen),
         # pyrefly: ignore[invalid-annotation] -- the type is known at run time alone
         ("settings", Annotated[type(settings), arg(name="", help="")], dataclasses.field(default=settings)),
     ]

@@ -201,17 +201,20 @@ class DiffusionSampler(Sampler):
         step of the solver; that of log_density is tens of times as large (thousands where the
         network bends sharply), and not part of `std_error`: below .001 at most points.
 
-        Costs no evaluation of the density, unless the network is shown its gradient. The solver
-        takes tens of steps, each with 6 calls of the network and of its derivative in every
-        direction: as many directions as probes, or as dimensions where it is exact.
+        Costs no evaluation of the density. The solver takes tens of steps, each with 6 calls of the
+        network and of its derivative in every direction: as many directions as probes, or as
+        dimensions where it is exact.
 
-        **Raises** `ConfigError` when there is no point, a tolerance is not positive and finite,
-        `probes` is 1 or negative, or probes are to be drawn without a key; `SolverError` when
-        points were not solved, with their number.
+        **Raises** `ConfigError` when the network is shown the density's gradient (its divergence
+        would need second derivatives), when there is no point, a tolerance is not positive and
+        finite, `probes` is 1 or negative, or probes are to be drawn without a key; `SolverError`
+        when points were not solved, with their number.
         """
         # Diffrax takes a second to import, and must not be imported while JAX traces.
         from allmodes.diffusion import probability_flow as flow
 
+        if self.process.path_evaluations(1):
+            raise ConfigError(f"method {self.method.name} has no log_density: its network sees the density's gradient")
         dim = self.target.free_dim
         if probes is None:
             probes = 0 if dim <= flow.EXACT else flow.PROBES

@@ -92,7 +92,7 @@ class Seen:
     identities: Sequence[Any] = ()
 
 
-Found: TypeAlias = Finding | Reason | None
+MaybeFinding: TypeAlias = Finding | Reason | None
 
 
 def judge(seen: Seen) -> Verdict:
@@ -116,7 +116,7 @@ def of_chains(rhat: float) -> Finding:
 # function and its name in `CHECKS`.
 
 
-def _effective(seen: Seen) -> Found:
+def _effective(seen: Seen) -> MaybeFinding:
     """How many of the draws count."""
     n, ess, share = seen.n, seen.ess, seen.ess / seen.n
     if n < MIN_EFFECTIVE:
@@ -132,7 +132,7 @@ def _effective(seen: Seen) -> Found:
     return Finding(TRUSTED, f"{share:.0%} of the draws are effective")
 
 
-def _pool_effective(seen: Seen) -> Found:
+def _pool_effective(seen: Seen) -> MaybeFinding:
     """How many of the weighted draws counted that these were made of."""
     pool = seen.pool
     if pool is None:
@@ -147,13 +147,13 @@ def _pool_effective(seen: Seen) -> Found:
     return Finding(TRUSTED, f"{pool.ess / pool.n:.0%} of the {of} are effective")
 
 
-def _pool_tail(seen: Seen) -> Found:
+def _pool_tail(seen: Seen) -> MaybeFinding:
     """Of their weights, where there were enough to tell."""
     pool = seen.pool
     return None if pool is None or pool.n < MIN_EFFECTIVE else _of_tail(pool.khat, pool.ess / pool.n)
 
 
-def _pool_forward(seen: Seen) -> Found:
+def _pool_forward(seen: Seen) -> MaybeFinding:
     """What their sampler hardly reaches; what it underrates is mended in draws that were made of
     them, and what these draws are told of themselves is not said twice.
     """
@@ -164,33 +164,33 @@ def _pool_forward(seen: Seen) -> Found:
     return found if found.word == DO_NOT_USE else found._replace(word=TRUSTED)
 
 
-def _chains(seen: Seen) -> Found:
+def _chains(seen: Seen) -> MaybeFinding:
     return None if seen.rhat is None else of_chains(seen.rhat)
 
 
-def _tail(seen: Seen) -> Found:
+def _tail(seen: Seen) -> MaybeFinding:
     return None if seen.khat is None else _of_tail(seen.khat, seen.ess / seen.n)
 
 
-def _evidence(seen: Seen) -> Found:
+def _evidence(seen: Seen) -> MaybeFinding:
     error = seen.log_z_error
     if error is None or error <= MAX_ERROR:
         return None
     return Finding(CORRECT, f"log Z has a standard error of {error:.2g}")
 
 
-def _forward(seen: Seen) -> Found:
+def _forward(seen: Seen) -> MaybeFinding:
     return None if seen.forward_ess is None else _of_forward(seen.forward_ess, seen.known if seen.exact else TRAINED)
 
 
-def _modes(seen: Seen) -> Found:
+def _modes(seen: Seen) -> MaybeFinding:
     found, known = seen.modes or (0, 0)
     if found >= known:
         return None
     return Finding(DO_NOT_USE, f"{known - found} of {known} known modes have less than half of their share")
 
 
-def _broken(seen: Seen) -> Found:
+def _broken(seen: Seen) -> MaybeFinding:
     if not seen.broken:
         return None
     text = f"{seen.broken:,} of {seen.n:,} draws have no mass under the target; their weight is zero"
@@ -198,7 +198,7 @@ def _broken(seen: Seen) -> Found:
 
 
 # In the order of the reasons.
-CHECKS: tuple[Callable[[Seen], Found], ...] = (
+CHECKS: tuple[Callable[[Seen], MaybeFinding], ...] = (
     _effective,
     _pool_effective,
     _pool_tail,
@@ -211,7 +211,7 @@ CHECKS: tuple[Callable[[Seen], Found], ...] = (
 )
 
 
-def _found(seen: Seen) -> list[Found]:
+def _found(seen: Seen) -> list[MaybeFinding]:
     """All that is found: by the checks, by the sampler itself, and by each identity."""
     found = [check(seen) for check in CHECKS]
     return [*found, *seen.findings, _broken(seen), *map(_of_identity, seen.identities)]
@@ -237,7 +237,7 @@ def _of_forward(forward_ess: float, points: str) -> Finding:
     return Finding(TRUSTED, f"{points} give a forward ESS of {forward_ess:.2f}")
 
 
-def _of_identity(check: Any) -> Found:
+def _of_identity(check: Any) -> MaybeFinding:
     """Of an identity that exact draws satisfy."""
     if check.off <= MAX_OFF:
         return None

@@ -11,7 +11,7 @@ import jax
 import numpy as np
 
 from allmodes.devices.precision import double
-from allmodes.errors import RunError
+from allmodes.errors import ConfigError, RunError
 from allmodes.files.atomic import write_atomically
 from allmodes.files.fingerprint import fingerprint
 from allmodes.files.run_folder import Run
@@ -46,14 +46,17 @@ def describe(target: Target, method: Method, seed: int | None = None) -> dict:
 
 
 def _origin_of(method: Method) -> dict[str, str]:
-    """The file and the class of a method that is not of this package."""
+    """The file and the class of a method that is not of this package.
+
+    **Raises** `ConfigError` where it has none, as in a notebook.
+    """
     kind = type(method)
     if kind.__module__.partition(".")[0] == "allmodes":
         return {}
     try:
         return {"origin": f"{Path(inspect.getfile(kind)).resolve()}:{kind.__qualname__}"}
-    except (OSError, TypeError):  # of a notebook, say
-        return {"origin": ""}
+    except (OSError, TypeError) as error:
+        raise ConfigError(f"method {method.name} cannot be stored: put {kind.__name__} in a file") from error
 
 
 def save(target: Target, method: Method, state: Any, seconds: dict[str, float], path: str | os.PathLike) -> None:
@@ -63,7 +66,7 @@ def save(target: Target, method: Method, state: Any, seconds: dict[str, float], 
     A sampler that was saved there before is replaced, once the new one is whole.
 
     **Raises** `RunError` when the folder cannot be written, or holds anything else than a saved
-    sampler.
+    sampler; `ConfigError` for a method that lies in no file.
     """
     path = Path(path)
     old = set(os.listdir(path)) if path.is_dir() else set()

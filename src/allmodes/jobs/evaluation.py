@@ -65,7 +65,7 @@ def evaluation(
         **mode_weights(first, second),
         "levels": _levels(sampler, run),
         "figures": _figures(sampler),
-        "verdict": trust.as_dict(trust.judge(figures(draws, seen, target, stand_in, raw, checks))),
+        "verdict": trust.as_dict(trust.judge(seen_of(draws, seen, target, stand_in, raw, checks))),
     }
 
 
@@ -158,7 +158,7 @@ def identity_metrics(checks: list[Check]) -> dict[str, Any]:
     }
 
 
-def figures(
+def seen_of(
     draws: Draws, seen: Forward, target: Target, stand_in: Any, metrics: dict[str, Any], checks: list[Check]
 ) -> trust.Seen:
     """What the verdict weighs: more than the draws alone know."""
@@ -227,9 +227,10 @@ def _levels(sampler: Sampler, run: Run) -> dict[str, Any]:
     names = [name for name, figure in sampler.method.figures.items() if figure.by_level]
     lines = run.read_metrics()
     lines = [line for line in lines[-max(1, len(lines) // 10) :] if names and all(_whole(line, name) for name in names)]
-    if not lines:
+    proposal = sampler.proposal()
+    if not lines or proposal is None:  # no paths, and so no levels that could be named
         return {}
     mean = {name: np.mean([line[name] for line in lines], axis=0).tolist() for name in names}
     count = len(mean[names[0]])
-    sigma = sampler.process.noise.sigma((jnp.arange(count) + 0.5) / count)
+    sigma = proposal.process.noise.sigma((jnp.arange(count) + 0.5) / count)
     return {"sigma": np.asarray(sigma).tolist(), **{name.removeprefix("level_"): mean[name] for name in names}}

@@ -110,12 +110,8 @@ def ratio(
     least `repeats * size` draws. With few repeats it is itself uncertain, by about
     `1 / sqrt(2 (repeats - 1))` of it.
     """
-    if size < 1 or repeats < 2:
-        raise ValueError(f"size must be at least 1 and repeats at least 2, got {size} and {repeats}")
     draws, shared = np.asarray(draws), {} if shared is None else shared
-    if len(draws) == 0:
-        raise ValueError("there are no draws to judge")
-    size = min(size, len(draws))
+    size = _checked(len(draws), size, repeats)
     key, key_subsets = jax.random.split(key)
     rng = np.random.default_rng(np.asarray(jax.random.bits(key_subsets, (4,))))
     subsets = (draws[index] for index in _subsets(len(draws), size, rng))
@@ -134,6 +130,15 @@ def ratio(
     if len(floors) == repeats:
         shared[about] = floors
     return so_far
+
+
+def _checked(n: int, size: int, repeats: int) -> int:
+    """The size of the sets of n draws. **Raises** `ValueError` where there are none."""
+    if size < 1 or repeats < 2:
+        raise ValueError(f"size must be at least 1 and repeats at least 2, got {size} and {repeats}")
+    if n == 0:
+        raise ValueError("there are no draws to judge")
+    return min(size, n)
 
 
 def _rounds(

@@ -12,7 +12,7 @@ import numpy as np
 
 from allmodes.devices.batched import log_prob_of
 from allmodes.devices.precision import single
-from allmodes.errors import AllmodesError, ConfigError, RunError, TargetError
+from allmodes.errors import AllmodesError, RunError
 from allmodes.files.fingerprint import differing, fingerprint
 from allmodes.files.run_folder import Run
 from allmodes.files.saved import EXPORTED, PARAMETERS
@@ -56,7 +56,7 @@ def parse(run: Run) -> tuple[Target, Method, dict]:
     if not origin:
         target = _imported(run, name, dim)
     elif ":" in origin:
-        target = dataclasses.replace(find_target(origin, None if _is_target(origin) else dim), name=name)
+        target = dataclasses.replace(find_target(origin, dim), name=name)
     else:
         target = find_target(origin)
     target = dataclasses.replace(target, double=hints["double"])
@@ -71,20 +71,10 @@ def parse(run: Run) -> tuple[Target, Method, dict]:
 
 def _method(about: dict) -> Method:
     """The method that `config.json` tells of: registered, or of a file."""
-    name, origin = str(about["name"]), about.get("origin")
-    if origin is None:
+    name = str(about["name"])
+    if "origin" not in about:
         return find_method(name, about["settings"])
-    if not origin:
-        raise ConfigError(f"method {name} was made where no other process finds it: put it in a file")
-    return dataclasses.replace(find_method(str(origin), about["settings"]), name=name)
-
-
-def _is_target(origin: str) -> bool:
-    try:
-        find_target(origin)
-    except TargetError:
-        return False
-    return True
+    return dataclasses.replace(find_method(str(about["origin"]), about["settings"]), name=name)
 
 
 def load(path: str | os.PathLike) -> Sampler:

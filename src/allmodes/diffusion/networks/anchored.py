@@ -13,6 +13,7 @@ import numpy as np
 from jaxtyping import Array, Float, Scalar
 
 from allmodes.diffusion.networks.mlp import MLP, frequencies_for, level_features
+from allmodes.diffusion.networks.settings import NetworkSettings
 from allmodes.settings import check
 
 NARROWEST = 0.1  # width of an anchor over the median one, at least: a cluster may be a single point
@@ -116,7 +117,7 @@ def anchors_of(z: Float[Array, "n dim"], count: int, key: Array) -> tuple[Float[
 
 
 @dataclasses.dataclass(frozen=True)
-class AnchoredPerceptron:
+class AnchoredPerceptron(NetworkSettings):
     """An `Anchored` network, for modes far apart in many dimensions."""
 
     anchors: int = 64

@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Array, Float, Scalar
 
 from allmodes.diffusion.networks.mlp import level_features
+from allmodes.diffusion.networks.settings import NetworkSettings
 from allmodes.settings import check
 from allmodes.symmetry import ParticleSymmetry
 
@@ -111,7 +112,7 @@ def _distances(squared: Float[Array, " pairs"], scale: Scalar) -> Float[Array, "
 
 
 @dataclasses.dataclass(frozen=True)
-class Equivariant:
+class Equivariant(NetworkSettings):
     """An `EGNN`, for particle systems."""
 
     width: int = 64
@@ -124,14 +125,6 @@ class Equivariant:
     def __post_init__(self):
         check(self, zero=("depth",))
 
-    def prepare(self, z: Float[Array, "size dim"], key: Array) -> Any:
-        """Compute on the host what `build` needs of the points: nothing."""
-        return ()
-
-    def unprepared(self, size: int, dim: int) -> Any:
-        """Give the shapes of what `prepare` gives."""
-        return ()
-
-    def build(self, symmetry: ParticleSymmetry, prepared: Any, key: Array) -> EGNN:
+    def build(self, dim: ParticleSymmetry, prepared: Any, key: Array) -> EGNN:
         """Make the network, which has learned nothing."""
-        return EGNN(symmetry, self.width, self.depth, key=key)
+        return EGNN(dim, self.width, self.depth, key=key)

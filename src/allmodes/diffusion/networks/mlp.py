@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Scalar
 
+from allmodes.diffusion.networks.settings import NetworkSettings
 from allmodes.settings import check
 
 MOST_FEATURES = 32  # frequencies times dimensions: in 64-D Fourier features only make noise
@@ -119,7 +120,7 @@ class MLP(eqx.Module):
 
 
 @dataclasses.dataclass(frozen=True)
-class Perceptron:
+class Perceptron(NetworkSettings):
     """An `MLP` for any density."""
 
     width: int = 128
@@ -136,14 +137,6 @@ class Perceptron:
 
     def __post_init__(self):
         check(self, zero=("depth", "frequencies", "curves"))
-
-    def prepare(self, z: Float[Array, "size dim"], key: Array) -> Any:
-        """Compute on the host what `build` needs of the points: nothing."""
-        return ()
-
-    def unprepared(self, size: int, dim: int) -> Any:
-        """Give the shapes of what `prepare` gives."""
-        return ()
 
     def build(self, dim: int, prepared: Any, key: Array) -> MLP:
         """Make the network, which has learned nothing."""

@@ -1,0 +1,32 @@
+"""What the settings of all networks share."""
+
+import abc
+from typing import Any
+
+import equinox as eqx
+from jaxtyping import Array, Float
+
+
+class NetworkSettings(abc.ABC):
+    """A frozen dataclass that builds a network; most need nothing of the points for it.
+
+    `predicts` is what the network's output means: the preconditioned denoiser, or the score.
+    """
+
+    predicts: str
+    width: int
+    depth: int
+
+    def prepare(self, z: Float[Array, "size dim"], key: Array) -> Any:
+        """Compute on the host what `build` needs of the points."""
+        return ()
+
+    def unprepared(self, size: int, dim: int) -> Any:
+        """Give the shapes of what `prepare` gives."""
+        return ()
+
+    @abc.abstractmethod
+    def build(self, dim: Any, prepared: Any, key: Array) -> eqx.Module:
+        """Make the network, which has learned nothing; an equivariant one takes the symmetry in
+        the place of the dimension.
+        """
