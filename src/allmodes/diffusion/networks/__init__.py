@@ -6,10 +6,11 @@ from allmodes.diffusion.networks.anchored import Anchored, AnchoredPerceptron, a
 from allmodes.diffusion.networks.denoiser import Denoiser
 from allmodes.diffusion.networks.egnn import EGNN, Equivariant
 from allmodes.diffusion.networks.mlp import MLP, Perceptron
+from allmodes.settings import parts_of
 from allmodes.symmetry import ParticleSymmetry
 
-NETWORKS = {kind.__name__: kind for kind in (Perceptron, AnchoredPerceptron, Equivariant)}
 Network = Perceptron | AnchoredPerceptron | Equivariant
+NETWORKS = parts_of(Network)
 
 
 def network_for(wanted: Network, symmetry: ParticleSymmetry | None) -> Network:

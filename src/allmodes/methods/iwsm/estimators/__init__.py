@@ -5,8 +5,9 @@ line here.
 from allmodes.methods.iwsm.estimators.chain import Chain
 from allmodes.methods.iwsm.estimators.draws import FreshDraws, MixtureRatio
 from allmodes.methods.iwsm.estimators.neighbours import Neighbours
+from allmodes.settings import parts_of
 
-ESTIMATORS = {kind.__name__: kind for kind in (Neighbours, Chain, FreshDraws)}
 AnyEstimator = Neighbours | Chain | FreshDraws
+ESTIMATORS = parts_of(AnyEstimator)
 
 __all__ = ["ESTIMATORS", "AnyEstimator", "Chain", "FreshDraws", "MixtureRatio", "Neighbours"]

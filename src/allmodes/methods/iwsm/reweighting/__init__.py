@@ -3,8 +3,9 @@
 from allmodes.methods.iwsm.reweighting.own_draws import OwnDraws
 from allmodes.methods.iwsm.reweighting.path_moves import PathMoves
 from allmodes.methods.iwsm.reweighting.path_resampling import PathResampling
+from allmodes.settings import parts_of
 
-REWEIGHTINGS = {kind.__name__: kind for kind in (PathMoves, PathResampling, OwnDraws)}
 AnyReweighting = PathMoves | PathResampling | OwnDraws
+REWEIGHTINGS = parts_of(AnyReweighting)
 
 __all__ = ["REWEIGHTINGS", "AnyReweighting", "OwnDraws", "PathMoves", "PathResampling"]
