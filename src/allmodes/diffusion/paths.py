@@ -1,4 +1,4 @@
-"""Reverse and noising paths between the target and the prior, with exact path weights (`design`:
+"""Reverse and noising paths between the target and the prior, with exact path weights (`docs/concepts.md`:
 draws).
 
 A path is z_0, z_1, .., z_N over noise levels 0 = s_0 < s_1 < .. < s_N. The noising kernel is

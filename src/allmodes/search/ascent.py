@@ -91,7 +91,7 @@ def ascend_by_trial(
     evaluations: Evaluations,
     key: Array,
 ) -> Ascent:
-    """`climb` without gradients: each point tries a random step and keeps it when it is better.
+    """`ascend` without gradients: each point tries a random step and keeps it when it is better.
 
     Steps have a length of their own for each point, which follows its success (Rechenberg 1973). A
     point settles once about `WINDOW` trials together have gained no more than dim/2 + 1.
