@@ -1,5 +1,5 @@
-"""Reverse and noising paths between the target and the prior, with exact path weights (`docs/concepts.md`:
-draws).
+"""Reverse and noising paths between the target and the prior, with exact path weights
+(`docs/concepts.md`: draws).
 
 A path is z_0, z_1, .., z_N over noise levels 0 = s_0 < s_1 < .. < s_N. The noising kernel is
 `N(z_{i+1}; z_i, s_{i+1}^2 - s_i^2)`; the sampler's reverse kernel q is Gaussian, with the mean of
