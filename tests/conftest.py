@@ -19,12 +19,22 @@ os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
 os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "-1"
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(CACHE))
 
+import gc  # noqa: E402
+
 import jax  # noqa: E402
 import pytest  # noqa: E402
 from jaxtyping import install_import_hook  # noqa: E402
 
 # Before the first import of the package, so that each function of it is checked at each call.
 install_import_hook("allmodes", "beartype.beartype")
+
+from allmodes.devices import compiled  # noqa: E402
+
+# A quarter of what the suite takes once all is compiled is the search for garbage, as tracing
+# leaves many small objects that live long: the library looks for it after each compilation, and
+# Python after each 2000 objects. Memory is no subject here.
+gc.collect = lambda *_: 0
+gc.set_threshold(100_000, 20, 100)
 
 
 def pytest_collection_modifyitems(items):
@@ -37,6 +47,8 @@ def pytest_collection_modifyitems(items):
 @pytest.fixture
 def optimised():
     """XLA optimises as it does for users: where the precision of floats is the subject."""
+    compiled.forget()
     jax.config.update("jax_disable_most_optimizations", False)
     yield
     jax.config.update("jax_disable_most_optimizations", True)
+    compiled.forget()

@@ -24,7 +24,7 @@ SMALL = {
 CHUNK = 10  # steps between two looks at a fit
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class Counting(am.Target):
     """Counts, on the host, the points that are really evaluated: with a gradient, and without."""
 

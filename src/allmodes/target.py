@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import hashlib
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -13,6 +14,7 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Int
 
 from allmodes.devices.blocks import block_size, many
+from allmodes.devices.compiled import forget
 from allmodes.devices.precision import double, enabled
 from allmodes.errors import TargetError
 from allmodes.symmetry import ParticleSymmetry
@@ -48,7 +50,7 @@ class Evaluation(NamedTuple):
     zero: Int[Array, ""]  # points at which the value was -inf
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class Target:
     """An unnormalised log-density on R^dim.
 
@@ -188,6 +190,7 @@ class Target:
         """
         with double(self.double):
             self._check()
+            self._forget_what_it_was()
 
     def _check(self) -> None:
         point = jax.ShapeDtypeStruct((self.dim,), self.dtype)
@@ -214,6 +217,17 @@ class Target:
             raise TargetError(f"log_prob cannot be differentiated by JAX: {type(error).__name__}: {reason}") from error
         if self.symmetry is not None:
             self.symmetry.check(self.log_prob)
+
+    def _forget_what_it_was(self) -> None:
+        """Have programs compiled anew where `log_prob` computes something else than at the last
+        check: data in a notebook's global variable were exchanged, say.
+        """
+        function = lambda x: self.log_prob(x)  # noqa: E731, a function of its own, so that JAX traces it again
+        text = jax.jit(function).lower(jax.ShapeDtypeStruct((self.dim,), self.dtype)).as_text()
+        digest = hashlib.sha256(text.encode()).hexdigest()
+        if vars(self).setdefault("_digest", digest) != digest:
+            forget()
+            vars(self)["_digest"] = digest
 
     def value(self, x: Float[Array, " dim"]) -> Float[Array, ""]:
         """Log-density at one point, -inf where it is NaN or +inf; to be differentiated and

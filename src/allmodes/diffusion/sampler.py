@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -10,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from allmodes.devices.compiled import program
 from allmodes.devices.mesh import everywhere
 from allmodes.devices.precision import single
 from allmodes.diffusion import blocks
@@ -220,8 +220,9 @@ class DiffusionSampler(Sampler):
             probes = 0 if dim <= flow.EXACT else flow.PROBES
         _check_density(len(x), dim, key, probes, rtol, atol)
         key = jax.random.key(0) if key is None else key
+        density = program(_log_density, static=(4,))
         parts = [
-            self._density(self._process[1], block, jax.random.fold_in(key, i), probes, rtol, atol)
+            density(*self._process, block, jax.random.fold_in(key, i), probes, rtol, atol)
             for i, block in enumerate(blocks.points_of(x, max(1, blocks.BLOCK // (1 + flow.directions(probes, dim)))))
         ]
         result = LogDensity(*(jnp.concatenate(part)[: len(x)] for part in zip(*parts, strict=True)))
@@ -233,9 +234,9 @@ class DiffusionSampler(Sampler):
             )
         return result
 
-    def _on_all(self, program: str, *args: Any) -> Any:
+    def _on_all(self, name: str, *args: Any) -> Any:
         """Run one of the compiled programs on all devices that points are spread over."""
-        return everywhere(getattr(self._compiled, program), self._process[1], *args)
+        return everywhere(getattr(Programs(self.target), name), *self._process, *args)
 
     @property
     def process(self) -> Process:
@@ -248,22 +249,14 @@ class DiffusionSampler(Sampler):
     def _process(self) -> tuple[Any, Process]:
         return self.method.process(self.target, self.state)
 
-    @functools.cached_property
-    def _compiled(self) -> Programs:
-        return Programs(self.target, self.frame)
 
-    @functools.cached_property
-    def _density(self) -> Callable[..., tuple]:
-        from allmodes.diffusion import probability_flow as flow
+def _log_density(
+    frame: Frame, process: Process, x: Float[Array, "n dim"], key: Array, probes: int, rtol: float, atol: float
+) -> tuple[Float[Array, " n"], Float[Array, " n"]]:
+    from allmodes.diffusion import probability_flow as flow
 
-        frame, _ = self._process
-
-        @functools.partial(jax.jit, static_argnums=3)
-        def density(process: Process, x, key, probes, rtol, atol):
-            log_density, std_error = flow.log_density(process, frame.to_z(x), key, probes, rtol, atol)
-            return log_density - frame.log_det, std_error
-
-        return density
+    log_density, std_error = flow.log_density(process, frame.to_z(x), key, probes, rtol, atol)
+    return log_density - frame.log_det, std_error
 
 
 def _check_density(n: int, dim: int, key: Array | None, probes: int, rtol: float, atol: float) -> None:

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Scalar
 
+from allmodes.devices.compiled import program
 from allmodes.errors import TargetError
 from allmodes.mcmc.hmc import LEAPS, drawn_steps, kind_of
 from allmodes.points import weights
@@ -90,10 +91,10 @@ class TemperedSMC:
     """
 
     def __init__(self, target: Target, found: Found, moves: int, target_ess: float):
-        self.target, self.found, self.moves, self.target_ess = target, found, moves, target_ess
+        self.target, self.found, self.moves = target, found, moves
         self.size, self.dim = found.points.z.shape
-        self.width, self.kind = width_for(target), kind_of(target.differentiable)
-        self._advance = jax.jit(self._one_temperature)
+        self.width = width_for(target)
+        self._start_at, self._advance = (program(f, target, moves, target_ess) for f in (_first, _one_temperature))
 
     def __call__(self, key: Array, found: Found | None = None) -> Tempered:
         """Temper, in the frame of what was found.
@@ -113,48 +114,12 @@ class TemperedSMC:
     def _start(self, frame: Frame, key: Array) -> _Walk:
         """Draws of the Gaussian."""
         z = self.width * jax.random.normal(key, (self.size, self.dim))
-        state = self._algorithm(frame, jnp.ones(self.size)).init(z)
-        return _Walk(state, jnp.asarray(FIRST_STEP * self.width), 0.0, jnp.arange(self.size), 0)
+        return _Walk(self._start_at(frame, z), jnp.asarray(FIRST_STEP * self.width), 0.0, jnp.arange(self.size), 0)
 
     def _next(self, frame: Frame, walk: _Walk, key: Array) -> _Walk:
         """The particles at the next temperature."""
         state, step_size, increment, origin = self._advance(frame, walk.state, walk.step_size, walk.origin, key)
         return _Walk(state, step_size, walk.log_z + float(increment), origin, walk.stages + 1)
-
-    def _one_temperature(
-        self, frame: Frame, state: Any, step_size: Scalar, origin: Int[Array, " size"], key: Array
-    ) -> tuple[Any, Scalar, Scalar, Int[Array, " size"]]:
-        k_steps, key = jax.random.split(key)
-        state, info = self._algorithm(frame, drawn_steps(k_steps, step_size, self.size)).step(key, state)
-        rate = jnp.mean(info.update_info.acceptance_rate)
-        # The step follows the acceptance from one temperature to the next.
-        step_size = step_size * jnp.exp(2.0 * (rate - self.kind.acceptance))
-        return state, step_size, info.log_likelihood_increment, origin[info.ancestors]
-
-    def _algorithm(self, frame: Frame, steps: Float[Array, " size"]) -> Any:
-        """BlackJAX's, with a leapfrog step for each particle."""
-        import blackjax
-        from blackjax.smc.resampling import systematic
-
-        block = self.target.block(self.size)
-
-        def log_prior(z: Float[Array, " dim"]):
-            return log_normal(z, jnp.zeros(self.dim), jnp.full(self.dim, self.width**2))
-
-        def log_likelihood(z: Float[Array, " dim"]):
-            # Massless points stay massless; -1e30 keeps the difference of two of them finite.
-            value = frame.value(self.target, z) - log_prior(z)
-            return jnp.where(jnp.isfinite(value), value, -1e30)
-
-        settings = {
-            "step_size": steps,
-            "inverse_mass_matrix": jnp.ones((1, self.dim)),
-            "num_integration_steps": jnp.full((1,), self.kind.leaps),
-        }
-        return blackjax.adaptive_tempered_smc(
-            log_prior, log_likelihood, blackjax.hmc.build_kernel(), blackjax.hmc.init, settings, systematic,
-            self.target_ess, num_mcmc_steps=self.moves * self.kind.moves, batch_size=block if block < self.size else 0,
-        )  # fmt: skip
 
     def _end(self, found: Found, walk: _Walk, key: Array) -> Tempered:
         """The particles at the target, resampled by the last weights."""
@@ -170,3 +135,55 @@ class TemperedSMC:
     def _spent(self, found: Found, stages: int) -> Evaluations:
         evaluations = found.evaluations.add_points(stages * self.size * (self.moves * LEAPS + 1), 0, 0)
         return evaluations.add_points(stages * self.size * 2, 0, 0, gradient=False)
+
+
+def _first(target: Target, moves: int, target_ess: float, frame: Frame, z: Float[Array, "size dim"]) -> Any:
+    return _algorithm(target, moves, target_ess, frame, jnp.ones(len(z)), *z.shape).init(z)
+
+
+def _one_temperature(
+    target: Target,
+    moves: int,
+    target_ess: float,
+    frame: Frame,
+    state: Any,
+    step_size: Scalar,
+    origin: Int[Array, " size"],
+    key: Array,
+) -> tuple[Any, Scalar, Scalar, Int[Array, " size"]]:
+    k_steps, key = jax.random.split(key)
+    size, dim = state.particles.shape
+    steps = drawn_steps(k_steps, step_size, size)
+    state, info = _algorithm(target, moves, target_ess, frame, steps, size, dim).step(key, state)
+    rate = jnp.mean(info.update_info.acceptance_rate)
+    # The step follows the acceptance from one temperature to the next.
+    step_size = step_size * jnp.exp(2.0 * (rate - kind_of(target.differentiable).acceptance))
+    return state, step_size, info.log_likelihood_increment, origin[info.ancestors]
+
+
+def _algorithm(
+    target: Target, moves: int, target_ess: float, frame: Frame, steps: Float[Array, " size"], size: int, dim: int
+) -> Any:
+    """BlackJAX's, with a leapfrog step for each particle."""
+    import blackjax
+    from blackjax.smc.resampling import systematic
+
+    block, width, kind = target.block(size), width_for(target), kind_of(target.differentiable)
+
+    def log_prior(z: Float[Array, " dim"]):
+        return log_normal(z, jnp.zeros(dim), jnp.full(dim, width**2))
+
+    def log_likelihood(z: Float[Array, " dim"]):
+        # Massless points stay massless; -1e30 keeps the difference of two of them finite.
+        value = frame.value(target, z) - log_prior(z)
+        return jnp.where(jnp.isfinite(value), value, -1e30)
+
+    settings = {
+        "step_size": steps,
+        "inverse_mass_matrix": jnp.ones((1, dim)),
+        "num_integration_steps": jnp.full((1,), kind.leaps),
+    }
+    return blackjax.adaptive_tempered_smc(
+        log_prior, log_likelihood, blackjax.hmc.build_kernel(), blackjax.hmc.init, settings, systematic,
+        target_ess, num_mcmc_steps=moves * kind.moves, batch_size=block if block < size else 0,
+    )  # fmt: skip

@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Scalar
 
+from allmodes.devices.compiled import program
 from allmodes.draws.draws import Draws
 from allmodes.draws.estimates import Estimate
 from allmodes.errors import ConfigError
@@ -70,8 +71,6 @@ class NUTS(Untrained):
         """Search, then warm each chain up to a step size and a diagonal mass matrix of its own, as
         Stan does.
         """
-        import blackjax
-
         if not target.differentiable:
             raise ConfigError(
                 f"nuts needs the gradient of the density, and {target.name} has none: smc and tempering do not"
@@ -80,19 +79,8 @@ class NUTS(Untrained):
         found = search(target, k_search, PILOT)
         z = found.points.z[jax.random.permutation(k_choose, jnp.arange(max(PILOT, self.chains)) % PILOT)[: self.chains]]
 
-        @jax.jit
-        def warm(z, keys):
-            def one(z, key):
-                adaptation = blackjax.window_adaptation(
-                    blackjax.nuts, lambda z: found.frame.value(target, z),
-                    adaptation_info_fn=lambda state, info, adaptation: info.num_integration_steps,
-                )  # fmt: skip
-                (state, settings), steps = adaptation.run(key, z, self.warmup)
-                return state.position, settings["step_size"], settings["inverse_mass_matrix"], steps
-
-            return jax.vmap(one)(z, keys)
-
-        z, step_size, inverse_mass, steps = warm(z, jax.random.split(k_warm, self.chains))
+        warm, keys = program(_warm, target, self.warmup), jax.random.split(k_warm, self.chains)
+        z, step_size, inverse_mass, steps = warm(found.frame, z, keys)
         temper = tempering(target, found)
         elsewhere, evaluations = explore(target, found, found.frame, temper, jax.random.fold_in(key, 3))
         evaluations = evaluations.add_points(jnp.sum(steps) + self.chains, 0, 0)
@@ -146,7 +134,7 @@ class NUTSSampler(PlainSampler):
         thin = method.thin
         if evaluations is not None:
             thin = max(1, int((evaluations - cost(self.target)) / (method.chains * each * float(state.cost))))
-        z, log_prob, steps = self._program(state, key, each, thin)
+        z, log_prob, steps = program(_draws, self.target, static=(2, 3))(state, key, each, thin)
         x = alike(self.target, jax.random.fold_in(key, 1), state.frame.to_x(z))
         flat, unknown = jnp.zeros((method.chains, each)), Estimate(float("nan"), float("inf"))
         look = self._look(jax.random.fold_in(key, 2), thinned(jnp.swapaxes(z, 0, 1)), state.elsewhere)
@@ -159,32 +147,50 @@ class NUTSSampler(PlainSampler):
     def _look(self) -> Any:
         return looking(self.target, self.state.frame)
 
-    @functools.cached_property
-    def _program(self) -> Any:
-        import blackjax
 
-        target, kernel = self.target, blackjax.nuts.build_kernel()
+def _warm(
+    target: Target, warmup: int, frame: Frame, z: Float[Array, "chains free"], keys: Array
+) -> tuple[Float[Array, "chains free"], Float[Array, " chains"], Float[Array, "chains free"], Int[Array, "chains _"]]:
+    """Places, step sizes and inverse mass matrices after the warm-up, and the leapfrog steps of
+    each of its moves.
+    """
+    import blackjax
 
-        @functools.partial(jax.jit, static_argnums=(2, 3))
-        def program(state, key, each, thin):
-            def chain(z, step_size, inverse_mass, key):
-                def log_prob(z):
-                    return state.frame.value(target, z)
+    def one(z, key):
+        adaptation = blackjax.window_adaptation(
+            blackjax.nuts, lambda z: frame.value(target, z),
+            adaptation_info_fn=lambda state, info, adaptation: info.num_integration_steps,
+        )  # fmt: skip
+        (state, settings), steps = adaptation.run(key, z, warmup)
+        return state.position, settings["step_size"], settings["inverse_mass_matrix"], steps
 
-                def move(i, carry):
-                    at, steps = carry
-                    at, info = kernel(jax.random.fold_in(key, i), at, log_prob, step_size, inverse_mass)
-                    return at, steps + info.num_integration_steps
+    return jax.vmap(one)(z, keys)
 
-                def one(carry, i):
-                    at, steps = jax.lax.fori_loop(i * thin, (i + 1) * thin, move, carry)
-                    return (at, steps), (at.position, at.logdensity)
 
-                first = blackjax.nuts.init(z, log_prob), jnp.zeros((), jnp.int32)
-                (_, steps), (draws, values) = jax.lax.scan(one, first, jnp.arange(each))
-                return draws, values, steps
+def _draws(
+    target: Target, state: NUTSState, key: Array, each: int, thin: int
+) -> tuple[Float[Array, "chains each free"], Float[Array, "chains each"], Int[Array, " chains"]]:
+    """Draws of each chain, their log-densities, and the leapfrog steps that each took."""
+    import blackjax
 
-            keys = jax.random.split(key, len(state.z))
-            return jax.vmap(chain)(state.z, state.step_size, state.inverse_mass, keys)
+    kernel = blackjax.nuts.build_kernel()
 
-        return program
+    def chain(z, step_size, inverse_mass, key):
+        def log_prob(z):
+            return state.frame.value(target, z)
+
+        def move(i, carry):
+            at, steps = carry
+            at, info = kernel(jax.random.fold_in(key, i), at, log_prob, step_size, inverse_mass)
+            return at, steps + info.num_integration_steps
+
+        def one(carry, i):
+            at, steps = jax.lax.fori_loop(i * thin, (i + 1) * thin, move, carry)
+            return (at, steps), (at.position, at.logdensity)
+
+        first = blackjax.nuts.init(z, log_prob), jnp.zeros((), jnp.int32)
+        (_, steps), (draws, values) = jax.lax.scan(one, first, jnp.arange(each))
+        return draws, values, steps
+
+    keys = jax.random.split(key, len(state.z))
+    return jax.vmap(chain)(state.z, state.step_size, state.inverse_mass, keys)

@@ -160,15 +160,8 @@ class SMCSampler(PlainSampler):
     def _look(self) -> Any:
         return looking(self.target, self.state.found.frame)
 
-    @functools.cached_property
-    def _compiled(self) -> dict[int, Any]:
-        """By size: each set of draws of a size runs the same program."""
-        return {}
-
     def _tempering(self, size: int) -> Any:
-        if size not in self._compiled:
-            found = self.state.found
-            points = found.points.take(jnp.arange(size) % PILOT)
-            start = found._replace(points=points, evaluations=Evaluations.none(self.target.differentiable))
-            self._compiled[size] = self.method.tempering(self.target, start)
-        return self._compiled[size]
+        found = self.state.found
+        points = found.points.take(jnp.arange(size) % PILOT)
+        start = found._replace(points=points, evaluations=Evaluations.none(self.target.differentiable))
+        return self.method.tempering(self.target, start)

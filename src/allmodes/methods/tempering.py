@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
+from allmodes.devices.compiled import program
 from allmodes.draws.draws import Draws
 from allmodes.draws.estimates import batch_log_z
 from allmodes.errors import ConfigError
@@ -169,7 +170,7 @@ class TemperingSampler(PlainSampler):
         thin = method.thin
         if evaluations is not None:
             thin = max(1, int((evaluations - cost_of_look(self.target)) / (cost * each)))
-        z, log_prob, log_zs = self._program(self.state, key, each, thin)
+        z, log_prob, log_zs = program(_draws, method, self.target, static=(2, 3))(self.state, key, each, thin)
         frame = self.state.frame
         x = alike(self.target, jax.random.fold_in(key, 1), frame.to_x(jnp.swapaxes(z, 0, 1)))
         log_prob = jnp.where(log_prob > parallel.NO_MASS, log_prob, -jnp.inf)
@@ -187,22 +188,20 @@ class TemperingSampler(PlainSampler):
     def _look(self) -> Any:
         return looking(self.target, self.state.frame)
 
-    @functools.cached_property
-    def _program(self) -> Any:
-        method, target = self.method, self.target
 
-        @functools.partial(jax.jit, static_argnums=(2, 3))
-        def program(state, key, each, thin):
-            def one(carry, i):
-                replicas, log_ratio = carry
-                now = dataclasses.replace(state, replicas=replicas)
-                replicas, seen = method._sweeps(target, now, jax.random.fold_in(key, i), thin)
-                more = jax.scipy.special.logsumexp(seen.log_ratio, axis=0)
-                carry = replicas, jnp.logaddexp(log_ratio, more)
-                return carry, (replicas.z[:, -1], replicas.log_prob[:, -1])
+def _draws(
+    method: Tempering, target: Target, state: TemperingState, key: Array, each: int, thin: int
+) -> tuple[Float[Array, "each systems free"], Float[Array, "each systems"], Float[Array, " systems"]]:
+    """Draws of each system and their log-densities, and what each says of log Z."""
 
-            nothing = jnp.full((method.systems, method.temperatures - 1), -jnp.inf)
-            (_, total), (z, log_prob) = jax.lax.scan(one, (state.replicas, nothing), jnp.arange(each))
-            return z, log_prob, jnp.sum(total - jnp.log(each * thin), axis=-1)
+    def one(carry, i):
+        replicas, log_ratio = carry
+        now = dataclasses.replace(state, replicas=replicas)
+        replicas, seen = method._sweeps(target, now, jax.random.fold_in(key, i), thin)
+        more = jax.scipy.special.logsumexp(seen.log_ratio, axis=0)
+        carry = replicas, jnp.logaddexp(log_ratio, more)
+        return carry, (replicas.z[:, -1], replicas.log_prob[:, -1])
 
-        return program
+    nothing = jnp.full((method.systems, method.temperatures - 1), -jnp.inf)
+    (_, total), (z, log_prob) = jax.lax.scan(one, (state.replicas, nothing), jnp.arange(each))
+    return z, log_prob, jnp.sum(total - jnp.log(each * thin), axis=-1)

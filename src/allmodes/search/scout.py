@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Scalar
 
+from allmodes.devices.compiled import program
 from allmodes.errors import TargetError
 from allmodes.mcmc.mala import first_steps, mala, width_of
 from allmodes.points.buffer import Buffer
@@ -16,7 +17,7 @@ from allmodes.points.count import Evaluations
 from allmodes.points.found import Found
 from allmodes.points.frame import Frame
 from allmodes.search.moves import LOCAL_STEPS, ascend_from, lowest_that_counts, may_carry_mass, move_locally, refill
-from allmodes.target import Target
+from allmodes.target import Evaluation, Target
 
 # Starts of the first stage lie at distances between these, in units of the hint of scale (1 without
 # one).
@@ -41,12 +42,21 @@ class _Hints(NamedTuple):
         decades = _SCALES if scale is None else (0.1, 10.0)
         return cls(full(np.asarray(location, float)), full(np.asarray(1.0 if scale is None else scale, float)), decades)
 
-    def starts(self, key: Array) -> tuple[Float[Array, " scouts"], Float[Array, "scouts dim"]]:
-        """Draw distances, and starts about as far, in units of the scale."""
-        k_radius, k_direction = jax.random.split(key)
-        low, high = jnp.log(self.decades[0]), jnp.log(self.decades[1])
-        radius = jnp.exp(low + (high - low) * jax.random.uniform(k_radius, (_SCOUTS,)))
-        return radius, radius[:, None] * jax.random.normal(k_direction, (_SCOUTS, len(self.scale)))
+
+def _starts(
+    decades: tuple[float, float], dim: int, key: Array
+) -> tuple[Float[Array, " scouts"], Float[Array, "scouts dim"]]:
+    """Draw distances, and starts about as far, in units of the scale."""
+    k_radius, k_direction = jax.random.split(key)
+    low, high = jnp.log(decades[0]), jnp.log(decades[1])
+    radius = jnp.exp(low + (high - low) * jax.random.uniform(k_radius, (_SCOUTS,)))
+    return radius, radius[:, None] * jax.random.normal(k_direction, (_SCOUTS, dim))
+
+
+def _values_at_starts(
+    target: Target, decades: tuple[float, float], rough: Frame, key: Array
+) -> Float[Array, " scouts"]:
+    return target.values(rough.to_x(_starts(decades, target.free_dim, key)[1]))
 
 
 class _Explored(NamedTuple):
@@ -72,7 +82,7 @@ def scout(target: Target, key: Array, climb_limit: int = 120) -> tuple[Frame, Ev
     """
     hints = _Hints.of(target)
     rough, looked = _rough(target, hints, key)
-    seen = jax.jit(functools.partial(_explore, target, rough, hints, climb_limit))(key)
+    seen = program(_explore, target, hints.decades, climb_limit)(rough, key)
     evaluations = seen.evaluations.add_points(looked, 0, 0, gradient=False) if looked else seen.evaluations
     if seen.flat:
         warnings.warn(
@@ -101,16 +111,16 @@ def _rough(target: Target, hints: _Hints, key: Array) -> tuple[Frame, int]:
     if not target.double:
         return rough, 0
     # What is constant in the log-density is taken off before anything is rounded to float32.
-    seen = np.asarray(jax.jit(lambda key: target.values(rough.to_x(hints.starts(key)[1])))(key))
+    seen = np.asarray(program(_values_at_starts, target, hints.decades)(rough, key))
     best = float(max(seen[np.isfinite(seen)], default=0.0))
     return Frame.of(target, hints.location, hints.scale, best), len(seen)
 
 
-def _explore(target: Target, rough: Frame, hints: _Hints, climb_limit: int, key: Array) -> _Explored:
+def _explore(target: Target, decades: tuple[float, float], climb_limit: int, rough: Frame, key: Array) -> _Explored:
     """Climb from the starts, and look how far the points that may carry mass are apart."""
     dim = target.free_dim
     k_climb, k_local = jax.random.split(jax.random.fold_in(key, 1))
-    radius, z = hints.starts(key)
+    radius, z = _starts(decades, dim, key)
     c = ascend_from(target, rough, z, 0.1 * radius, climb_limit, k_climb)
     points, width, evaluations = c.points, None, c.evaluations
     if not target.differentiable:
@@ -201,6 +211,10 @@ def _flat_rays(target: Target, rough: Frame, best: Scalar, key: Array) -> Scalar
     return jnp.sum(slow & (far >= lowest_that_counts(best, dim)))
 
 
+def _evaluate(target: Target, frame: Frame, z: Float[Array, "n free"]) -> Evaluation:
+    return frame.evaluate(target, z)
+
+
 def broad(target: Target, key: Array, size: int) -> Found:
     """Points spread evenly over the box that the scouts span, unmoved: a start with no MCMC at
     all.
@@ -208,7 +222,7 @@ def broad(target: Target, key: Array, size: int) -> Found:
     k_scout, k_box = jax.random.split(key)
     box, evaluations = scout(target, k_scout)
     z = jax.random.uniform(k_box, (size, target.free_dim), minval=-1.0, maxval=1.0)
-    e = jax.jit(lambda z: box.evaluate(target, z))(z)
+    e = program(_evaluate, target)(box, z)
     return Found(
         box, Buffer.of(z, e), jnp.asarray(1e-3), jnp.full((target.free_dim,), 1e-4), jnp.zeros(()), evaluations.add(e)
     )

@@ -6,13 +6,13 @@ widths, and training re-weights them. So it can be greedy, which is what finds m
 loses.
 """
 
-import functools
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Scalar
 
+from allmodes.devices.compiled import program
 from allmodes.mcmc.mala import Moved, mala, width_of
 from allmodes.points.count import Evaluations
 from allmodes.points.found import Found, normalise
@@ -54,7 +54,7 @@ def search(target: Target, key: Array, size: int, climb_limit: int = 120, local_
     stage("searching: scouts")
     box, evaluations = scout(target, k_scout, climb_limit)
     stage(f"searching: climbs from {task.size:,} starts")
-    moved, more = jax.jit(functools.partial(_fill_box, task))(k_box, box)
+    moved, more = program(_fill_box, task)(k_box, box)
     evaluations = jax.tree.map(jnp.add, evaluations, more)
     moved, more, wide = _nearer_the_mass(task, k_box, box, moved)
     evaluations = jax.tree.map(jnp.add, evaluations, more)
@@ -86,7 +86,7 @@ def _nearer_the_mass(
     which points say how wide the frame is: None for all.
     """
     target, dim = task.target, task.target.free_dim
-    favour, evaluations = jax.jit(functools.partial(_favour, task)), Evaluations.none(target.differentiable)
+    favour, evaluations = program(_favour, task), Evaluations.none(target.differentiable)
     short, wide = shortfall(moved, target.differentiable), None
     for i, k_favour in enumerate(jax.random.split(jax.random.fold_in(key, 1), _MORE + _ROUNDS)):
         if float(jnp.mean(near_the_mass(short, dim))) > 0.5:

@@ -24,6 +24,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float
 
+from allmodes.devices.compiled import program
 from allmodes.draws.verdict import DO_NOT_USE, TRUSTED, Finding
 from allmodes.mcmc.mala import first_steps, mala
 from allmodes.mcmc.tempered_smc import UnreachedError
@@ -100,41 +101,44 @@ def looking(target: Target, frame: Frame) -> Callable[..., Look]:
     `LEAST` tell nothing and cost nothing.
     """
 
-    def evaluate(z):
-        return frame.evaluate(target, z)
-
-    def first(points):
-        return first_steps(points) if target.differentiable else jnp.full(points.size, 1.0 / points.z.shape[1])
-
-    def at(z):
-        return Buffer.of(z, evaluate(z))
-
-    @jax.jit
-    def look(key, z, elsewhere):
-        k_draws, k_elsewhere = jax.random.split(key)
-        start = at(z)
-        # One step for all leaves the target invariant.
-        draws = mala(evaluate, start, jnp.median(first(start)), k_draws, MOVES)
-        rise = draws.points.log_prob - start.log_prob
-        if elsewhere is None:
-            return rise, None, None
-        # A step for each: they may be in regions of any width, whose mass alone is asked for.
-        others = at(elsewhere)
-        others = mala(evaluate, others, first(others), k_elsewhere, MOVES)
-        mass = local_mass(others, target.differentiable) - jnp.median(local_mass(draws, target.differentiable))
-        return rise, mass, _connected(lambda z: frame.values(target, z), others.points.z, draws.points.z)
-
     def run(key: Array, z: Float[Array, "n free"], elsewhere: Float[Array, "explored free"] | None) -> Look:
         n = min(len(z), DRAWS)
         if n < LEAST:
             return Look((), 0)
-        rise, mass, connected = look(key, z[jnp.arange(DRAWS) % n], elsewhere)
+        rise, mass, connected = program(_look, target)(frame, key, z[jnp.arange(DRAWS) % n], elsewhere)
         findings = [_drift(rise[:n])]
         if elsewhere is not None:
             findings.append(_elsewhere(mass, connected))
         return Look(tuple(findings), cost(target))
 
     return run
+
+
+def _look(
+    target: Target, frame: Frame, key: Array, z: Float[Array, "n free"], elsewhere: Float[Array, "explored free"] | None
+) -> tuple[Float[Array, " n"], Float[Array, " explored"] | None, Bool[Array, " explored"] | None]:
+    """By how much each draw rises by moves; the mass around each point from elsewhere over that
+    around a draw, and whether a way leads from there to one.
+    """
+
+    def evaluate(z):
+        return frame.evaluate(target, z)
+
+    def first(points):
+        return first_steps(points) if target.differentiable else jnp.full(points.size, 1.0 / points.z.shape[1])
+
+    k_draws, k_elsewhere = jax.random.split(key)
+    start = Buffer.of(z, evaluate(z))
+    # One step for all leaves the target invariant.
+    draws = mala(evaluate, start, jnp.median(first(start)), k_draws, MOVES)
+    rise = draws.points.log_prob - start.log_prob
+    if elsewhere is None:
+        return rise, None, None
+    # A step for each: they may be in regions of any width, whose mass alone is asked for.
+    others = Buffer.of(elsewhere, evaluate(elsewhere))
+    others = mala(evaluate, others, first(others), k_elsewhere, MOVES)
+    mass = local_mass(others, target.differentiable) - jnp.median(local_mass(draws, target.differentiable))
+    return rise, mass, _connected(lambda z: frame.values(target, z), others.points.z, draws.points.z)
 
 
 def spread_out(z: Float[Array, "n ..."], most: int) -> Float[Array, "kept ..."]:

@@ -20,21 +20,21 @@ def compiled(method: Method, target: Target, placement: Placement, state: Any, k
 
     The old state is not given up to the new one: an interruption in the midst of a chunk saves it.
     """
+    return placement.compile(_advance, (method, target), state, key, 1)
 
+
+def _advance(method: Method, target: Target, state: Any, key: Array, steps: Any) -> tuple[Any, Figures, Figures]:
     def step(state, key):
         return method.step(target, state, jax.random.fold_in(key, state.step))
 
-    def advance(state, key, steps):
-        def one(_, carry):
-            state, total, _ = carry
-            state, figures = step(state, key)
-            return state, jax.tree.map(jnp.add, total, figures), figures
+    def one(_, carry):
+        state, total, _ = carry
+        state, figures = step(state, key)
+        return state, jax.tree.map(jnp.add, total, figures), figures
 
-        nothing = jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), jax.eval_shape(step, state, key)[1])
-        state, total, last = jax.lax.fori_loop(0, steps, one, (state, nothing, nothing))
-        return state, jax.tree.map(lambda a: a / steps, total), last
-
-    return placement.compile(advance, state, key, 1)
+    nothing = jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), jax.eval_shape(step, state, key)[1])
+    state, total, last = jax.lax.fori_loop(0, steps, one, (state, nothing, nothing))
+    return state, jax.tree.map(lambda a: a / steps, total), last
 
 
 def line_of(method: Method, state: Any, mean: Figures, last: Figures, clock: dict[str, float]) -> dict[str, Any]:

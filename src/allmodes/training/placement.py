@@ -1,5 +1,6 @@
 """Where the state of training lies on several devices."""
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -7,6 +8,7 @@ import jax
 import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
+from allmodes.devices.compiled import program
 from allmodes.devices.mesh import AXIS, count, gather, mesh
 from allmodes.errors import ConfigError
 from allmodes.points.buffer import Buffer
@@ -43,12 +45,15 @@ class Placement:
 
         return jax.tree.map(one, gather(state), self.shardings(state))
 
-    def compile(self, program: Callable, state: Any, *args: Any) -> Callable:
-        """A program from a state, and more, to a state and more, compiled for where they lie."""
+    def compile(self, function: Callable, settings: tuple, state: Any, *args: Any) -> Callable:
+        """A `function(*settings, state, *args)` from a state, and more, to a state and more,
+        compiled for where they lie.
+        """
         if self._mesh is None:
-            return jax.jit(program).lower(state, *args).compile()
+            return program(function, *settings).lower(state, *args).compile()
+        function = functools.partial(function, *settings)
         with jax.set_mesh(self._mesh):
             whole = NamedSharding(self._mesh, PartitionSpec())
-            _, *others = jax.eval_shape(program, state, *args)
+            _, *others = jax.eval_shape(function, state, *args)
             outputs = (self.shardings(state), *jax.tree.map(lambda _: whole, others))
-            return jax.jit(program, out_shardings=outputs).lower(state, *args).compile()
+            return jax.jit(function, out_shardings=outputs).lower(state, *args).compile()

@@ -1,14 +1,13 @@
 """What corrections start from: the weighted draws of any sampler, or the paths of a diffusion."""
 
 import functools
-from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from allmodes.devices.compiled import program
 from allmodes.diffusion import blocks
 from allmodes.diffusion.corrections.chain_moves import Plan, chain_evaluations, chains
 from allmodes.diffusion.paths import Process
@@ -98,25 +97,19 @@ class WeightedDraws:
 
     def chains(self, key: Array, z: Array, steps: int | None, plan: Plan) -> tuple[Array, Array, int]:
         """Give the ends of chains from z, their log-densities, and what they cost."""
-        x, log_prob = self._program(key, z, plan)
+        x, log_prob = program(_chains, self.target, static=(3,))(self.frame, key, z, plan)
         return x, log_prob, len(z) * chain_evaluations(plan.rounds, plan.moves)
-
-    @functools.cached_property
-    def _program(self) -> Callable[..., tuple[Array, Array]]:
-        target, frame = self.target, self.frame
-        functions = functools.partial(frame.evaluate, target), functools.partial(frame.value, target)
-        block, differentiable = target.block(blocks.BLOCK), target.differentiable
-
-        @functools.partial(jax.jit, static_argnums=2)
-        def run(key: Array, z: Array, plan: Plan) -> tuple[Array, Array]:
-            points = chains(None, *functions, key, z, 2, plan, block, differentiable)
-            return frame.to_x(points.z), frame.log_prob(points.log_prob)
-
-        return run
 
     def look_forward(self) -> tuple[None, int]:
         """Tell nothing: no path leads back from a point."""
         return None, 0
+
+
+def _chains(target: Target, frame: Frame, key: Array, z: Array, plan: Plan) -> tuple[Array, Array]:
+    functions = functools.partial(frame.evaluate, target), functools.partial(frame.value, target)
+    block, differentiable = target.block(blocks.BLOCK), target.differentiable
+    points = chains(None, *functions, key, z, 2, plan, block, differentiable)
+    return frame.to_x(points.z), frame.log_prob(points.log_prob)
 
 
 def proposal_of(sampler: Any) -> Proposal:
