@@ -7,7 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Scalar
 
 from allmodes.devices.compiled import program
 from allmodes.devices.mesh import everywhere
@@ -251,7 +251,13 @@ class DiffusionSampler(Sampler):
 
 
 def _log_density(
-    frame: Frame, process: Process, x: Float[Array, "n dim"], key: Array, probes: int, rtol: float, atol: float
+    frame: Frame,
+    process: Process,
+    x: Float[Array, "n dim"],
+    key: Array,
+    probes: int,
+    rtol: Scalar | float,
+    atol: Scalar | float,
 ) -> tuple[Float[Array, " n"], Float[Array, " n"]]:
     from allmodes.diffusion import probability_flow as flow
 

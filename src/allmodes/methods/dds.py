@@ -13,6 +13,7 @@ import optax
 from jaxtyping import Array, Float, Int, Scalar
 
 from allmodes.devices.blocks import many
+from allmodes.devices.compiled import program
 from allmodes.diffusion.networks import Denoiser, Network, Perceptron, network_for
 from allmodes.diffusion.networks.mlp import LEVEL_FEATURES, level_features
 from allmodes.diffusion.noise import Noise, NoiseRange, noise_for
@@ -123,7 +124,7 @@ class DDS(Method):
         k_search, k_network = jax.random.split(key)
         found = search(target, k_search, POINTS)
         prepared = network_for(self.network, target.symmetry).prepare(found.points.z, k_search)
-        return self._state(found, prepared, k_network)
+        return program(_start, self)(found, prepared, k_network)
 
     def template(self, target: Target) -> State:
         """Give the shapes of a state."""
@@ -180,6 +181,10 @@ class DDS(Method):
     def evaluations(self, state: State) -> Evaluations:
         """Count what the search and training have cost."""
         return state.evaluations
+
+
+def _start(method: DDS, found: Found, prepared: Any, key: Array) -> State:
+    return method._state(found, prepared, key)
 
 
 def process_of(target: Target, state: State, model: Any) -> Process:

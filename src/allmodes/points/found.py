@@ -1,7 +1,9 @@
 """What a search, or a tempered population, knows of a density: a frame, and points in it."""
 
+import functools
 from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Scalar
 
@@ -24,6 +26,7 @@ class Found(NamedTuple):
     evaluations: Evaluations
 
 
+@functools.partial(jax.jit, static_argnums=1)
 def normalise(found: Found, differentiable: bool = True, among: Bool[Array, " n"] | None = None) -> Found:
     """The same points in the frame in which their mean is zero and their spread one: of all, or of
     some `among` them.

@@ -8,7 +8,7 @@ import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
-from allmodes.devices.precision import double, halves, whole
+from allmodes.devices.precision import double, halves, traced_halves, whole
 from allmodes.symmetry import ParticleSymmetry
 from allmodes.target import Evaluation, Target
 
@@ -67,8 +67,8 @@ class Frame(eqx.Module):
             return Frame(self.location + self.scale * mean, self.scale * spread, self.symmetry)
         with double():
             place = whole(self.location, self.rest) + self.scale.astype(jnp.float64) * mean.astype(jnp.float64)
-        high, rest = halves(place)
-        return Frame(jnp.asarray(high), self.scale * spread, self.symmetry, jnp.asarray(rest), self.offset)
+            high, rest = traced_halves(place)
+        return Frame(high, self.scale * spread, self.symmetry, rest, self.offset)
 
     def shift(self, old: "Frame") -> Float[Array, " free"]:
         """How far the location is from that of another frame."""

@@ -58,9 +58,9 @@ def search(target: Target, key: Array, size: int, climb_limit: int = 120, local_
     evaluations = jax.tree.map(jnp.add, evaluations, more)
     moved, more, wide = _nearer_the_mass(task, k_box, box, moved)
     evaluations = jax.tree.map(jnp.add, evaluations, more)
-    found = normalise(_found(task, box, moved, evaluations), target.differentiable, wide)
+    found = normalise(program(_found, task)(box, moved, evaluations), target.differentiable, wide)
     warn_if_coarse(target, found.frame, found.points.z)
-    return found._replace(points=found.points.take(jnp.arange(size) % task.size))
+    return found if size == task.size else found._replace(points=found.points.take(jnp.arange(size) % task.size))
 
 
 def _fill_box(task: _Task, key: Array, box: Frame) -> tuple[Moved, Evaluations]:

@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
+from allmodes.devices.compiled import program
 from allmodes.diffusion.networks import (
     AnchoredPerceptron,
     Denoiser,
@@ -184,7 +185,7 @@ class IWSM(Method):
             stage("searching: tempered SMC")
             found = warm_start(target, found, jax.random.fold_in(k_start, 1))
         prepared = network_for(self.network, target.symmetry).prepare(found.points.z, k_start)
-        return self.build(target, found, prepared, k_network)
+        return program(_build, self, target)(found, prepared, k_network)
 
     def template(self, target: Target) -> State:
         """Give the shapes of a state, without the work: what a checkpoint is read into."""
@@ -272,3 +273,7 @@ class IWSM(Method):
     def evaluations(self, state: State) -> Evaluations:
         """Count what the state has cost so far, the warm start included."""
         return state.evaluations
+
+
+def _build(method: IWSM, target: Target, found: Found, prepared: Any, key: Array) -> State:
+    return method.build(target, found, prepared, key)
