@@ -362,7 +362,7 @@ def test_two_commands_at_once_get_folders_of_their_own(models, tmp_path, monkeyp
             lock._acquire(folder.path / lock.NAME)  # as another process would
         return {"verdict": {"word": ""}}
 
-    monkeypatch.setattr(job, "carry_out", meanwhile)
+    monkeypatch.setattr(job, "run_job", meanwhile)
     words = ["run", f"{models / 'pair.py'}:target", "--method", "idem", "--quiet"]
     (tmp_path / "runs" / "pair-idem-0").mkdir(parents=True)
     other = lock._acquire(tmp_path / "runs" / "pair-idem-0" / lock.NAME)  # which has not written config.json yet
@@ -375,9 +375,7 @@ def test_two_commands_at_once_get_folders_of_their_own(models, tmp_path, monkeyp
 def test_a_folder_is_chosen_that_is_free(models, tmp_path, monkeypatch):
     done = []
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(
-        job, "carry_out", lambda folder, **_: done.append(str(folder.path)) or {"verdict": {"word": ""}}
-    )
+    monkeypatch.setattr(job, "run_job", lambda folder, **_: done.append(str(folder.path)) or {"verdict": {"word": ""}})
     for seed in (0, 0, 1):
         assert call("run", f"{models / 'pair.py'}:target", "--seed", seed, "--method", "idem", "--quiet") == 0
     assert done == ["runs/pair-idem-0", "runs/pair-idem-0-2", "runs/pair-idem-1"]

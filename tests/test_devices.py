@@ -77,19 +77,21 @@ def test_one_device_is_the_special_case_of_one():
     with am.on_devices(1):
         assert devices.mesh() is None
         assert devices.count() == 1
-        assert devices.even(7) == 7
+        assert devices.share_evenly(7) == 7
     x = jnp.arange(6.0)
     assert devices.gather({"x": x})["x"] is x
-    assert processes.agreed(3) == 3
-    assert processes.agreed_text("runs/ü") == "runs/ü"
-    assert processes.leads()
+    assert processes.broadcast(3) == 3
+    assert processes.broadcast_text("runs/ü") == "runs/ü"
+    assert processes.is_main_process()
 
 
 @pytest.mark.parametrize("size", [1, 3, 4, 100])
 def test_blocks_of_trees_are_what_all_at_once_is(size):
     x, y = jnp.arange(10.0), jnp.arange(20.0).reshape(10, 2)
     whole = jax.vmap(lambda p: {"sum": p[0] + p[1].sum()})((x, y))
-    np.testing.assert_allclose(blocks.many(lambda p: {"sum": p[0] + p[1].sum()}, (x, y), size)["sum"], whole["sum"])
+    np.testing.assert_allclose(
+        blocks.batched_map(lambda p: {"sum": p[0] + p[1].sum()}, (x, y), size)["sum"], whole["sum"]
+    )
 
 
 def test_options_of_processes_without_distributed(tmp_path):

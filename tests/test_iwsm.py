@@ -30,7 +30,7 @@ from allmodes.parts import (
     Perceptron,
 )  # fmt: skip
 from allmodes.points.count import Evaluations
-from allmodes.points.found import Found
+from allmodes.points.found import SearchResult
 from allmodes.points.weights import ess_fraction
 from allmodes.targets import gaussian_mixture
 
@@ -361,7 +361,7 @@ def test_a_hard_edge_switches_the_target_score_identity_off():
     @jax.jit
     def gate(edges):
         zero = jnp.zeros(())
-        found = Found(start.frame, start.buffer, zero + 0.1, zero + jnp.full(2, 0.3), edges, Evaluations.none())
+        found = SearchResult(start.frame, start.buffer, zero + 0.1, zero + jnp.full(2, 0.3), edges, Evaluations.none())
         state = method.build(MIXTURE, found, (), jax.random.key(1))
         return state.smooth, train(method, MIXTURE, state, jax.random.key(2))[1]["level_gate"]
 

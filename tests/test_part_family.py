@@ -17,7 +17,7 @@ from allmodes.methods.iwsm.estimators import ESTIMATORS
 from allmodes.methods.iwsm.reweighting import REWEIGHTINGS
 from allmodes.points.buffer import Buffer
 from allmodes.points.count import Evaluations
-from allmodes.points.found import Found
+from allmodes.points.found import SearchResult
 from allmodes.points.frame import Frame
 
 PAIR, SIZE = pair(), 256
@@ -33,7 +33,7 @@ def state():
     x = means[jax.random.randint(k_mode, (SIZE,), 0, 2)] + 0.5 * jax.random.normal(k_noise, (SIZE, 2))
     frame, zero = Frame(jnp.array([0.0, 0.5]), jnp.array([2.1, 0.7])), jnp.zeros(())
     z = frame.to_z(x)
-    found = Found(
+    found = SearchResult(
         frame, Buffer.of(z, frame.evaluate(PAIR, z)), zero + 0.05, zero + jnp.full(2, 0.3), zero, Evaluations.none()
     )
     return METHOD.build(PAIR, found, (), jax.random.key(1))

@@ -23,7 +23,7 @@ from allmodes.metrics.energies import broken, energy_w2
 from allmodes.metrics.geometric import geometric_w2
 from allmodes.points.buffer import Buffer
 from allmodes.points.count import Evaluations
-from allmodes.points.found import Found
+from allmodes.points.found import SearchResult
 from allmodes.points.frame import Frame
 from allmodes.search import settle
 from allmodes.symmetry import ParticleSymmetry
@@ -77,7 +77,7 @@ def test_the_frame_embeds_and_takes_gradients_along():
     np.testing.assert_allclose(e.log_prob, values, rtol=1e-5, atol=1e-5)
     np.testing.assert_allclose(e.grad, grads, rtol=1e-4, atol=1e-3)
     np.testing.assert_allclose(frame.log_det, 6 * math.log(1.7), rtol=1e-6)
-    np.testing.assert_allclose(frame.even(jnp.arange(6.0)), 2.5)
+    np.testing.assert_allclose(frame.average_over_symmetry(jnp.arange(6.0)), 2.5)
 
 
 # The densities.
@@ -309,7 +309,7 @@ def test_a_frame_of_scattered_particles_settles_to_the_width_of_the_target(monke
     z = jax.random.normal(jax.random.key(0), (64, 6))
     none = jnp.zeros(())
     points = Buffer.of(z, wide.evaluate(target, z))
-    found = Found(wide, points, none + 1.0, jnp.ones(6), none, Evaluations.none())
+    found = SearchResult(wide, points, none + 1.0, jnp.ones(6), none, Evaluations.none())
     settled = settle.settle(target, found, jax.random.key(1))
     assert settled.points.size == 64
     # 256 points in six dimensions give the width to 2 %.

@@ -34,7 +34,7 @@ from allmodes.diffusion.paths import Process, log_normal
 from allmodes.parts import OwnDraws, PathMoves, PathResampling, Perceptron
 from allmodes.points.buffer import Buffer
 from allmodes.points.count import Evaluations
-from allmodes.points.found import Found
+from allmodes.points.found import SearchResult
 from allmodes.points.frame import Frame
 
 N = 8_000
@@ -160,7 +160,7 @@ STRETCHED = Target(lambda x: log_mixture((x - LOCATION) / SCALE) - np.log(SCALE)
 def build_state(z, perturbed):
     frame = Frame(jnp.asarray(LOCATION, jnp.float32), jnp.asarray(SCALE, jnp.float32))
     points, zero = Buffer.of(z, frame.evaluate(STRETCHED, z)), jnp.zeros(())
-    found = Found(frame, points, zero + 0.05, zero + jnp.full(2, 0.5), zero, Evaluations.none())
+    found = SearchResult(frame, points, zero + 0.05, zero + jnp.full(2, 0.5), zero, Evaluations.none())
     state = MOVES.build(STRETCHED, found, (), jax.random.key(11))
     last = lambda s: s.average.network.last.weight  # noqa: E731
     return eqx.tree_at(last, state, perturbed * jax.random.normal(jax.random.key(12), last(state).shape))

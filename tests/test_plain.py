@@ -17,7 +17,7 @@ from allmodes.mcmc import parallel_tempering as parallel
 from allmodes.mcmc.hmc import kind_of
 from allmodes.points.buffer import Buffer
 from allmodes.points.count import Evaluations
-from allmodes.points.found import Found
+from allmodes.points.found import SearchResult
 from allmodes.points.frame import Frame
 from allmodes.search import settle
 from allmodes.targets import gaussian, gaussian_mixture
@@ -261,7 +261,9 @@ def test_runs_together_gauge_a_frame_that_was_far_too_wide(monkeypatch):
     wide = Frame(jnp.asarray([20.0, -1.0]), jnp.asarray([40.0, 3.0]))
     z = jax.random.normal(jax.random.key(0), (64, 2))
     none = jnp.zeros(())
-    found = Found(wide, Buffer.of(z, wide.evaluate(target, z)), none + 1.0, jnp.ones(2), none, Evaluations.none())
+    found = SearchResult(
+        wide, Buffer.of(z, wide.evaluate(target, z)), none + 1.0, jnp.ones(2), none, Evaluations.none()
+    )
     gauge = settle.gauging(target, found)
     for seed in range(3):
         gauged = gauge(jax.random.key(seed))

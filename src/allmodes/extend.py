@@ -15,7 +15,7 @@ from allmodes.method import Figure, Figures, Method, Untrained
 from allmodes.metrics.floor import Ratio, ratio
 from allmodes.points.buffer import Buffer
 from allmodes.points.count import Evaluations
-from allmodes.points.found import Found, nowhere
+from allmodes.points.found import SearchResult, nowhere
 from allmodes.points.frame import Frame
 from allmodes.sampler import PlainSampler, Sampler
 from allmodes.search.search import search
@@ -35,7 +35,6 @@ __all__ = [
     "Figure",
     "Figures",
     "Finding",
-    "Found",
     "Frame",
     "Method",
     "Modes",
@@ -47,6 +46,7 @@ __all__ = [
     "Process",
     "Ratio",
     "Sampler",
+    "SearchResult",
     "Target",
     "Untrained",
     "elbo",

@@ -13,7 +13,7 @@ from jax.flatten_util import ravel_pytree
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Int
 
-from allmodes.devices.blocks import block_size, many
+from allmodes.devices.blocks import batched_map, block_size
 from allmodes.devices.compiled import forget
 from allmodes.devices.precision import double, enabled
 from allmodes.errors import TargetError
@@ -242,7 +242,7 @@ class Target:
         """The same at each point."""
         with double(self.double):
             x = self._points(x)
-            value = many(self.log_prob, x, self.block(len(x))).astype(x.dtype)
+            value = batched_map(self.log_prob, x, self.block(len(x))).astype(x.dtype)
             return jnp.where(value < jnp.inf, value, -jnp.inf)
 
     def evaluate(self, x: Float[Array, "n dim"]) -> Evaluation:
@@ -256,7 +256,7 @@ class Target:
         return jnp.asarray(x, jnp.float64) if self.double else x
 
     def _evaluate(self, x: Float[Array, "n dim"]) -> Evaluation:
-        value, grad = many(jax.value_and_grad(self.log_prob), x, self.block(len(x)))
+        value, grad = batched_map(jax.value_and_grad(self.log_prob), x, self.block(len(x)))
         value, grad = value.astype(x.dtype), grad.astype(x.dtype)
         bad_value = ~(value < jnp.inf)  # NaN or +inf
         zero = value == -jnp.inf

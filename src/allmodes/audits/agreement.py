@@ -99,7 +99,7 @@ def _check_densities(first: Sampler, second: Sampler, draws: tuple[Draws, Draws]
 
 
 def _fair(draws: Draws, key: Array) -> Draws:
-    return draws if draws.even else draws.resample(key=key)
+    return draws if draws.equally_weighted else draws.resample(key=key)
 
 
 def _mean_log_prob(draws: Draws) -> tuple[float, float]:

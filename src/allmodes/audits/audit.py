@@ -20,7 +20,7 @@ from allmodes.audits.proposal import first_proposal
 from allmodes.audits.result import Audit
 from allmodes.devices.precision import single
 from allmodes.errors import ConfigError
-from allmodes.points.found import Found
+from allmodes.points.found import SearchResult
 from allmodes.sampler import Sampler
 from allmodes.target import Target
 
@@ -43,7 +43,7 @@ class _Searched:
     that they climb to, and some of the sampler's own draws.
     """
 
-    found: Found
+    found: SearchResult
     pool: list[Explored]
     points: Float[np.ndarray, "n free"]
     narrow: float
@@ -165,7 +165,7 @@ def _search(
     return _Searched(found, pool, points, narrow, basins, label, own.x)
 
 
-def _explore(target: Target, found: Found, explorers: Sequence[Explorer], key: Array) -> list[Explored]:
+def _explore(target: Target, found: SearchResult, explorers: Sequence[Explorer], key: Array) -> list[Explored]:
     keys = jax.random.split(key, len(explorers))
     return [e for explore, subkey in zip(explorers, keys, strict=True) for e in explore(target, found, subkey)]
 

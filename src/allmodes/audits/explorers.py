@@ -12,7 +12,7 @@ from jaxtyping import Array, Bool, Float
 
 from allmodes.mcmc.tempered_smc import tempering
 from allmodes.methods import Tempering
-from allmodes.points.found import Found
+from allmodes.points.found import SearchResult
 from allmodes.search.settle import locate
 from allmodes.target import Target
 from allmodes.training.fit import fit
@@ -33,15 +33,15 @@ class Explored(NamedTuple):
     log_z: float | None = None
 
 
-Explorer = Callable[[Target, Found, Array], list[Explored]]
+Explorer = Callable[[Target, SearchResult, Array], list[Explored]]
 
 
-def climbs(target: Target, found: Found, key: Array) -> list[Explored]:
+def climbs(target: Target, found: SearchResult, key: Array) -> list[Explored]:
     """The climbs from broad starts that found the frame: nothing is evaluated again."""
     return [Explored("climbs", np.asarray(found.points.z), 0)]
 
 
-def populations(target: Target, found: Found, key: Array, count: int = POPULATIONS) -> list[Explored]:
+def populations(target: Target, found: SearchResult, key: Array, count: int = POPULATIONS) -> list[Explored]:
     """Independent populations of adaptive tempered SMC, each half as large as the number of
     climbs.
     """
@@ -55,7 +55,7 @@ def populations(target: Target, found: Found, key: Array, count: int = POPULATIO
     return explored
 
 
-def replicas(target: Target, found: Found, key: Array) -> list[Explored]:
+def replicas(target: Target, found: SearchResult, key: Array) -> list[Explored]:
     """Parallel tempering, its ladder adapted a little: an eighth as many points as climbs, no more
     than 512.
     """
@@ -69,7 +69,7 @@ def replicas(target: Target, found: Found, key: Array) -> list[Explored]:
 EXPLORERS: tuple[Explorer, ...] = (climbs, populations, replicas)
 
 
-def first_look(target: Target, key: Array, size: int) -> tuple[Found, int]:
+def first_look(target: Target, key: Array, size: int) -> tuple[SearchResult, int]:
     """`size` climbs from broad starts, in a frame that fits the target, and their evaluations.
 
     **Raises** `TargetError` when no point with a finite density was found.

@@ -14,7 +14,7 @@ from allmodes.audits.masses import Shares, of_draws, of_mixture, of_populations
 from allmodes.audits.proposal import Proposal, log_mixture, refit
 from allmodes.draws.estimates import Estimate, khat
 from allmodes.draws.verdict import MAX_KHAT, MIN_EFFECTIVE
-from allmodes.points.found import Found
+from allmodes.points.found import SearchResult
 from allmodes.sampler import Sampler
 from allmodes.target import Target
 
@@ -90,7 +90,7 @@ def usable(measured: Measured, basins: int) -> bool:
     return measured.khat <= MAX_KHAT and effective >= max(MIN_EFFECTIVE, LEAST_EFFECTIVE * len(measured.z))
 
 
-def by_populations(target: Target, basins: Basins, found: Found) -> Measure:
+def by_populations(target: Target, basins: Basins, found: SearchResult) -> Measure:
     """Masses by the shares of eight fresh populations of tempered SMC; how many draws are asked for
     does not matter.
     """

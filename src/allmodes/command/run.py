@@ -47,7 +47,7 @@ def command(argv: list[str]) -> int:
         contextlib.ExitStack() as held,  # the lock of the folder, up to the end
     ):
         folder = _begun(args, method, argv, held) if args.resume is None else _resumed(args, method, held)
-        interrupt.say(lambda: _last_words(folder) if processes.leads() else "")
+        interrupt.say(lambda: _last_words(folder) if processes.is_main_process() else "")
         return _carried_out(folder, args)
 
 
@@ -72,7 +72,7 @@ def _resumed(args: Any, method: Method, held: contextlib.ExitStack) -> Folder:
         raise ConfigError(f"--resume {args.resume} goes on as the run was begun: leave {options} out")
     folder = Folder(args.resume)
     folder.read_json("config.json")
-    if processes.leads():
+    if processes.is_main_process():
         held.enter_context(folder.locked())
     return folder
 
@@ -114,21 +114,21 @@ def _begun(args: Any, method: Method, argv: list[str], held: contextlib.ExitStac
     target.check()
     # One of several processes makes the folder, and the others find it there.
     folder = Folder(args.out) if args.out else Folder(Path("runs") / f"{target.name}-{args.settings.name}-{args.seed}")
-    if processes.leads():
+    if processes.is_main_process():
         folder = _entered(folder, held) if args.out else _free(folder.path, held)
         interrupt.say(lambda: _last_words(folder))
         line = "allmodes " + shlex.join(["run", *argv])
         limit = None if args.evaluations is None else int(args.evaluations)
         run_job.start(folder, target, args.settings, args.seed, args.n, line, limit)
-    return Folder(processes.agreed_text(str(folder.path)))
+    return Folder(processes.broadcast_text(str(folder.path)))
 
 
 def _carried_out(folder: Folder, args: Any) -> int:
     """Do the job of the folder, from wherever it stands, and print what came of it."""
     try:
-        result = run_job.finished(folder) if processes.leads() else None
-        if not processes.agreed(result is not None):
-            result = run_job.carry_out(folder, seconds=args.seconds, quiet=args.quiet, repeats=args.judge_repeats)
+        result = run_job.finished(folder) if processes.is_main_process() else None
+        if not processes.broadcast(result is not None):
+            result = run_job.run_job(folder, seconds=args.seconds, quiet=args.quiet, repeats=args.judge_repeats)
     except (RuntimeError, ValueError) as error:
         if not processes.lost(error):
             raise
@@ -137,7 +137,7 @@ def _carried_out(folder: Folder, args: Any) -> int:
             f"({str(error).strip().splitlines()[0]}). The last checkpoint is kept; go on, with any number of "
             f"processes and devices, by: {_going_on(folder)}"
         ) from error
-    if not processes.leads():
+    if not processes.is_main_process():
         return 0
     print_result(result)
     print(f"{folder / 'report.html'}")

@@ -21,7 +21,7 @@ def block_size(n: int, point_bytes: int | None) -> int:
     return max(1, min(n, CACHE_BYTES // point_bytes))
 
 
-def many(function: Callable[..., Any], points: Any, size: int) -> Any:
+def batched_map(function: Callable[..., Any], points: Any, size: int) -> Any:
     """`function` of every point, on each device `size` at a time; `points` may be a tree of arrays
     of rows.
     """

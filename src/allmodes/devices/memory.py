@@ -6,7 +6,7 @@ import gc
 import sys
 
 
-def give_back() -> None:
+def release_memory() -> None:
     """Return freed memory to the operating system, where the C library can (glibc); elsewhere
     nothing.
 

@@ -76,7 +76,7 @@ def count() -> int:
     return 1 if mesh is None else mesh.size
 
 
-def even(n: int) -> int:
+def share_evenly(n: int) -> int:
     """The first number from n on that the devices can share."""
     return -(-n // count()) * count()
 

@@ -42,20 +42,20 @@ def lost(error: Exception) -> bool:
     return jax.distributed.is_initialized() and any(word in said for word in ("Gloo", "gloo", "NCCL", "oordination"))
 
 
-def leads() -> bool:
+def is_main_process() -> bool:
     """Whether this process is the one that writes files and speaks."""
     return jax.process_index() == 0
 
 
-def agreed_text(text: str) -> str:
+def broadcast_text(text: str) -> str:
     """A short text as the leading process has it."""
     if jax.process_count() == 1:
         return text
     padded = np.frombuffer(text.encode().ljust(LONGEST), np.uint8)
-    return bytes(np.asarray(agreed(padded), np.uint8)).decode().rstrip()
+    return bytes(np.asarray(broadcast(padded), np.uint8)).decode().rstrip()
 
 
-def agreed(tree: Any) -> Any:
+def broadcast(tree: Any) -> Any:
     """Numbers and arrays as the leading process has them."""
     if jax.process_count() == 1:
         return tree

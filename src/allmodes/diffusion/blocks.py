@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from allmodes.devices.mesh import even
+from allmodes.devices.mesh import share_evenly
 
 BLOCK = 4096  # most draws in one compiled call
 
@@ -14,7 +14,7 @@ def blocks_of(key: Array, n: int) -> tuple[list[Array], int]:
     that devices can share.
     """
     blocks = -(-n // BLOCK)
-    return [jax.random.fold_in(key, i) for i in range(blocks)], even(-(-n // blocks))
+    return [jax.random.fold_in(key, i) for i in range(blocks)], share_evenly(-(-n // blocks))
 
 
 def points_of(x: Float[Array, "n dim"], most: int | None = None) -> list[Float[Array, "size dim"]]:
@@ -22,6 +22,6 @@ def points_of(x: Float[Array, "n dim"], most: int | None = None) -> list[Float[A
     last point fills up.
     """
     count = -(-len(x) // (BLOCK if most is None else most))
-    size = even(-(-len(x) // count))
+    size = share_evenly(-(-len(x) // count))
     padded = jnp.concatenate([x, jnp.broadcast_to(x[-1], (count * size - len(x), x.shape[1]))])
     return [padded[i * size : (i + 1) * size] for i in range(count)]

@@ -115,7 +115,7 @@ class Draws:
         return self._effective(values[:, None] if self.chains else None)
 
     @property
-    def even(self) -> bool:
+    def equally_weighted(self) -> bool:
         """Whether all draws have equal weight."""
         return bool(jnp.all(self.log_weight == self.log_weight[0]))
 
@@ -186,9 +186,9 @@ class Draws:
         `allmodes.agreement` of two independent samplers.
         """
         value, error = self.log_z
-        raw = self.pool is None and not self.chains and not self.even
+        raw = self.pool is None and not self.chains and not self.equally_weighted
         seen = Seen(
-            n=len(self), ess=self.ess, equal=self.even, khat=self.khat if raw else None, pool=self.pool,
+            n=len(self), ess=self.ess, equal=self.equally_weighted, khat=self.khat if raw else None, pool=self.pool,
             log_z_error=None if np.isnan(value) else error, forward_ess=self.forward_ess, exact=False,
             broken=int(jnp.sum(self.log_prob == -jnp.inf)), rhat=self.rhat, findings=self.findings,
         )  # fmt: skip
@@ -234,7 +234,7 @@ class Draws:
         **Raises** `ConfigError` when arviz-base is not installed.
         """
         (value, std_error), kept = self.log_z, key is None
-        draws = self if key is None or self.even else self.resample(key)
+        draws = self if key is None or self.equally_weighted else self.resample(key)
         stats = {"lp": np.asarray(draws.log_prob)} | ({"log_weight": np.asarray(draws.log_weight)} if kept else {})
         about = {
             "log_z": value, "log_z_std_error": std_error, "verdict": self.verdict().word, "ess": self.ess,
@@ -267,7 +267,7 @@ class Draws:
         if path.suffix == ".nc":
             export.write_tree(path, self.to_arviz(key))
             return
-        draws = self if key is None or self.even else self.resample(key)
+        draws = self if key is None or self.equally_weighted else self.resample(key)
         arrays = {name: np.asarray(getattr(draws, name)) for name in ("x", "log_prob", "log_weight")}
         if draws.parameters is not None:
             arrays |= {f"parameters.{name}": values for name, values in draws._variables().items()}

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from allmodes.devices.processes import agreed
+from allmodes.devices.processes import broadcast
 from allmodes.diffusion.corrections import Chains
 from allmodes.diffusion.corrections.chain_moves import chain_evaluations
 from allmodes.metrics import evaluate
@@ -96,7 +96,7 @@ def _measured(target: Target, method: Any, n: int, repeats: int) -> Afterwards:
     evaluated = jax.jit(target.evaluate)
     density = lambda: jax.block_until_ready(evaluated(points))  # noqa: E731
     each = _seconds(density, first=density) / TRIED
-    judging, each = (float(seconds) for seconds in agreed((judging, each)))  # all processes plan alike
+    judging, each = (float(seconds) for seconds in broadcast((judging, each)))  # all processes plan alike
     return Afterwards(target, method, n, judging, each)
 
 

@@ -168,7 +168,7 @@ def seen_of(
     return trust.Seen(
         n=len(draws),
         ess=draws.ess,
-        equal=draws.even,
+        equal=draws.equally_weighted,
         khat=None if draws.chains else draws.khat,
         log_z_error=draws.log_z.std_error if has_evidence(draws) else None,
         findings=draws.findings,

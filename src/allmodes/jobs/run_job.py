@@ -13,9 +13,9 @@ from typing import Any, NamedTuple
 
 import jax
 
-from allmodes.devices.memory import give_back
+from allmodes.devices.memory import release_memory
 from allmodes.devices.mesh import on_devices
-from allmodes.devices.processes import agreed, leads
+from allmodes.devices.processes import broadcast, is_main_process
 from allmodes.draws import kept
 from allmodes.draws.draws import Draws
 from allmodes.errors import RunError, RunWarning
@@ -82,7 +82,7 @@ def finished(run: Run) -> dict | None:
             return None
 
 
-def carry_out(run: Run, *, seconds: float | None = None, quiet: bool = False, repeats: int = REPEATS) -> dict:
+def run_job(run: Run, *, seconds: float | None = None, quiet: bool = False, repeats: int = REPEATS) -> dict:
     """Do the job that `config.json` describes, from wherever it stands: returns what `result.json`
     holds.
 
@@ -103,9 +103,12 @@ def carry_out(run: Run, *, seconds: float | None = None, quiet: bool = False, re
         raise RunError(
             f"{run / 'config.json'} is damaged: no {', '.join(missing)}. Restore it, or start again in a new folder"
         )
-    with run.locked() if leads() else contextlib.nullcontext(), Bar(quiet=quiet or not leads()) as bar:
+    with (
+        run.locked() if is_main_process() else contextlib.nullcontext(),
+        Bar(quiet=quiet or not is_main_process()) as bar,
+    ):
         result = _phases(run, target, method, config, seconds, repeats, bar)
-        if leads():
+        if is_main_process():
             stage("writing the report")
             write_report(run.path, target=target)
             (run / SECONDS).unlink(missing_ok=True)
@@ -128,7 +131,7 @@ def _phases(
     def correct() -> Draws | None:
         if after is None or seconds is None:
             return sampler.corrected(n, key=keys.correct)
-        drawing = float(agreed(phase.seconds.get("sample", 0.0)))
+        drawing = float(broadcast(phase.seconds.get("sample", 0.0)))
         left = seconds - sum(sampler.seconds.values()) - drawing
         return sampler.corrected(n, key=keys.correct, pool=after.pool(left, drawing, sampler.seconds))
 
@@ -137,9 +140,9 @@ def _phases(
     told.then("drawn", before)
     corrected, before = phase.draws("corrected.npz", "correct", correct, lambda: told(f"correcting {n:,}"))
     told.then("corrected", before)
-    if not leads():
+    if not is_main_process():
         return {}
-    give_back()
+    release_memory()
     told("evaluating")
     begin = time.monotonic()
     with on_devices(None):  # the other processes are done
@@ -197,7 +200,7 @@ def _planned(
     begin = time.monotonic()
     stage("measuring what comes after training")
     after = measured(target, method, n, repeats)
-    return max(seconds - float(agreed(time.monotonic() - begin)), 1e-3), after
+    return max(seconds - float(broadcast(time.monotonic() - begin)), 1e-3), after
 
 
 def _draw(sampler: Sampler, n: int, limit: int | None, key: jax.Array) -> Draws:
@@ -230,11 +233,11 @@ def _trained(
     bar: Bar,
 ) -> tuple[Sampler, bool]:
     """The sampler, trained from wherever the run stands, and whether it was so before."""
-    began, steps = False, int(agreed(max(run.steps(), default=-1) if leads() else -1))
+    began, steps = False, int(broadcast(max(run.steps(), default=-1) if is_main_process() else -1))
 
     def show(p: Progress) -> None:
         nonlocal began
-        if not began and leads():  # of what training now goes beyond: no verdict of another state is left
+        if not began and is_main_process():  # of what training now goes beyond: no verdict of another state is left
             for name in ("report.html", "result.json"):
                 (run / name).unlink(missing_ok=True)
         began = True
@@ -262,7 +265,7 @@ class _Phase:
     def __init__(self, run: Run, target: Target, state: str, n: int):
         self.run, self.target, self.state, self.n = run, target, state, n
         self.seconds: dict[str, float] = {}
-        if (run / SECONDS).exists() and leads():
+        if (run / SECONDS).exists() and is_main_process():
             with contextlib.suppress(RunError):  # of times alone
                 self.seconds = run.read_json(SECONDS)
 
@@ -272,8 +275,8 @@ class _Phase:
         """The draws of a file, and whether they were there before; None where there are none of
         their kind.
         """
-        before = kept.read(self.run, file, self.target, self.state, self.n) if leads() else None
-        if agreed(before is not None):
+        before = kept.read(self.run, file, self.target, self.state, self.n) if is_main_process() else None
+        if broadcast(before is not None):
             return before, True
         say()
         begin = time.monotonic()
@@ -282,7 +285,7 @@ class _Phase:
             return None, False
         jax.block_until_ready(made.x)
         self.seconds[what] = time.monotonic() - begin
-        if not leads():
+        if not is_main_process():
             return made, False
         kept.write(self.run, file, made, self.state)
         self.run.write_json(SECONDS, self.seconds)

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Scalar
 
-from allmodes.devices.blocks import many
+from allmodes.devices.blocks import batched_map
 from allmodes.points.buffer import Buffer
 
 LEAPS = 10  # leapfrog steps of a move, an evaluation each
@@ -92,7 +92,7 @@ def hmc(
         state, step_size = carry
         length, key = length_and_key
         run = lambda point: chain(point[0], step_size, length, point[1])  # noqa: E731
-        state, rates = many(run, (state, jax.random.split(key, n)), min(block, n))
+        state, rates = batched_map(run, (state, jax.random.split(key, n)), min(block, n))
         rate = jnp.mean(rates)
         return (state, step_size * jnp.exp(rate - kind.acceptance)), rate
 

@@ -14,7 +14,7 @@ from allmodes.mcmc.hmc import LEAPS, drawn_steps, kind_of
 from allmodes.points import weights
 from allmodes.points.buffer import Buffer
 from allmodes.points.count import Evaluations
-from allmodes.points.found import Found
+from allmodes.points.found import SearchResult
 from allmodes.points.frame import Frame
 from allmodes.points.normal import log_normal
 from allmodes.target import Target
@@ -45,7 +45,7 @@ class UnreachedError(TargetError):
 class Tempered(NamedTuple):
     """Particles, the estimate of log Z, and how many of them count as independent."""
 
-    found: Found
+    found: SearchResult
     log_z: float
     independent: float  # share: all particles over the sum of squared families, a family having one common origin
 
@@ -56,7 +56,7 @@ def width_for(target: Target) -> float:
 
 
 def tempering(
-    target: Target, found: Found, *, moves: int | None = None, target_ess: float = TARGET_ESS
+    target: Target, found: SearchResult, *, moves: int | None = None, target_ess: float = TARGET_ESS
 ) -> "TemperedSMC":
     """A function of a key and, if it is another one, what was found: particles tempered from a
     Gaussian, and log Z.
@@ -90,13 +90,13 @@ class TemperedSMC:
     leapfrog's eps.
     """
 
-    def __init__(self, target: Target, found: Found, moves: int, target_ess: float):
+    def __init__(self, target: Target, found: SearchResult, moves: int, target_ess: float):
         self.target, self.found, self.moves = target, found, moves
         self.size, self.dim = found.points.z.shape
         self.width = width_for(target)
         self._start_at, self._advance = (program(f, target, moves, target_ess) for f in (_first, _one_temperature))
 
-    def __call__(self, key: Array, found: Found | None = None) -> Tempered:
+    def __call__(self, key: Array, found: SearchResult | None = None) -> Tempered:
         """Temper, in the frame of what was found.
 
         **Raises** `UnreachedError` (a `TargetError`) where the target is not reached.
@@ -121,7 +121,7 @@ class TemperedSMC:
         state, step_size, increment, origin = self._advance(frame, walk.state, walk.step_size, walk.origin, key)
         return _Walk(state, step_size, walk.log_z + float(increment), origin, walk.stages + 1)
 
-    def _end(self, found: Found, walk: _Walk, key: Array) -> Tempered:
+    def _end(self, found: SearchResult, walk: _Walk, key: Array) -> Tempered:
         """The particles at the target, resampled by the last weights."""
         index = weights.systematic(key, walk.state.weights, self.size)
         z = walk.state.particles[index]
@@ -132,7 +132,7 @@ class TemperedSMC:
         found = found._replace(points=Buffer.of(z, e), step_size=step_size, evaluations=evaluations)
         return Tempered(found, walk.log_z, float(self.size / jnp.sum(families**2)))
 
-    def _spent(self, found: Found, stages: int) -> Evaluations:
+    def _spent(self, found: SearchResult, stages: int) -> Evaluations:
         evaluations = found.evaluations.add_points(stages * self.size * (self.moves * LEAPS + 1), 0, 0)
         return evaluations.add_points(stages * self.size * 2, 0, 0, gradient=False)
 

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Int, Scalar
 
-from allmodes.devices.blocks import many
+from allmodes.devices.blocks import batched_map
 from allmodes.devices.compiled import program
 from allmodes.diffusion.networks import Denoiser, Network, Perceptron, network_for
 from allmodes.diffusion.networks.mlp import LEVEL_FEATURES, level_features
@@ -24,7 +24,7 @@ from allmodes.method import Figure, Figures, Method
 from allmodes.methods.optimiser import Adam
 from allmodes.points.buffer import Buffer
 from allmodes.points.count import Evaluations
-from allmodes.points.found import Found, nowhere
+from allmodes.points.found import SearchResult, nowhere
 from allmodes.points.frame import Frame
 from allmodes.search.search import search
 from allmodes.settings import check
@@ -62,7 +62,7 @@ class GuidedDenoiser(Denoiser):
         size = jnp.linalg.norm(shown, axis=1, keepdims=True)
         shown = shown * jnp.minimum(1.0, STEEPEST / jnp.maximum(size, 1e-30))
         pull = sigma * self.gain(level_features(jnp.log(sigma))) * shown
-        plain = many(lambda one: self(one, sigma), z, self.block(len(z)))
+        plain = batched_map(lambda one: self(one, sigma), z, self.block(len(z)))
         return plain + sigma / jnp.sqrt(sigma**2 + 1.0) * pull
 
 
@@ -131,7 +131,7 @@ class DDS(Method):
         prepared = network_for(self.network, target.symmetry).unprepared(POINTS, target.free_dim)
         return jax.eval_shape(self._state, nowhere(target, POINTS), prepared, jax.random.key(0))
 
-    def _state(self, found: Found, prepared: Any, key: Array) -> State:
+    def _state(self, found: SearchResult, prepared: Any, key: Array) -> State:
         symmetry, dim = found.frame.symmetry, found.points.z.shape[1]
         settings = network_for(self.network, symmetry)
         network = settings.build(symmetry or dim, prepared, key)
@@ -183,7 +183,7 @@ class DDS(Method):
         return state.evaluations
 
 
-def _start(method: DDS, found: Found, prepared: Any, key: Array) -> State:
+def _start(method: DDS, found: SearchResult, prepared: Any, key: Array) -> State:
     return method._state(found, prepared, key)
 
 

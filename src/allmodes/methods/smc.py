@@ -17,7 +17,7 @@ from allmodes.draws.estimates import batch_log_z
 from allmodes.mcmc.tempered_smc import tempering
 from allmodes.method import Untrained
 from allmodes.points.count import Evaluations
-from allmodes.points.found import Found, normalise, nowhere
+from allmodes.points.found import SearchResult, normalise, nowhere
 from allmodes.points.frame import Frame
 from allmodes.sampler import PlainSampler, alike
 from allmodes.search.second_look import DRAWS, Look, cost, explore, looking, nowhere_else, spread_out
@@ -33,7 +33,7 @@ class SMCState(eqx.Module):
     its particles took.
     """
 
-    found: Found
+    found: SearchResult
     elsewhere: Float[Array, "explored free"] | None
     cost: Scalar
     step: Int[Array, ""]
@@ -100,7 +100,7 @@ class SMC(Untrained):
         """Populations on demand."""
         return SMCSampler(target, self, state, seconds)
 
-    def tempering(self, target: Target, found: Found) -> Any:
+    def tempering(self, target: Target, found: SearchResult) -> Any:
         """Runs of these settings, from a frame and as many points as there are particles."""
         return tempering(target, found, moves=self.moves, target_ess=self.target_ess)
 

@@ -13,7 +13,7 @@ from allmodes.points.frame import Frame
 from allmodes.target import Target
 
 
-class Found(NamedTuple):
+class SearchResult(NamedTuple):
     """What the search knows: a frame, points in it at local equilibrium, their step size and
     narrowest scale.
     """
@@ -27,7 +27,7 @@ class Found(NamedTuple):
 
 
 @functools.partial(jax.jit, static_argnums=1)
-def normalise(found: Found, differentiable: bool = True, among: Bool[Array, " n"] | None = None) -> Found:
+def normalise(found: SearchResult, differentiable: bool = True, among: Bool[Array, " n"] | None = None) -> SearchResult:
     """The same points in the frame in which their mean is zero and their spread one: of all, or of
     some `among` them.
 
@@ -36,14 +36,16 @@ def normalise(found: Found, differentiable: bool = True, among: Bool[Array, " n"
     frame, points = found.frame, found.points
     some = None if among is None else jnp.broadcast_to(among[:, None], points.z.shape)
     mean = jnp.zeros(points.z.shape[1]) if frame.symmetry else jnp.mean(points.z, axis=0, where=some)
-    spread = jnp.maximum(jnp.sqrt(frame.even(jnp.mean((points.z - mean) ** 2, axis=0, where=some))), 1e-6)
+    spread = jnp.maximum(
+        jnp.sqrt(frame.average_over_symmetry(jnp.mean((points.z - mean) ** 2, axis=0, where=some))), 1e-6
+    )
     new = frame.moved(mean, spread)
     # Between the two frames without passing through x, whose float32 grid is coarse far from the
     # origin.
     z = (points.z - new.shift(frame) / frame.scale) / spread
     grad = points.grad * spread
     if differentiable:
-        tau2 = 1.0 / jnp.maximum(new.even(jnp.mean(grad**2, axis=0, where=some)), 1e-12)
+        tau2 = 1.0 / jnp.maximum(new.average_over_symmetry(jnp.mean(grad**2, axis=0, where=some)), 1e-12)
     else:
         tau2 = (found.tau / spread) ** 2
     return found._replace(
@@ -54,12 +56,12 @@ def normalise(found: Found, differentiable: bool = True, among: Bool[Array, " n"
     )
 
 
-def nowhere(target: Target, size: int) -> Found:
+def nowhere(target: Target, size: int) -> SearchResult:
     """A search's result with zeros in it: the shapes of one."""
     zero = jnp.zeros(())
     z = jnp.zeros((size, target.free_dim))
     points = Buffer(z, z[:, 0], z)
     fine = (z[0], jnp.zeros(2)) if target.double else (None, None)
-    return Found(
+    return SearchResult(
         Frame(z[0], z[0], target.symmetry, *fine), points, zero, z[0], zero, Evaluations.none(target.differentiable)
     )

@@ -147,7 +147,7 @@ class Frame(eqx.Module):
         """The offset, as a number."""
         return 0.0 if self.offset is None else float(np.sum(np.asarray(self.offset, np.float64)))
 
-    def even(self, v: Float[Array, "*n free"]) -> Float[Array, "*n free"]:
+    def average_over_symmetry(self, v: Float[Array, "*n free"]) -> Float[Array, "*n free"]:
         """A figure of each coordinate, such as a variance, averaged over those that a symmetry
         makes alike.
         """

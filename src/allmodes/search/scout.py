@@ -14,7 +14,7 @@ from allmodes.errors import TargetError
 from allmodes.mcmc.mala import first_steps, mala, width_of
 from allmodes.points.buffer import Buffer
 from allmodes.points.count import Evaluations
-from allmodes.points.found import Found
+from allmodes.points.found import SearchResult
 from allmodes.points.frame import Frame
 from allmodes.search.moves import LOCAL_STEPS, ascend_from, lowest_that_counts, may_carry_mass, move_locally, refill
 from allmodes.target import Evaluation, Target
@@ -134,7 +134,7 @@ def _explore(target: Target, decades: tuple[float, float], climb_limit: int, rou
     evaluations = evaluations.add_points(2 * _RAYS, 0, 0, gradient=False)
     best = jnp.max(points.log_prob)
     flat = _flat_rays(target, rough, best, jax.random.fold_in(key, 2))
-    return _Explored(middle, rough.even(half), best, evaluations, flat)
+    return _Explored(middle, rough.average_over_symmetry(half), best, evaluations, flat)
 
 
 def _extent(points: Buffer, width: Float[Array, " scouts"] | None) -> tuple[Float[Array, " dim"], Float[Array, " dim"]]:
@@ -215,7 +215,7 @@ def _evaluate(target: Target, frame: Frame, z: Float[Array, "n free"]) -> Evalua
     return frame.evaluate(target, z)
 
 
-def broad(target: Target, key: Array, size: int) -> Found:
+def broad(target: Target, key: Array, size: int) -> SearchResult:
     """Points spread evenly over the box that the scouts span, unmoved: a start with no MCMC at
     all.
     """
@@ -223,6 +223,6 @@ def broad(target: Target, key: Array, size: int) -> Found:
     box, evaluations = scout(target, k_scout)
     z = jax.random.uniform(k_box, (size, target.free_dim), minval=-1.0, maxval=1.0)
     e = program(_evaluate, target)(box, z)
-    return Found(
+    return SearchResult(
         box, Buffer.of(z, e), jnp.asarray(1e-3), jnp.full((target.free_dim,), 1e-4), jnp.zeros(()), evaluations.add(e)
     )

@@ -15,7 +15,7 @@ from jaxtyping import Array, Bool, Float, Scalar
 from allmodes.devices.compiled import program
 from allmodes.mcmc.mala import Moved, mala, width_of
 from allmodes.points.count import Evaluations
-from allmodes.points.found import Found, normalise
+from allmodes.points.found import SearchResult, normalise
 from allmodes.points.frame import Frame
 from allmodes.progress.stages import stage
 from allmodes.search.mass import REACH, near_the_mass, shortfall
@@ -40,7 +40,9 @@ class _Task(NamedTuple):
     local_steps: int
 
 
-def search(target: Target, key: Array, size: int, climb_limit: int = 120, local_steps: int = LOCAL_STEPS) -> Found:
+def search(
+    target: Target, key: Array, size: int, climb_limit: int = 120, local_steps: int = LOCAL_STEPS
+) -> SearchResult:
     """Fill the scouts' box with starts, climb each into the typical set that it can reach, then
     move it locally.
 
@@ -82,11 +84,11 @@ def _fill_box(task: _Task, key: Array, box: Frame) -> tuple[Moved, Evaluations]:
 def _nearer_the_mass(
     task: _Task, key: Array, box: Frame, moved: Moved
 ) -> tuple[Moved, Evaluations, Bool[Array, " n"] | None]:
-    """Rounds of `_favour` while most points are in basins of next to no mass; what they cost, and
-    which points say how wide the frame is: None for all.
+    """Rounds of `_resample_by_mass` while most points are in basins of next to no mass; what they
+    cost, and which points say how wide the frame is: None for all.
     """
     target, dim = task.target, task.target.free_dim
-    favour, evaluations = program(_favour, task), Evaluations.none(target.differentiable)
+    favour, evaluations = program(_resample_by_mass, task), Evaluations.none(target.differentiable)
     short, wide = shortfall(moved, target.differentiable), None
     for i, k_favour in enumerate(jax.random.split(jax.random.fold_in(key, 1), _MORE + _ROUNDS)):
         if float(jnp.mean(near_the_mass(short, dim))) > 0.5:
@@ -99,7 +101,7 @@ def _nearer_the_mass(
     return moved, evaluations, wide
 
 
-def _favour(
+def _resample_by_mass(
     task: _Task, key: Array, box: Frame, moved: Moved, short: Float[Array, " n"], kept: Scalar | float
 ) -> tuple[Moved, Evaluations]:
     """Copies of points with more mass in the place of most that fall short, parted by more
@@ -116,11 +118,11 @@ def _favour(
     return moved, none.add_points(size * steps, moved.nan, moved.zero)
 
 
-def _found(task: _Task, box: Frame, moved: Moved, evaluations: Evaluations) -> Found:
+def _found(task: _Task, box: Frame, moved: Moved, evaluations: Evaluations) -> SearchResult:
     """What the moves have shown, in the box."""
     dim = task.target.free_dim
     step_size = jnp.exp(jnp.mean(jnp.log(moved.step_size)))
     edges = (moved.zero + moved.nan) / (task.size * effort(task.target) * task.local_steps)
     width = width_of(moved.step_size, dim)
     tau = jnp.full(dim, 1.0 / jnp.sqrt(jnp.mean(1.0 / width**2)))
-    return Found(box, moved.points, step_size, tau, edges, evaluations)
+    return SearchResult(box, moved.points, step_size, tau, edges, evaluations)

@@ -30,7 +30,7 @@ from allmodes.mcmc.mala import first_steps, mala
 from allmodes.mcmc.tempered_smc import UnreachedError
 from allmodes.points.buffer import Buffer
 from allmodes.points.count import Evaluations
-from allmodes.points.found import Found
+from allmodes.points.found import SearchResult
 from allmodes.points.frame import Frame
 from allmodes.points.segments import COST, fall_between, nearest
 from allmodes.search.mass import local_mass
@@ -61,7 +61,7 @@ def nowhere_else(target: Target) -> Float[Array, "explored free"] | None:
 
 
 def explore(
-    target: Target, searched: Found, frame: Frame, temper: Callable[..., Any], key: Array
+    target: Target, searched: SearchResult, frame: Frame, temper: Callable[..., Any], key: Array
 ) -> tuple[Float[Array, "explored free"] | None, Evaluations]:
     """Points from elsewhere, in `frame`, and what is spent in all: `searched.evaluations` and that
     of the populations.

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jaxtyping import Array
 
 from allmodes.mcmc.tempered_smc import tempering
-from allmodes.points.found import Found, normalise
+from allmodes.points.found import SearchResult, normalise
 from allmodes.search.search import search
 from allmodes.target import Target
 
@@ -16,7 +16,7 @@ PILOTS = 6
 SETTLED = 0.1  # largest relative change of the spread between the last two of them
 
 
-def warm_start(target: Target, found: Found, key: Array) -> Found:
+def warm_start(target: Target, found: SearchResult, key: Array) -> SearchResult:
     """Replace the search's points by particles of `tempering`, in a frame that fits them."""
     k_settle, k_temper = jax.random.split(key)
     if target.symmetry is not None:
@@ -24,13 +24,13 @@ def warm_start(target: Target, found: Found, key: Array) -> Found:
     return normalise(tempering(target, found)(k_temper).found, target.differentiable)
 
 
-def locate(target: Target, size: int, k_search: Array, k_settle: Array) -> Found:
+def locate(target: Target, size: int, k_search: Array, k_settle: Array) -> SearchResult:
     """Where the density has its mass, by a search; of particles, in a frame that is settled."""
     found = search(target, k_search, size)
     return found if target.symmetry is None else settle(target, found, k_settle)
 
 
-def settle(target: Target, found: Found, key: Array) -> Found:
+def settle(target: Target, found: SearchResult, key: Array) -> SearchResult:
     """The same points in a frame as wide as the target.
 
     Climbs from scattered starts end in scattered particles, so the search's spread of a particle
@@ -46,7 +46,7 @@ def settle(target: Target, found: Found, key: Array) -> Found:
     return few._replace(points=few.points.take(jnp.arange(found.points.size) % PILOT))
 
 
-def gauging(target: Target, found: Found) -> Callable[[Array], Found]:
+def gauging(target: Target, found: SearchResult) -> Callable[[Array], SearchResult]:
     """A function of a key: the same points in a frame as wide as what small tempered runs end with,
     taken together.
 
@@ -59,7 +59,7 @@ def gauging(target: Target, found: Found) -> Callable[[Array], Found]:
     few = found._replace(points=found.points.take(jnp.arange(PILOT) % found.points.size))
     run = tempering(target, few)
 
-    def gauge(key: Array) -> Found:
+    def gauge(key: Array) -> SearchResult:
         pilot, parts = few, []
         for subkey in jax.random.split(key, PILOTS):
             pilot = run(subkey, few._replace(evaluations=pilot.evaluations)).found

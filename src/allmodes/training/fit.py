@@ -14,10 +14,10 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from allmodes.devices.memory import give_back
+from allmodes.devices.memory import release_memory
 from allmodes.devices.mesh import gather
 from allmodes.devices.precision import single
-from allmodes.devices.processes import agreed, leads
+from allmodes.devices.processes import broadcast, is_main_process
 from allmodes.errors import ConfigError, TargetError
 from allmodes.files.run_folder import Run
 from allmodes.method import Method
@@ -40,7 +40,7 @@ def _alone(fit: Callable[..., Sampler]) -> Callable[..., Sampler]:
 
     @functools.wraps(fit)
     def locked(*args: Any, run: Run | None = None, **options: Any) -> Sampler:
-        with run.locked() if run is not None and leads() else contextlib.nullcontext():
+        with run.locked() if run is not None and is_main_process() else contextlib.nullcontext():
             return fit(*args, run=run, **options)
 
     return locked
@@ -158,7 +158,7 @@ class _Training:
         told: Callable[[Progress], None],
     ):
         self.target, self.method, self.budget, self.told = target, method, budget, told
-        self.is_kept, self.run = run is not None, run if leads() else None
+        self.is_kept, self.run = run is not None, run if is_main_process() else None
         self.k_init, self.k_steps = jax.random.split(key)
         self.placement = Placement(method)
         self.state: Any = None
@@ -171,15 +171,15 @@ class _Training:
             self._restore() if resume else self.run.forget_states()
             self.run.cut_metrics(int(self.state.step) if self.state is not None else -1)
             self.lines = self.run.read_metrics()
-        if not agreed(self.state is not None):
+        if not broadcast(self.state is not None):
             with self._timed("start"):
                 stage("searching" if self.method.steps else self.method.name)
                 self.state = jax.block_until_ready(self.method.init(self.target, self.k_init))
             self._save()  # a search may have taken longer than all that follows
-            give_back()
+            release_memory()
         elif self.state is None:  # the leading process has read it
             self.state = jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), self.method.template(self.target))
-        self.state = self.placement.put(agreed(self.state))
+        self.state = self.placement.put(broadcast(self.state))
         self._agree()
 
     def train(self) -> None:
@@ -218,7 +218,7 @@ class _Training:
             step, end = self._progress()
             line = line_of(self.method, self.state, mean, last, self.clock)
             self._write(line)
-            if self.is_kept and agreed(time.monotonic() - last_save > CHECKPOINT_SECONDS and step < end):
+            if self.is_kept and broadcast(time.monotonic() - last_save > CHECKPOINT_SECONDS and step < end):
                 self._save(gather(self.state))
                 last_save = time.monotonic()
             self.told(Progress(step, end, sum(self.clock.values()), line, self._left(), shown(self.method, line)))
@@ -227,7 +227,7 @@ class _Training:
         with self._timed("compile"):
             stage("compiling")
             advance = compiled(self.method, self.target, self.placement, self.state, self.k_steps)
-        give_back()
+        release_memory()
         self._agree()
         self.budget.begin(self.state, self.clock)
         return advance
@@ -261,7 +261,7 @@ class _Training:
 
     def _agree(self) -> None:
         """Go by the clock of the leading process: all must come to the same decisions by it."""
-        self.clock = {name: float(seconds) for name, seconds in agreed(self.clock).items()}
+        self.clock = {name: float(seconds) for name, seconds in broadcast(self.clock).items()}
 
     @contextlib.contextmanager
     def _timed(self, part: str) -> Iterator[None]:
@@ -277,6 +277,6 @@ def _shown(progress: bool, on_progress: Callable[[Progress], None] | None) -> It
     """
     callers = [] if on_progress is None else [on_progress]
     with contextlib.ExitStack() as stack:
-        if progress and leads() and not heard() and sys.stderr is not None and sys.stderr.isatty():
+        if progress and is_main_process() and not heard() and sys.stderr is not None and sys.stderr.isatty():
             callers.append(stack.enter_context(Bar(transient=True)).trained)
         yield lambda state: [caller(state) for caller in callers] and None

@@ -10,7 +10,7 @@ import numpy as np
 from jax.scipy.special import logsumexp
 from jaxtyping import Array, Float, Int, Scalar
 
-from allmodes.devices.mesh import even
+from allmodes.devices.mesh import share_evenly
 from allmodes.devices.precision import double
 from allmodes.diffusion import blocks
 from allmodes.diffusion.corrections.correction import Correction
@@ -63,7 +63,7 @@ class PathSMC(Correction):
         if not isinstance(proposal, PathProposal):
             raise ConfigError("SMC along the path needs a sampler with a diffusion: 'snis' and 'mcmc' do not")
         populations = max(1, min(self.populations, n // self.smallest), -(-n // blocks.BLOCK))
-        size = even(-(-n // populations))
+        size = share_evenly(-(-n // populations))
         keys = [jax.random.fold_in(key, i) for i in range(populations)]
         parts = [proposal.smc(k, size, steps, self) for k in parts_of(keys, f"correcting {n:,}")]
         with double(proposal.target.double):

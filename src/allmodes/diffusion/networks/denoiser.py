@@ -8,7 +8,7 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Scalar
 
-from allmodes.devices.blocks import block_size, many
+from allmodes.devices.blocks import batched_map, block_size
 
 
 class Denoiser(eqx.Module):
@@ -35,7 +35,7 @@ class Denoiser(eqx.Module):
 
     def many(self, z: Float[Array, "n dim"], sigma: Scalar) -> Float[Array, "n dim"]:
         """Denoised points for many noisy ones at one level."""
-        return many(lambda one: self(one, sigma), z, self.block(len(z)))
+        return batched_map(lambda one: self(one, sigma), z, self.block(len(z)))
 
     def block(self, n: int) -> int:
         """How many of n points to take at a time."""

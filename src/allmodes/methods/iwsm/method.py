@@ -33,7 +33,7 @@ from allmodes.methods.iwsm.state import State, process_of, start
 from allmodes.methods.iwsm.training import FIGURES, move, train
 from allmodes.methods.optimiser import Adam
 from allmodes.points.count import Evaluations
-from allmodes.points.found import Found, nowhere
+from allmodes.points.found import SearchResult, nowhere
 from allmodes.points.frame import Frame
 from allmodes.progress.stages import stage
 from allmodes.search.scout import broad
@@ -193,7 +193,7 @@ class IWSM(Method):
         build = functools.partial(self.build, target)
         return jax.eval_shape(build, nowhere(target, self.buffer), prepared, jax.random.key(0))
 
-    def build(self, target: Target, found: Found, prepared: Any, key: Array) -> State:
+    def build(self, target: Target, found: SearchResult, prepared: Any, key: Array) -> State:
         """Make the state before the first step of what was found, and of what the network has
         `prepared` of its points.
         """
@@ -275,5 +275,5 @@ class IWSM(Method):
         return state.evaluations
 
 
-def _build(method: IWSM, target: Target, found: Found, prepared: Any, key: Array) -> State:
+def _build(method: IWSM, target: Target, found: SearchResult, prepared: Any, key: Array) -> State:
     return method.build(target, found, prepared, key)

@@ -12,7 +12,7 @@ from allmodes.diffusion.paths import Process
 from allmodes.methods.iwsm.batch import LEVELS
 from allmodes.points.buffer import Buffer
 from allmodes.points.count import Evaluations
-from allmodes.points.found import Found
+from allmodes.points.found import SearchResult
 from allmodes.points.frame import Frame
 
 
@@ -39,7 +39,13 @@ class State(eqx.Module):
 
 
 def start(
-    found: Found, denoiser: Denoiser, optimiser: optax.OptState, noise: Noise, steps: int, cooldown: int, smooth: bool
+    found: SearchResult,
+    denoiser: Denoiser,
+    optimiser: optax.OptState,
+    noise: Noise,
+    steps: int,
+    cooldown: int,
+    smooth: bool,
 ) -> State:
     """Make the state before the first step: all as the search found it; `smooth` where the density
     has a gradient.
@@ -73,5 +79,5 @@ def process_of(state: State) -> Process:
     """
     z = state.buffer.z
     mean = jnp.zeros_like(z[0]) if state.frame.symmetry else jnp.mean(z, axis=0)
-    variance = state.frame.even(jnp.mean((z - mean) ** 2, axis=0))
+    variance = state.frame.average_over_symmetry(jnp.mean((z - mean) ** 2, axis=0))
     return Process(state.average, state.noise, state.error, mean, variance)

@@ -66,8 +66,8 @@ def train(method: Any, target: Target, state: State, key: Array) -> tuple[State,
         denoiser=denoiser,
         average=method.optimiser.average(state.average, denoiser, state.step),
         optimiser=optimiser,
-        gate=jax.tree.map(state.frame.even, gate),
-        error=0.99 * state.error + 0.01 * state.frame.even(jnp.mean(by_level, axis=1)),
+        gate=jax.tree.map(state.frame.average_over_symmetry, gate),
+        error=0.99 * state.error + 0.01 * state.frame.average_over_symmetry(jnp.mean(by_level, axis=1)),
     )
     return state, {
         "loss": loss,
