@@ -135,6 +135,31 @@ def test_holes_carry_no_mass_and_are_counted(log_prob, log_z, moments, counted):
     assert abs(float(jnp.mean(fair.x[:, 0])) - mean) < 5.0 * deviation / math.sqrt(draws.ess)
 
 
+# Programs, which are kept for the next fit.
+
+
+def test_a_second_fit_of_a_density_compiles_nothing_and_a_changed_one_does():
+    """What it closes over may change, as a global of a notebook does."""
+    traces, at = [], {"place": 0.0}
+
+    def log_prob(x):
+        traces.append(x)
+        return -0.5 * jnp.sum((x - at["place"]) ** 2)
+
+    target, places = am.Target(log_prob, 2), []
+    for place in (0.0, 0.0, 50.0):
+        at["place"] = place
+        before = len(traces)
+        sampler = am.fit(target, small(10), key=jax.random.key(0))
+        places.append((float(jnp.mean(sampler.method.points(sampler.state))), len(traces) - before))
+    (first, compiled), (second, again), (third, anew) = places
+    assert second == first
+    assert again <= 3 < compiled  # it is traced to be checked: its value, its gradient, what it computes
+    assert abs(first) < 0.5
+    assert abs(third - 50.0) < 0.5
+    assert anew > 3
+
+
 # Budgets and progress.
 
 
