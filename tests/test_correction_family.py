@@ -33,6 +33,8 @@ from allmodes.extend import DiffusionSampler, Frame, Sampler
 from allmodes.points.buffer import Buffer
 from allmodes.points.normal import log_normal
 
+pytestmark = pytest.mark.trains
+
 N, SIGMAS = 2000, 4.0
 WIDTH = 1.6  # of the normal that importance sampling draws from
 # Populations are weighted by all that was resampled away: they need no record of raw draws.

@@ -195,6 +195,7 @@ def advance(choice):
     return method, start, end, info, at_start, dict(target.counts), steps
 
 
+@pytest.mark.trains
 @every_choice
 def test_evaluations_are_counted_exactly(choice):
     method, start, end, _, at_start, at_end, _ = advance(choice)
@@ -404,6 +405,7 @@ def test_default_learns_a_mixture():
     assert abs(share - MIXTURE.modes.weights[0]) < 5 * error
 
 
+@pytest.mark.trains
 def test_evaluations_of_a_fit():
     sampler, counts, lines = trained()
     gradients, total = counts["gradient"], counts["gradient"] + counts["value"]

@@ -16,6 +16,8 @@ from allmodes.mcmc.mala import TARGET_ACCEPTANCE, mala, posterior_chain
 from allmodes.points.buffer import Buffer
 from allmodes.target import Target
 
+pytestmark = pytest.mark.trains
+
 SIGMAS = 5.0  # bounds are this many standard errors
 N = 8_000
 COVARIANCE = np.array([[1.0, 0.9], [0.9, 1.0]])

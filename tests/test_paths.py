@@ -37,6 +37,8 @@ from allmodes.points.count import Evaluations
 from allmodes.points.found import SearchResult
 from allmodes.points.frame import Frame
 
+pytestmark = pytest.mark.trains
+
 N = 8_000
 
 
