@@ -42,7 +42,7 @@ def small(method):
             estimator = dataclasses.replace(estimator, count=8)
         network = dataclasses.replace(method.network, width=16, depth=1)
         return dataclasses.replace(
-            method, steps=STEPS, cooldown=10, enough=None, batch=64, buffer=256, reweighting=reweighting,
+            method, steps=STEPS, cooldown=10, enough=None, ready=None, batch=64, buffer=256, reweighting=reweighting,
             estimator=estimator, network=network, start="broad" if method.start == "broad" else "search",
         )  # fmt: skip
     if isinstance(method, am.DDS):

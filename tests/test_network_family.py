@@ -9,6 +9,10 @@ import pytest
 
 import allmodes as am
 from allmodes.diffusion.networks import NETWORKS, Denoiser, Equivariant, network_for
+from allmodes.points.buffer import Buffer
+from allmodes.points.count import Evaluations
+from allmodes.points.found import SearchResult
+from allmodes.points.frame import Frame
 
 SYMMETRY = am.ParticleSymmetry(3, 2)
 ALL = pytest.mark.parametrize("name", NETWORKS)
@@ -20,9 +24,16 @@ def built(name):
     of_particles = isinstance(settings, Equivariant)
     dim = SYMMETRY.free_dim if of_particles else 3
     z = jax.random.normal(jax.random.key(0), (100, dim))
-    prepared = settings.prepare(z, jax.random.key(1))
+    prepared, _ = settings.prepare(am.Target(lambda x: -0.5 * jnp.sum(x**2), dim), found(z), jax.random.key(1))
     network = settings.build(SYMMETRY if of_particles else dim, prepared, jax.random.key(2))
     return network, z, settings
+
+
+def found(z):
+    """Points of a standard normal density, as a search would have found them."""
+    frame = Frame(jnp.zeros(z.shape[1]), jnp.ones(z.shape[1]))
+    one, points = jnp.ones(()), Buffer(z, -0.5 * jnp.sum(z**2, axis=1), -z)
+    return SearchResult(frame, points, one, jnp.ones(z.shape[1]), 0 * one, Evaluations.none())
 
 
 @ALL

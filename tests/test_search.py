@@ -14,6 +14,7 @@ from allmodes import Target, TargetError
 from allmodes.mcmc.mala import Moved
 from allmodes.points.buffer import Buffer
 from allmodes.search import mass
+from allmodes.search.effort import Search
 from allmodes.search.scout import broad, scout
 from allmodes.search.search import search
 from allmodes.targets import affine, funnel, gaussian_mixture, ring
@@ -204,10 +205,9 @@ def test_broad_spreads_points_over_the_box():
     stored_values_are_true(result, target, 1e-2)
 
 
-def test_search_is_deterministic_and_fills_a_larger_buffer_with_copies(monkeypatch):
+def test_search_is_deterministic_and_fills_a_larger_buffer_with_copies():
     _, result, _ = mixture_at(1.0, 0.0)
-    monkeypatch.setattr("allmodes.search.search._STARTS", SIZE)
-    again = search(affine(MIXTURE, 1.0, 0.0), jax.random.key(0), SIZE + 88)
+    again = search(affine(MIXTURE, 1.0, 0.0), jax.random.key(0), SIZE + 88, Search(starts=SIZE))
     assert again.points.z.shape == (SIZE + 88, 2)
     for new, old in zip(jax.tree.leaves(again.points), jax.tree.leaves(result.points), strict=True):
         assert np.array_equal(new[:SIZE], old)

@@ -1,10 +1,11 @@
 """The parts that methods are made of: `am.IWSM(network=am.parts.Perceptron(width=256))`."""
 
-from allmodes.diffusion.networks import AnchoredPerceptron, Equivariant, Perceptron
+from allmodes.diffusion.networks import AnchoredPerceptron, Equivariant, MixturePerceptron, Perceptron
 from allmodes.diffusion.noise import NoiseRange
 from allmodes.methods.iwsm.estimators import Chain, FreshDraws, MixtureRatio, Neighbours
 from allmodes.methods.iwsm.reweighting import OwnDraws, PathMoves, PathResampling
 from allmodes.methods.optimiser import Adam
+from allmodes.search.effort import Search
 
 __all__ = [
     "Adam",
@@ -12,6 +13,7 @@ __all__ = [
     "Chain",
     "Equivariant",
     "FreshDraws",
+    "MixturePerceptron",
     "MixtureRatio",
     "Neighbours",
     "NoiseRange",
@@ -19,4 +21,5 @@ __all__ = [
     "PathMoves",
     "PathResampling",
     "Perceptron",
+    "Search",
 ]

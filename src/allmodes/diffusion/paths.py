@@ -16,6 +16,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Scalar
 
 from allmodes.devices.mesh import spread
+from allmodes.diffusion.kernels import Kernel, MixtureKernel, NormalKernel
 from allmodes.diffusion.networks import Denoiser
 from allmodes.diffusion.noise import Noise
 from allmodes.points.normal import log_normal
@@ -29,6 +30,7 @@ class Process(eqx.Module):
     error: Float[Array, "levels dim"]  # E[(z_0 - D)^2], at the middle of equal strata of t
     mean: Float[Array, " dim"]  # of the target, in normalised coordinates
     variance: Float[Array, " dim"]
+    scale: Float[Array, " levels"] | None = None  # of the variances that a base knows, at the same levels
 
     @property
     def prior_variance(self) -> Float[Array, " dim"]:
@@ -43,30 +45,37 @@ class Process(eqx.Module):
 
     def prior(self, key: Array, n: int) -> Float[Array, "n dim"]:
         """Draws at the highest noise level."""
+        if self.denoiser.base is not None:
+            return spread(self.denoiser.base.sample(key, n, self.noise.sigma_max**2))
         return spread(self.mean + jnp.sqrt(self.prior_variance) * jax.random.normal(key, (n, self.mean.shape[0])))
 
     def log_prior(self, z: Float[Array, "n dim"]) -> Float[Array, " n"]:
         """Their log-density."""
+        if self.denoiser.base is not None:
+            return self.denoiser.base.log_density(z, self.noise.sigma_max**2)
         return log_normal(z, jnp.broadcast_to(self.mean, z.shape), self.prior_variance)
 
     def error_at(self, sigma: Scalar) -> Float[Array, " dim"]:
         """Posterior variance of z_0 that the denoiser leaves at this level, interpolated in log
         sigma.
         """
-        levels = self.error.shape[0]
-        middles = (jnp.arange(levels) + 0.5) / levels
-        t = self.noise.time(sigma)
-        log_error = jnp.log(jnp.maximum(self.error, 1e-12))
-        return jnp.exp(jax.vmap(lambda column: jnp.interp(t, middles, column), in_axes=1)(log_error))
+        return self._at(self.error, sigma)
 
-    def reverse_kernel(
-        self, z: Float[Array, "n dim"], sigma: Scalar, lower: Scalar
-    ) -> tuple[Float[Array, "n dim"], Float[Array, " dim"]]:
-        """Mean and variance of q(z_lower | z_sigma)."""
+    def _at(self, levels: Float[Array, "levels _"], sigma: Scalar) -> Float[Array, " _"]:
+        middles = (jnp.arange(len(levels)) + 0.5) / len(levels)
+        t = self.noise.time(sigma)
+        log = jnp.log(jnp.maximum(levels, 1e-12))
+        return jnp.exp(jax.vmap(lambda column: jnp.interp(t, middles, column), in_axes=1)(log))
+
+    def reverse_kernel(self, z: Float[Array, "n dim"], sigma: Scalar, lower: Scalar) -> Kernel:
+        """The sampler's q(z_lower | z_sigma)."""
         denoised = self.denoiser.many(z, sigma)
         share = 1.0 - (lower / sigma) ** 2
+        if self.denoiser.base is not None:
+            scale = self._at(self.scale[:, None], sigma)[0]
+            return MixtureKernel(self.denoiser.base, z, denoised, sigma, lower, scale)
         variance = lower**2 * share + share**2 * self.error_at(sigma)
-        return z + share * (denoised - z), variance
+        return NormalKernel(z + share * (denoised - z), variance)
 
 
 class Path(NamedTuple):
@@ -85,10 +94,10 @@ def denoise(
 
     def step(i, path):
         z, log_ratio = path
-        mean, variance = process.reverse_kernel(z, sigmas[i], sigmas[i + 1])
-        lower = mean + jnp.sqrt(variance) * jax.random.normal(jax.random.fold_in(key, i), z.shape)
+        kernel = process.reverse_kernel(z, sigmas[i], sigmas[i + 1])
+        lower = kernel.sample(jax.random.fold_in(key, i))
         gap = sigmas[i] ** 2 - sigmas[i + 1] ** 2
-        return Path(lower, log_ratio + log_normal(z, lower, gap[None]) - log_normal(lower, mean, variance))
+        return Path(lower, log_ratio + log_normal(z, lower, gap[None]) - kernel.log_prob(lower))
 
     return jax.lax.fori_loop(first, last, step, Path(z, jnp.zeros(z.shape[0])))
 
@@ -103,8 +112,8 @@ def noise(process: Process, key: Array, z: Float[Array, "n dim"], sigmas: Float[
         lower, log_ratio = path
         gap = sigmas[i] ** 2 - sigmas[i + 1] ** 2
         z = lower + jnp.sqrt(gap) * jax.random.normal(jax.random.fold_in(key, i), lower.shape)
-        mean, variance = process.reverse_kernel(z, sigmas[i], sigmas[i + 1])
-        return Path(z, log_ratio + log_normal(z, lower, gap[None]) - log_normal(lower, mean, variance))
+        kernel = process.reverse_kernel(z, sigmas[i], sigmas[i + 1])
+        return Path(z, log_ratio + log_normal(z, lower, gap[None]) - kernel.log_prob(lower))
 
     return jax.lax.fori_loop(0, last - first, step, Path(z, jnp.zeros(z.shape[0])))
 

@@ -16,6 +16,7 @@ MANY_DIMENSIONS = 16
 METHODS: dict[str, Method] = {
     "iwsm": IWSM(),
     "iwsm-many-dimensions": IWSM.many_dimensions(),
+    "iwsm-frugal": IWSM.frugal(),
     "iwsm-particles": IWSM.particles(),
     "iwsm-few-particles": IWSM.few_particles(),
     "iwsm-many-particles": IWSM.many_particles(),

@@ -123,7 +123,7 @@ class DDS(Method):
             raise ConfigError(f"dds needs the gradient of the density, and {target.name} has none")
         k_search, k_network = jax.random.split(key)
         found = search(target, k_search, POINTS)
-        prepared = network_for(self.network, target.symmetry).prepare(found.points.z, k_search)
+        prepared, found = network_for(self.network, target.symmetry).prepare(target, found, k_search)
         return program(_start, self)(found, prepared, k_network)
 
     def template(self, target: Target) -> State:

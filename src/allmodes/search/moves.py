@@ -11,7 +11,6 @@ from allmodes.points.frame import Frame
 from allmodes.search.ascent import Ascent, ascend, ascend_by_trial
 from allmodes.target import Target
 
-LOCAL_STEPS = 40  # moves of each point after its climb
 WIDER = 8.0  # first steps of a walk over those of trials, which get short near a peak
 _WIDEST = 4.0  # first step of a local move, in the box: a density without a slope would have it leap out of the box
 

@@ -16,13 +16,13 @@ from allmodes.points.buffer import Buffer
 from allmodes.points.count import Evaluations
 from allmodes.points.found import SearchResult
 from allmodes.points.frame import Frame
-from allmodes.search.moves import LOCAL_STEPS, ascend_from, lowest_that_counts, may_carry_mass, move_locally, refill
+from allmodes.search.effort import Search
+from allmodes.search.moves import ascend_from, lowest_that_counts, may_carry_mass, move_locally, refill
 from allmodes.target import Evaluation, Target
 
 # Starts of the first stage lie at distances between these, in units of the hint of scale (1 without
 # one).
 _SCALES = (1e-3, 1e4)
-_SCOUTS = 1024
 _ROAMING = 200  # moves of scouts among walls
 _RAYS, _FAR, _FARTHER = 64, 1e10, 1e12  # how many, and the distances between which the density must fall off
 
@@ -44,19 +44,19 @@ class _Hints(NamedTuple):
 
 
 def _starts(
-    decades: tuple[float, float], dim: int, key: Array
+    count: int, decades: tuple[float, float], dim: int, key: Array
 ) -> tuple[Float[Array, " scouts"], Float[Array, "scouts dim"]]:
     """Draw distances, and starts about as far, in units of the scale."""
     k_radius, k_direction = jax.random.split(key)
     low, high = jnp.log(decades[0]), jnp.log(decades[1])
-    radius = jnp.exp(low + (high - low) * jax.random.uniform(k_radius, (_SCOUTS,)))
-    return radius, radius[:, None] * jax.random.normal(k_direction, (_SCOUTS, dim))
+    radius = jnp.exp(low + (high - low) * jax.random.uniform(k_radius, (count,)))
+    return radius, radius[:, None] * jax.random.normal(k_direction, (count, dim))
 
 
 def _values_at_starts(
-    target: Target, decades: tuple[float, float], rough: Frame, key: Array
+    target: Target, count: int, decades: tuple[float, float], rough: Frame, key: Array
 ) -> Float[Array, " scouts"]:
-    return target.values(rough.to_x(_starts(decades, target.free_dim, key)[1]))
+    return target.values(rough.to_x(_starts(count, decades, target.free_dim, key)[1]))
 
 
 class _Explored(NamedTuple):
@@ -71,7 +71,7 @@ class _Explored(NamedTuple):
     flat: Scalar
 
 
-def scout(target: Target, key: Array, climb_limit: int = 120) -> tuple[Frame, Evaluations]:
+def scout(target: Target, key: Array, spent: Search | None = None) -> tuple[Frame, Evaluations]:
     """The box that holds the regions of mass found from starts at distances spread over seven
     decades.
 
@@ -80,9 +80,9 @@ def scout(target: Target, key: Array, climb_limit: int = 120) -> tuple[Frame, Ev
 
     **Raises** `TargetError` when no point with a finite density was found.
     """
-    hints = _Hints.of(target)
-    rough, looked = _rough(target, hints, key)
-    seen = program(_explore, target, hints.decades, climb_limit)(rough, key)
+    spent, hints = spent or Search(), _Hints.of(target)
+    rough, looked = _rough(target, hints, spent.scouts, key)
+    seen = program(_explore, target, hints.decades, spent)(rough, key)
     evaluations = seen.evaluations.add_points(looked, 0, 0, gradient=False) if looked else seen.evaluations
     if seen.flat:
         warnings.warn(
@@ -92,7 +92,7 @@ def scout(target: Target, key: Array, climb_limit: int = 120) -> tuple[Frame, Ev
             stacklevel=2,
         )
     if not np.isfinite(float(seen.best)):
-        raise TargetError(_nothing_found(target, hints, evaluations))
+        raise TargetError(_nothing_found(target, hints, spent.scouts, evaluations))
     # Arithmetic on the location in double precision: modes may lie 10^4 scales from the origin.
     box = Frame.of(
         target,
@@ -103,7 +103,7 @@ def scout(target: Target, key: Array, climb_limit: int = 120) -> tuple[Frame, Ev
     return box, evaluations
 
 
-def _rough(target: Target, hints: _Hints, key: Array) -> tuple[Frame, int]:
+def _rough(target: Target, hints: _Hints, count: int, key: Array) -> tuple[Frame, int]:
     """The frame that the scouts move in, and at how many points the density was looked at for
     it.
     """
@@ -111,21 +111,21 @@ def _rough(target: Target, hints: _Hints, key: Array) -> tuple[Frame, int]:
     if not target.double:
         return rough, 0
     # What is constant in the log-density is taken off before anything is rounded to float32.
-    seen = np.asarray(program(_values_at_starts, target, hints.decades)(rough, key))
+    seen = np.asarray(program(_values_at_starts, target, count, hints.decades)(rough, key))
     best = float(max(seen[np.isfinite(seen)], default=0.0))
     return Frame.of(target, hints.location, hints.scale, best), len(seen)
 
 
-def _explore(target: Target, decades: tuple[float, float], climb_limit: int, rough: Frame, key: Array) -> _Explored:
+def _explore(target: Target, decades: tuple[float, float], spent: Search, rough: Frame, key: Array) -> _Explored:
     """Climb from the starts, and look how far the points that may carry mass are apart."""
     dim = target.free_dim
     k_climb, k_local = jax.random.split(jax.random.fold_in(key, 1))
-    radius, z = _starts(decades, dim, key)
-    c = ascend_from(target, rough, z, 0.1 * radius, climb_limit, k_climb)
+    radius, z = _starts(spent.scouts, decades, dim, key)
+    c = ascend_from(target, rough, z, 0.1 * radius, spent.climb, k_climb)
     points, width, evaluations = c.points, None, c.evaluations
     if not target.differentiable:
         # Trials end at a peak; its width is seen by moving about.
-        moved, evaluations = move_locally(target, rough, c, k_local, LOCAL_STEPS)
+        moved, evaluations = move_locally(target, rough, c, k_local, spent.moves)
         points, width = moved.points, width_of(moved.step_size, dim)
     points, spent = _roam(target, rough, points, jax.random.fold_in(key, 3))
     evaluations = jax.tree.map(jnp.add, evaluations, spent)
@@ -151,11 +151,11 @@ def _extent(points: Buffer, width: Float[Array, " scouts"] | None) -> tuple[Floa
     return 0.5 * (low + high), jnp.maximum(0.5 * (high - low), jnp.sqrt(tau2))
 
 
-def _nothing_found(target: Target, hints: _Hints, evaluations: Evaluations) -> str:
+def _nothing_found(target: Target, hints: _Hints, count: int, evaluations: Evaluations) -> str:
     nan, zero = int(evaluations.nan), int(evaluations.zero)
     failed = getattr(getattr(target.log_prob, "host", None), "error", "")
     return (
-        f"log_prob has no finite value at any of {_SCOUTS} starting points up to {hints.decades[1]:g} scales from "
+        f"log_prob has no finite value at any of {count} starting points up to {hints.decades[1]:g} scales from "
         f"{hints.location} ({nan} NaN or +inf, {zero} -inf). Check log_prob, or say where the mass is: "
         "am.Target(log_prob, dim, location=.., scale=..)" + (f". The first error was {failed}" if failed else "")
     )
@@ -181,7 +181,7 @@ def _roam(target: Target, frame: Frame, points: Buffer, key: Array) -> tuple[Buf
         far = jnp.mean(points.z**2)  # from where the search began
         first = jnp.minimum(first_steps(points), far)
         moved = mala(lambda z: frame.evaluate(target, z), points, first, k_move, _ROAMING)
-        return moved.points, none.add_points(_SCOUTS * _ROAMING, moved.nan, moved.zero)
+        return moved.points, none.add_points(points.size * _ROAMING, moved.nan, moved.zero)
 
     return jax.lax.cond(due, roam, lambda points: (points, none), points)
 

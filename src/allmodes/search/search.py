@@ -18,13 +18,13 @@ from allmodes.points.count import Evaluations
 from allmodes.points.found import SearchResult, normalise
 from allmodes.points.frame import Frame
 from allmodes.progress.stages import stage
+from allmodes.search.effort import Search
 from allmodes.search.mass import REACH, near_the_mass, shortfall
-from allmodes.search.moves import LOCAL_STEPS, ascend_from, effort, may_carry_mass, move_locally, refill
+from allmodes.search.moves import ascend_from, effort, may_carry_mass, move_locally, refill
 from allmodes.search.resolution import warn_if_coarse
 from allmodes.search.scout import scout
 from allmodes.target import Target
 
-_STARTS = 8192  # most starts of the second stage; a larger buffer begins with copies, which local moves part
 # Where most points are in basins of next to no mass: rounds of more moves for all, then such in
 # which a share of those that fall short stays, and the others are chosen anew by a power of the
 # estimate of mass, low because it is rough.
@@ -40,9 +40,7 @@ class _Task(NamedTuple):
     local_steps: int
 
 
-def search(
-    target: Target, key: Array, size: int, climb_limit: int = 120, local_steps: int = LOCAL_STEPS
-) -> SearchResult:
+def search(target: Target, key: Array, size: int, spent: Search | None = None) -> SearchResult:
     """Fill the scouts' box with starts, climb each into the typical set that it can reach, then
     move it locally.
 
@@ -51,10 +49,11 @@ def search(
 
     **Raises** `TargetError` when no point with a finite density was found.
     """
-    task = _Task(target, min(size, _STARTS), climb_limit, local_steps)
+    spent = Search() if spent is None else spent
+    task = _Task(target, min(size, spent.starts_in(target.free_dim)), spent.climb, spent.moves)
     k_scout, k_box = jax.random.split(key)
     stage("searching: scouts")
-    box, evaluations = scout(target, k_scout, climb_limit)
+    box, evaluations = scout(target, k_scout, spent)
     stage(f"searching: climbs from {task.size:,} starts")
     moved, more = program(_fill_box, task)(k_box, box)
     evaluations = jax.tree.map(jnp.add, evaluations, more)

@@ -3,13 +3,14 @@ settings, and one line here.
 """
 
 from allmodes.diffusion.networks.anchored import Anchored, AnchoredPerceptron, anchors_of
+from allmodes.diffusion.networks.corrected import Corrected, MixturePerceptron
 from allmodes.diffusion.networks.denoiser import Denoiser
 from allmodes.diffusion.networks.egnn import EGNN, Equivariant
 from allmodes.diffusion.networks.mlp import MLP, Perceptron
 from allmodes.settings import parts_of
 from allmodes.symmetry import ParticleSymmetry
 
-Network = Perceptron | AnchoredPerceptron | Equivariant
+Network = Perceptron | AnchoredPerceptron | MixturePerceptron | Equivariant
 NETWORKS = parts_of(Network)
 
 
@@ -30,8 +31,10 @@ __all__ = [
     "NETWORKS",
     "Anchored",
     "AnchoredPerceptron",
+    "Corrected",
     "Denoiser",
     "Equivariant",
+    "MixturePerceptron",
     "Network",
     "Perceptron",
     "anchors_of",

@@ -14,7 +14,9 @@ from jaxtyping import Array, Float, Scalar
 
 from allmodes.diffusion.networks.mlp import MLP, frequencies_for, level_features
 from allmodes.diffusion.networks.settings import NetworkSettings
+from allmodes.points.found import SearchResult
 from allmodes.settings import check
+from allmodes.target import Target
 
 NARROWEST = 0.1  # width of an anchor over the median one, at least: a cluster may be a single point
 LLOYD = 10  # rounds of k-means
@@ -135,9 +137,9 @@ class AnchoredPerceptron(NetworkSettings):
     def __post_init__(self):
         check(self, zero=("depth", "frequencies"))
 
-    def prepare(self, z: Float[Array, "size dim"], key: Array) -> Any:
+    def prepare(self, target: Target, found: SearchResult, key: Array) -> tuple[Any, SearchResult]:
         """Find places and widths of the anchors, on the host."""
-        return anchors_of(z, self.anchors, key)
+        return anchors_of(found.points.z, self.anchors, key), found
 
     def unprepared(self, size: int, dim: int) -> Any:
         """Give the shapes of what `prepare` gives."""

@@ -4,7 +4,10 @@ import abc
 from typing import Any
 
 import equinox as eqx
-from jaxtyping import Array, Float
+from jaxtyping import Array
+
+from allmodes.points.found import SearchResult
+from allmodes.target import Target
 
 
 class NetworkSettings(abc.ABC):
@@ -17,9 +20,9 @@ class NetworkSettings(abc.ABC):
     width: int
     depth: int
 
-    def prepare(self, z: Float[Array, "size dim"], key: Array) -> Any:
-        """Compute on the host what `build` needs of the points."""
-        return ()
+    def prepare(self, target: Target, found: SearchResult, key: Array) -> tuple[Any, SearchResult]:
+        """Compute on the host what `build` needs of what was found; that, with what it has cost."""
+        return (), found
 
     def unprepared(self, size: int, dim: int) -> Any:
         """Give the shapes of what `prepare` gives."""

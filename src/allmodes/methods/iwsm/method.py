@@ -16,6 +16,7 @@ from allmodes.diffusion.networks import (
     AnchoredPerceptron,
     Denoiser,
     Equivariant,
+    MixturePerceptron,
     Network,
     Perceptron,
     network_for,
@@ -30,12 +31,13 @@ from allmodes.methods.iwsm.end import expected_end, shares_of_renewals
 from allmodes.methods.iwsm.estimators import AnyEstimator, Chain, FreshDraws, MixtureRatio, Neighbours
 from allmodes.methods.iwsm.reweighting import AnyReweighting, OwnDraws, PathMoves
 from allmodes.methods.iwsm.state import State, process_of, start
-from allmodes.methods.iwsm.training import FIGURES, move, train
+from allmodes.methods.iwsm.training import FIGURES, measure, move, train
 from allmodes.methods.optimiser import Adam
 from allmodes.points.count import Evaluations
 from allmodes.points.found import SearchResult, nowhere
 from allmodes.points.frame import Frame
 from allmodes.progress.stages import stage
+from allmodes.search.effort import Search
 from allmodes.search.scout import broad
 from allmodes.search.search import search
 from allmodes.search.settle import warm_start
@@ -72,8 +74,13 @@ class IWSM(Method):
     start: Literal["search", "smc", "broad"] = "search"
     """First buffer: multi-start search, tempered SMC (BlackJAX), or points spread over the box of
     the scouts."""
+    search: Search = Search()
+    """What the search spends."""
     local_every: int = 100
     """Steps between local moves of the whole buffer; 0 for none."""
+    ready: float | None = 0.9
+    """Nothing is trained where the network has a base whose own draws have this effective share;
+    None trains all the same."""
     sample_steps: int = 200
     """Steps of the reverse path of a draw, when not said otherwise: more of them raise the weights'
     effective share."""
@@ -171,6 +178,20 @@ class IWSM(Method):
         )  # fmt: skip
         return cls(**{**fields, **changes})
 
+    @classmethod
+    def frugal(cls, **changes: Any) -> "IWSM":
+        """Give what spends the fewest evaluations, with any field changed: a small search, and a
+        mixture fitted to its points and gradients as the base of the denoiser.
+
+        Where the mixture is the density, nothing is left to train. Not for particles, which get no
+        mixture (`IWSM.particles()`).
+        """
+        fields = dict(
+            name="iwsm-frugal", buffer=4096, search=Search(scouts=256, starts=None, moves=15), local_every=0,
+            network=MixturePerceptron(), reweighting=PathMoves(path_steps=20), sample_steps=50,
+        )  # fmt: skip
+        return cls(**{**fields, **changes})
+
     # The protocol.
 
     def init(self, target: Target, key: Array) -> State:
@@ -180,12 +201,26 @@ class IWSM(Method):
                 f"score='tsi' needs the gradient of the density, and {target.name} has none: 'dsi' and 'blend' do not"
             )
         k_start, k_network = jax.random.split(key)
-        found = broad(target, k_start, self.buffer) if self.start == "broad" else search(target, k_start, self.buffer)
+        if self.start == "broad":
+            found = broad(target, k_start, self.buffer)
+        else:
+            found = search(target, k_start, self.buffer, self.search)
         if self.start == "smc":
             stage("searching: tempered SMC")
             found = warm_start(target, found, jax.random.fold_in(k_start, 1))
-        prepared = network_for(self.network, target.symmetry).prepare(found.points.z, k_start)
-        return program(_build, self, target)(found, prepared, k_network)
+        prepared, found = network_for(self.network, target.symmetry).prepare(target, found, k_start)
+        state = program(_build, self, target)(found, prepared, k_network)
+        return state if state.denoiser.base is None else self._begin(state, prepared.share, key)
+
+    def _begin(self, state: State, share: float, key: Array) -> State:
+        """The state with the errors that the base's denoiser has; one that ends before the first
+        step where the base's own draws are `ready`.
+        """
+        state = program(measure)(state, jax.random.fold_in(key, 1))
+        state = dataclasses.replace(state, refresh_ess=jnp.asarray(share, jnp.float32))
+        if self.ready is None or share < self.ready:
+            return state
+        return dataclasses.replace(state, end=jnp.zeros((), jnp.int32))
 
     def template(self, target: Target) -> State:
         """Give the shapes of a state, without the work: what a checkpoint is read into."""

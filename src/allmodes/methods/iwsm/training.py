@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from allmodes.devices.blocks import value_and_grad
+from allmodes.devices.blocks import batched_map, value_and_grad
 from allmodes.devices.mesh import spread
 from allmodes.diffusion.noise import stratified_times
 from allmodes.mcmc.mala import mala
@@ -16,6 +16,7 @@ from allmodes.methods.iwsm.batch import LEVELS, Batch, Targets
 from allmodes.methods.iwsm.estimators.estimator import Estimator
 from allmodes.methods.iwsm.state import State
 from allmodes.points import weights
+from allmodes.points.mixture import GaussianMixture
 from allmodes.target import Target
 
 WEIGHTED = "the effective share of the weighted batch"
@@ -59,6 +60,7 @@ def train(method: Any, target: Target, state: State, key: Array) -> tuple[State,
     rate = method.optimiser.rate(state.step, state.end, state.cooldown)
     denoiser, optimiser = method.optimiser.update(gradient, state.optimiser, state.denoiser, rate)
     by_level = (w[:, None] * (origin.z - denoised) ** 2).reshape(LEVELS, -1, origin.z.shape[1])
+    scale = left_of_base(state.denoiser.base, origin.z, z, denoised, sigma)
     gate = state.gate.update(targets.dsi, targets.tsi, denoised, 0.99)
     state = dataclasses.replace(
         state,
@@ -68,6 +70,7 @@ def train(method: Any, target: Target, state: State, key: Array) -> tuple[State,
         optimiser=optimiser,
         gate=jax.tree.map(state.frame.average_over_symmetry, gate),
         error=0.99 * state.error + 0.01 * state.frame.average_over_symmetry(jnp.mean(by_level, axis=1)),
+        scale=0.99 * state.scale + 0.01 * scale,
     )
     return state, {
         "loss": loss,
@@ -78,6 +81,46 @@ def train(method: Any, target: Target, state: State, key: Array) -> tuple[State,
         "level_weight_ess": weights.ess_fraction(jnp.log(w).reshape(LEVELS, -1)),
         "level_gate": jnp.mean(share, axis=-1),
     }
+
+
+def left_of_base(
+    base: GaussianMixture | None,
+    z_0: Float[Array, "batch dim"],
+    z: Float[Array, "batch dim"],
+    denoised: Float[Array, "batch dim"],
+    sigma: Float[Array, " batch"],
+) -> Float[Array, " levels"]:
+    """Mean squares, by noise level, of what a clean point is off from where its own component of
+    the base has it after the network's correction, over the variance that the base knows: one where
+    all is right.
+    """
+    if base is None:
+        return jnp.ones(LEVELS)
+
+    def one(z_0, z, denoised, sigma):
+        y, own, noise = base.along(z), base.along(z_0), sigma**2
+        kept = base.variance / (base.variance + noise)
+        share = jax.nn.softmax(base.log_parts(y, noise))
+        learned = denoised - (share @ base.mean + base.back(kept * y, share))
+        k = jnp.argmax(base.log_parts(own))
+        off = own[k] - kept[k] * y[k] - base.axes[k].T @ learned
+        return jnp.mean(off**2 / (kept[k] * noise))
+
+    return jnp.mean(jax.vmap(one)(z_0, z, denoised, sigma).reshape(LEVELS, -1), axis=1)
+
+
+def measure(state: State, key: Array, n: int = 8192) -> State:
+    """The state with the denoiser's errors at each noise level, measured on noised points of the
+    buffer: no evaluations.
+    """
+    k_index, k_time, k_noise = jax.random.split(key, 3)
+    origin = state.buffer.z[jax.random.randint(k_index, (n,), 0, state.buffer.size)]
+    sigma = state.noise.sigma(stratified_times(k_time, n))
+    z = origin + sigma[:, None] * jax.random.normal(k_noise, origin.shape)
+    denoised = batched_map(lambda one: state.denoiser(*one), (z, sigma), 1024)
+    error = jnp.mean(((origin - denoised) ** 2).reshape(LEVELS, -1, z.shape[1]), axis=1)
+    scale = left_of_base(state.denoiser.base, origin, z, denoised, sigma)
+    return dataclasses.replace(state, error=state.frame.average_over_symmetry(error), scale=scale)
 
 
 def objective(denoiser, z, sigma, goal, weight):

@@ -1,0 +1,86 @@
+"""What few evaluations buy: mixtures by `IWSM.frugal()`, or any registered method.
+
+    python -m benchmarks.evaluations --targets gmm40 random-16 --out docs/results/evaluations.json
+
+For each run: evaluations with those of 10,000 draws, seconds from the start of `fit` to the draws
+(compilation included, in a process that has fitted other densities before), steps of training, the
+effective share, log Z less the truth, total variation of the modes' weights over that of exact
+draws (raw and weighted), and modes with less than half of their share.
+"""
+
+import argparse
+import json
+import platform
+import time
+from pathlib import Path
+
+import jax
+import numpy as np
+
+import allmodes as am
+from allmodes.methods import METHODS
+from allmodes.targets import random_mixture
+
+DRAWS = 10_000
+
+
+def target_of(name):
+    """A registered density, or `random-DIM`: 40 unequal modes in so many dimensions."""
+    return (
+        random_mixture(7, 40, int(name.removeprefix("random-"))) if name.startswith("random-") else am.find_target(name)
+    )
+
+
+def measure(name, method, seed):
+    target, begin = target_of(name), time.monotonic()
+    sampler = am.fit(target, METHODS[method], key=jax.random.key(seed), progress=False)
+    draws = jax.block_until_ready(sampler.sample(DRAWS, key=jax.random.key(1000 + seed)))
+    seconds, (log_z, std_error) = time.monotonic() - begin, draws.log_z
+    spent = sampler.evaluations["log_prob"] + draws.evaluations
+    row = {
+        "target": name, "method": method, "seed": seed, "evaluations": spent,
+        "seconds": round(seconds, 1), "steps": int(sampler.state.step), "share": round(draws.ess / DRAWS, 3),
+        "log_z": round(log_z - target.log_z, 4), "std_error": round(std_error, 4),
+        "verdict": draws.verdict().word,
+    }  # fmt: skip
+    return row | (weights_of(target, draws) if target.modes is not None else {})
+
+
+def weights_of(target, draws):
+    """Total variation of the modes' weights, over the mean of 20 sets of exact draws."""
+    true, mode = np.asarray(target.modes.weights), np.asarray(target.modes.assign(np.asarray(draws.x)))
+    weight = np.exp(np.asarray(draws.log_weight, float) - float(np.max(draws.log_weight)))
+
+    def shares(w):
+        return np.bincount(mode[mode >= 0], w[mode >= 0], minlength=len(true)) / w.sum()
+
+    def off(shares):
+        return 0.5 * np.abs(shares - true).sum()
+
+    floor = np.mean([off(np.random.default_rng(i).multinomial(DRAWS, true) / DRAWS) for i in range(20)])
+    raw = shares(np.ones(DRAWS))
+    return {
+        "raw": round(off(raw) / floor, 2), "weighted": round(off(shares(weight)) / floor, 2),
+        "low": int(np.sum(raw < 0.5 * true)),
+    }  # fmt: skip
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--targets", nargs="+", default=["gmm40"])
+    parser.add_argument("--method", default="iwsm-frugal", choices=METHODS)
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--out", type=Path)
+    given = parser.parse_args()
+    rows = []
+    for name in given.targets:
+        for seed in range(given.seeds):
+            rows.append(measure(name, given.method, seed))
+            print(json.dumps(rows[-1]), flush=True)
+            if given.out:
+                about = {"machine": f"{platform.machine()}, {jax.default_backend()}", "rows": rows}
+                given.out.write_text(json.dumps(about, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

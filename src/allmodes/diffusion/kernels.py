@@ -1,0 +1,89 @@
+"""Reverse kernels q(z_lower | z_sigma) of a whole population: draws, and their log-densities.
+
+The kernel that turns noised points of a Gaussian into less noised ones is Gaussian. Of a mixture it
+is a mixture of these, in the proportion in which the components may have made the point: where the
+base of a denoiser is right, so is this kernel, however long the step (`docs/concepts.md`: draws).
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax.scipy.special import logsumexp
+from jaxtyping import Array, Float, Scalar
+
+from allmodes.points.mixture import GaussianMixture
+from allmodes.points.normal import log_normal
+
+
+class NormalKernel(NamedTuple):
+    """Independent normals of one variance for all points."""
+
+    mean: Float[Array, "n dim"]
+    variance: Float[Array, " dim"]
+
+    def sample(self, key: Array) -> Float[Array, "n dim"]:
+        """One draw from each."""
+        return self.mean + jnp.sqrt(self.variance) * jax.random.normal(key, self.mean.shape)
+
+    def log_prob(self, z: Float[Array, "n dim"]) -> Float[Array, " n"]:
+        """Log-density of one draw of each."""
+        return log_normal(z, self.mean, self.variance)
+
+
+class MixtureKernel(NamedTuple):
+    """That of a base, whose means are moved by what the network adds to its denoiser.
+
+    Component k of the base would have made z of a clean point that is normal with mean
+    `mean_k + U_k (L_k / v_k) y_k` and variance `U_k (L_k sigma^2 / v_k) U_k'`, where
+    `y_k = U_k'(z - mean_k)` and `v_k = L_k + sigma^2`. `scale` widens that variance as far as
+    points of the buffer were seen to need it at this level.
+    """
+
+    base: GaussianMixture
+    z: Float[Array, "n dim"]
+    denoised: Float[Array, "n dim"]
+    sigma: Scalar
+    lower: Scalar
+    scale: Scalar
+
+    def sample(self, key: Array) -> Float[Array, "n dim"]:
+        """One draw from each."""
+        k_which, k_normal = jax.random.split(key)
+        normal = jax.random.normal(k_normal, self.z.shape)
+
+        def one(key, z, denoised, normal):
+            log_share, centre, spread = self._parts(z, denoised)
+            k = jax.random.categorical(key, log_share)
+            return self.base.mean[k] + self.base.axes[k] @ (centre[k] + jnp.sqrt(spread[k]) * normal)
+
+        return jax.vmap(one)(jax.random.split(k_which, len(self.z)), self.z, self.denoised, normal)
+
+    def log_prob(self, z: Float[Array, "n dim"]) -> Float[Array, " n"]:
+        """Log-density of one draw of each."""
+
+        def one(z, denoised, lower):
+            log_share, centre, spread = self._parts(z, denoised)
+            squared = jnp.sum((self.base.along(lower) - centre) ** 2 / spread + jnp.log(spread), axis=1)
+            return logsumexp(log_share - 0.5 * (squared + len(z) * jnp.log(2.0 * jnp.pi)))
+
+        return jax.vmap(one)(self.z, self.denoised, z)
+
+    def _parts(
+        self, z: Float[Array, " dim"], denoised: Float[Array, " dim"]
+    ) -> tuple[Float[Array, " k"], Float[Array, "k dim"], Float[Array, "k dim"]]:
+        """Log shares of the components, and mean and variance of each along its axes, from its own
+        mean.
+        """
+        base, noise = self.base, self.sigma**2
+        y, kept = base.along(z), base.variance / (base.variance + noise)
+        log_share = jax.nn.log_softmax(base.log_parts(y, noise))
+        share = jnp.exp(log_share)
+        learned = denoised - (share @ base.mean + base.back(kept * y, share))
+        step = 1.0 - (self.lower / self.sigma) ** 2
+        centre = y + step * (kept * y - y + base.turned(jnp.broadcast_to(learned, base.mean.shape)))
+        spread = self.lower**2 * step + step**2 * self.scale * kept * noise
+        return log_share, centre, spread
+
+
+Kernel = NormalKernel | MixtureKernel

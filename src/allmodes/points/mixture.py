@@ -1,0 +1,51 @@
+"""A mixture of Gaussians with full covariances, and all of it that is closed form: its density, its
+draws, and what its noised points say of the clean ones.
+"""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jax.scipy.special import logsumexp
+from jaxtyping import Array, Float, Scalar
+
+
+class GaussianMixture(eqx.Module):
+    """`sum_k share_k N(mean_k, axes_k diag(variance_k) axes_k')`; the columns of `axes_k` are
+    orthonormal.
+    """
+
+    log_share: Float[Array, " k"]  # sums to one
+    mean: Float[Array, "k dim"]
+    axes: Float[Array, "k dim dim"]
+    variance: Float[Array, "k dim"]
+
+    def along(self, z: Float[Array, " dim"]) -> Float[Array, "k dim"]:
+        """One point from each mean, along the component's own axes."""
+        return self.turned(z - self.mean)
+
+    def turned(self, v: Float[Array, "k dim"]) -> Float[Array, "k dim"]:
+        """A vector for each component, along its axes."""
+        return jnp.einsum("kij,ki->kj", self.axes, v)
+
+    def back(self, y: Float[Array, "k dim"], weight: Float[Array, " k"]) -> Float[Array, " dim"]:
+        """The weighted sum of vectors that are given along the axes."""
+        return jnp.einsum("kij,kj->i", self.axes, weight[:, None] * y)
+
+    def log_parts(self, y: Float[Array, "k dim"], noise: Scalar | float = 0.0) -> Float[Array, " k"]:
+        """Log of each component's share times its density, with noise of this variance, at the
+        point that `along` gave y of.
+        """
+        variance = self.variance + noise
+        squared = jnp.sum(y**2 / variance + jnp.log(variance), axis=1)
+        return self.log_share - 0.5 * (squared + y.shape[1] * jnp.log(2.0 * jnp.pi))
+
+    def log_density(self, z: Float[Array, "n dim"], noise: Scalar | float = 0.0) -> Float[Array, " n"]:
+        """Log-density of the mixture, with noise of this variance, at each point."""
+        return jax.vmap(lambda one: logsumexp(self.log_parts(self.along(one), noise)))(z)
+
+    def sample(self, key: Array, n: int, noise: Scalar | float = 0.0) -> Float[Array, "n dim"]:
+        """N draws of the mixture, with noise of this variance."""
+        k_which, k_normal = jax.random.split(key)
+        which = jax.random.categorical(k_which, self.log_share, shape=(n,))
+        y = jnp.sqrt(self.variance[which] + noise) * jax.random.normal(k_normal, (n, self.mean.shape[1]))
+        return self.mean[which] + jax.vmap(lambda k, one: self.axes[k] @ one)(which, y)

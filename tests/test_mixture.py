@@ -1,0 +1,160 @@
+"""A mixture as the base of a denoiser: closed forms, kernels that are exact at any step, shapes
+from gradients, and the first mixture of a density."""
+
+import dataclasses
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from closed_forms import LEVELS, run_noising, run_reverse, standard_errors_off
+from helpers import Counting
+from scipy.stats import multivariate_normal
+
+import allmodes as am
+from allmodes.diffusion.networks import Denoiser, MixturePerceptron
+from allmodes.diffusion.noise import Noise
+from allmodes.diffusion.paths import Process
+from allmodes.points.buffer import Buffer
+from allmodes.points.count import Evaluations
+from allmodes.points.found import SearchResult
+from allmodes.points.frame import Frame
+from allmodes.points.mixture import GaussianMixture
+from allmodes.search.base import fit_base
+from allmodes.search.shapes import fit_mixture, shape_of
+
+SIGMAS = 5.0
+MEANS = np.array([[-0.9, 0.3], [0.8, 0.7], [0.1, -0.9]])
+TURN = np.array([[0.8, -0.6], [0.6, 0.8]])
+VARIANCES = np.array([[0.09, 0.01], [0.04, 0.16], [0.02, 0.05]])
+COVARIANCES = np.array([TURN @ np.diag(v) @ TURN.T for v in VARIANCES])
+SHARES = np.array([0.6, 0.3, 0.1])
+LOG_Z = 1.3
+
+
+def mixture():
+    axes = np.broadcast_to(TURN, (3, 2, 2))
+    return GaussianMixture(*(jnp.asarray(a, jnp.float32) for a in (np.log(SHARES), MEANS, axes, VARIANCES)))
+
+
+def log_density(z, noise=0.0):
+    parts = [multivariate_normal(m, c + noise * np.eye(2)) for m, c in zip(MEANS, COVARIANCES, strict=True)]
+    return np.log(sum(s * p.pdf(np.asarray(z, float)) for s, p in zip(SHARES, parts, strict=True)))
+
+
+def target(cls=am.Target):
+    precision, log_det = jnp.asarray(np.linalg.inv(COVARIANCES)), jnp.asarray(np.linalg.slogdet(COVARIANCES)[1])
+
+    def log_prob(x):
+        away = x - jnp.asarray(MEANS)
+        squared = jnp.einsum("ki,kij,kj->k", away, precision, away)
+        return LOG_Z + jax.nn.logsumexp(jnp.log(SHARES) - 0.5 * (squared + log_det)) - jnp.log(2 * jnp.pi)
+
+    return cls(log_prob, 2, name="three")
+
+
+def process(perturbed=0.0, scale=1.0):
+    """A process whose base is the density; its network has learned nothing, or is random."""
+    from allmodes.search.base import Base
+
+    network = MixturePerceptron(components=3, width=8, depth=1).build(2, Base(mixture(), 1.0), jax.random.key(0))
+    weight = perturbed * np.random.default_rng(1).normal(size=network.trunk.last.weight.shape)
+    network = eqx.tree_at(lambda m: m.trunk.last.weight, network, jnp.asarray(weight, jnp.float32))
+    noise, ones = Noise(jnp.asarray(0.02), jnp.asarray(2.0)), jnp.ones((LEVELS, 2))
+    return Process(Denoiser(network), noise, ones, ones[0], ones[0], jnp.full(LEVELS, scale))
+
+
+@pytest.mark.parametrize("noise", [0.0, 0.5])
+def test_density_and_draws_are_those_of_the_mixture(noise):
+    z = np.random.default_rng(0).normal(size=(50, 2))
+    seen = mixture().log_density(jnp.asarray(z, jnp.float32), noise)
+    np.testing.assert_allclose(seen, log_density(z, noise), rtol=1e-4, atol=1e-4)
+    draws = np.asarray(mixture().sample(jax.random.key(1), 20_000, noise), float)
+    covariance = np.einsum("k,kij->ij", SHARES, COVARIANCES) + noise * np.eye(2)
+    middle = SHARES @ MEANS
+    covariance += np.einsum("k,ki,kj->ij", SHARES, MEANS - middle, MEANS - middle)
+    assert np.all(standard_errors_off(draws, middle) < SIGMAS)
+    away = draws - middle
+    products = np.stack([away[:, 0] ** 2, away[:, 1] ** 2, away[:, 0] * away[:, 1]], axis=1)
+    assert np.all(standard_errors_off(products, covariance[[0, 1, 0], [0, 1, 1]]) < SIGMAS)
+
+
+@pytest.mark.parametrize("steps", [2, 5])
+def test_where_the_base_is_the_density_all_paths_weigh_the_same_however_few_the_steps(steps):
+    path = run_reverse(process(), jax.random.key(2), 2000, steps)
+    np.testing.assert_allclose(path.log_ratio + log_density(path.z), 0.0, atol=2e-3)
+    z = mixture().sample(jax.random.key(3), 2000)
+    back = run_noising(process(), jax.random.key(4), z, steps)
+    np.testing.assert_allclose(back.log_ratio + log_density(z), 0.0, atol=2e-3)
+
+
+@pytest.mark.parametrize("scale", [1.0, 1.6])
+def test_path_weights_are_unbiased_whatever_the_network_adds(scale):
+    path = run_reverse(process(0.3, scale), jax.random.key(5), 8000, 6)
+    log_weight = np.asarray(path.log_ratio, float) + log_density(path.z)
+    assert standard_errors_off(np.exp(log_weight), 1.0) < SIGMAS
+    assert standard_errors_off(log_weight, 0.0) > 2 * SIGMAS  # without its weights the sampler is wrong
+    z = mixture().sample(jax.random.key(6), 8000)
+    back = run_noising(process(0.3, scale), jax.random.key(7), z, 6)
+    assert standard_errors_off(np.exp(-np.asarray(back.log_ratio, float) - log_density(z)), 1.0) < SIGMAS
+
+
+def test_points_and_gradients_of_a_gaussian_give_its_shape_exactly():
+    """From few points, wherever they lie."""
+    rng, dim = np.random.default_rng(0), 6
+    root = rng.normal(size=(dim, dim))
+    covariance, mean = root @ root.T + 0.1 * np.eye(dim), rng.normal(size=dim)
+    z = mean + 1.0 + rng.uniform(-1.0, 1.0, (12, dim))  # to one side, and not normal
+    middle, chol = shape_of(z, -(z - mean) @ np.linalg.inv(covariance))
+    np.testing.assert_allclose(chol @ chol.T, covariance, rtol=2e-2, atol=2e-2)
+    np.testing.assert_allclose(middle, mean, atol=2e-2)
+
+
+def found(density, z):
+    frame = Frame.of(density, np.zeros(2), np.ones(2))
+    points = Buffer.of(z, frame.evaluate(density, z))
+    one = jnp.ones(())
+    return SearchResult(frame, points, one, jnp.ones(2), 0 * one, Evaluations.none())
+
+
+def unequal(n):
+    """Points of each mode alike, where the shares are 6 : 3 : 1."""
+    rng, which = np.random.default_rng(2), np.arange(n) % 3
+    roots = np.linalg.cholesky(COVARIANCES)
+    return jnp.asarray(MEANS[which] + np.einsum("nij,nj->ni", roots[which], rng.normal(size=(n, 2))), jnp.float32)
+
+
+def test_a_mixture_is_fitted_with_its_shares_though_the_points_have_others():
+    fitted = fit_mixture(found(target(), unequal(300)).points, 8, jax.random.key(0))
+    z = mixture().sample(jax.random.key(8), 1000)
+    np.testing.assert_allclose(fitted.log_density(z), log_density(z), atol=0.2)
+
+
+def test_a_cluster_of_two_modes_does_not_seem_to_have_all_the_mass():
+    fitted = fit_mixture(found(target(), unequal(60)).points, 2, jax.random.key(0))  # one too few
+    assert float(jnp.max(jnp.exp(fitted.log_share))) < 0.9
+
+
+@pytest.mark.trains
+def test_the_first_mixture_is_the_density_and_what_it_cost_is_counted():
+    density = target(Counting)
+    start = found(density, unequal(512))
+    before = density.total
+    base, end = fit_base(density, start, 8, jax.random.key(0))
+    assert base.share > 0.95
+    assert int(end.evaluations.log_prob) == density.total - before
+    shares = np.mean(np.asarray(end.points.z)[:, 0] < -0.3), np.mean(log_density(end.points.z))
+    z = np.asarray(mixture().sample(jax.random.key(9), 20_000))
+    assert abs(shares[0] - np.mean(z[:, 0] < -0.3)) < SIGMAS * 0.5 / np.sqrt(512)
+
+
+@pytest.mark.trains
+def test_nothing_is_trained_where_the_mixture_is_the_density():
+    method = dataclasses.replace(am.IWSM.frugal(), buffer=1024, search=am.parts.Search(128, 512, 10))
+    sampler = am.fit(target(), method, key=jax.random.key(0))
+    assert int(sampler.state.step) == 0
+    draws = sampler.sample(2000, key=jax.random.key(1))
+    assert draws.ess > 0.9 * 2000
+    assert abs(draws.log_z.value - LOG_Z) < SIGMAS * draws.log_z.std_error + 1e-3
+    assert draws.verdict().word == "trusted"
