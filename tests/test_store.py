@@ -132,7 +132,7 @@ def unchecked():
         "one of Neighbours, Chain, FreshDraws, got PathMoves(every=400, path_steps=40, points=0)": (
             "am.IWSM(estimator=am.parts.PathMoves())"
         ),
-        "one of Perceptron, AnchoredPerceptron, Equivariant, got None": "am.IWSM(network=None)",
+        "one of Perceptron, AnchoredPerceptron, MixturePerceptron, Equivariant, got None": "am.IWSM(network=None)",
         "a finite number above 0, got 'soon'": "am.IDEM(enough='soon')",
     }
     code = f"""

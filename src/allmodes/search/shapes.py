@@ -7,14 +7,13 @@ are `-C^-1 (x - m)`, and C is the geometric mean of `Cov(x)` and `Cov(g)^-1`,
 `E x + C E g`, and the mass around m is what `log p - log N` is at any of the points.
 """
 
+import warnings
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
-from scipy.cluster.vq import kmeans2
-from scipy.special import logsumexp
 
 from allmodes.points.buffer import Buffer
 from allmodes.points.mixture import GaussianMixture
@@ -119,6 +118,8 @@ def _with_unexplained(
     """Clusters, and new ones of points that matter and that the mixture has far too much or too
     little of.
     """
+    from scipy.special import logsumexp
+
     dim = z.shape[1]
     off = np.abs(log_prob - logsumexp(parts.log_normal(z) + parts.log_mass, axis=1))
     bad = (off > 3.0 + 0.25 * dim) & (log_prob > log_prob.max() - 20.0 - 5.0 * dim)
@@ -260,7 +261,7 @@ def _twins(parts: _Parts) -> Bool[np.ndarray, " k"]:
 
 def _clusters(z: Float[np.ndarray, "n d"], most: int, rng: np.random.Generator) -> Int[np.ndarray, " n"]:
     """Clusters by k-means, from seeds far apart."""
-    import warnings
+    from scipy.cluster.vq import kmeans2
 
     count = min(most, len(np.unique(z, axis=0)))
     with warnings.catch_warnings():
@@ -279,7 +280,8 @@ def _mixture(parts: _Parts, most: int) -> GaussianMixture:
     """In float32, filled up to `most` components with copies of no share."""
     parts = parts.keep(parts.log_mass > parts.log_mass.max() - BELOW)
     variance, axes = np.linalg.eigh(parts.chol @ np.swapaxes(parts.chol, 1, 2))
-    log_share = parts.log_mass - logsumexp(parts.log_mass)
+    log_share = parts.log_mass - parts.log_mass.max()
+    log_share = log_share - np.log(np.sum(np.exp(log_share)))
     which = np.arange(most) % len(log_share)
     log_share = np.where(np.arange(most) < len(log_share), log_share[which], -np.inf)
     as_jax = [jnp.asarray(a, jnp.float32) for a in (log_share, parts.mean[which], axes[which], variance[which])]
