@@ -27,6 +27,7 @@ class Moved(NamedTuple):
     zero: Int[Array, ""]  # proposals at -inf: a hard edge of the support is near
     mean_log_prob: Float[Array, " n"]  # over the moves
     mean_square_grad: Float[Array, "n dim"]
+    passed: Buffer | None = None  # where all of them were after each of the last moves, if asked for
 
 
 def first_steps(points: Buffer) -> Float[Array, " size"]:
@@ -54,8 +55,10 @@ def mala(
     step_size: Float[Array, "*n"],
     key: Array,
     steps: int,
+    keep: int = 0,
 ) -> Moved:
-    """`steps` moves of every point: `n * steps` evaluations.
+    """`steps` moves of every point: `n * steps` evaluations. `keep`: after how many of the last
+    moves it is remembered where the points are.
 
     Each proposal is `z + h grad + sqrt(2 h) xi`; where the density has no gradient, a random walk.
     Step sizes are drawn log-uniformly from [step_size / 10, step_size] for each point and move,
@@ -85,12 +88,16 @@ def mala(
         step_size = step_size * jnp.exp(0.2 * (followed - TARGET_ACCEPTANCE))
         points = choose(accept, proposal, points)
         height, slope = height + points.log_prob / steps, slope + points.grad**2 / steps
-        return (points, step_size, nan + e.nan, zero + e.zero, accepted + rate / steps, height, slope), None
+        carry = points, step_size, nan + e.nan, zero + e.zero, accepted + rate / steps, height, slope
+        return carry, points if keep else None
 
     none = jnp.zeros((), jnp.int32)
     start = (points, step_size, none, none, jnp.zeros(()), jnp.zeros(n), jnp.zeros((n, dim)))
-    (points, step_size, nan, zero, rate, height, slope), _ = jax.lax.scan(step, start, jax.random.split(key, steps))
-    return Moved(points, step_size, rate, nan, zero, height, slope)
+    carry, passed = jax.lax.scan(step, start, jax.random.split(key, steps))
+    points, step_size, nan, zero, rate, height, slope = carry
+    if keep:
+        passed = jax.tree.map(lambda a: a[-keep:].reshape(-1, *a.shape[2:]), passed)
+    return Moved(points, step_size, rate, nan, zero, height, slope, passed)
 
 
 class Averaged(NamedTuple):

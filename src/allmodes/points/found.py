@@ -24,6 +24,12 @@ class SearchResult(NamedTuple):
     tau: Float[Array, " dim"]  # root of 1 / E[grad^2]: the narrowest scale along each coordinate
     edges: Scalar  # share of local proposals that met zero density
     evaluations: Evaluations
+    passed: Buffer | None = None  # what the points passed through on their last moves, if it was kept
+
+    def filled(self, size: int) -> "SearchResult":
+        """The same with so many points: copies where there are fewer."""
+        n = self.points.size
+        return self if n == size else self._replace(points=self.points.take(jnp.arange(size) % n))
 
 
 @functools.partial(jax.jit, static_argnums=1)
@@ -42,17 +48,21 @@ def normalise(found: SearchResult, differentiable: bool = True, among: Bool[Arra
     new = frame.moved(mean, spread)
     # Between the two frames without passing through x, whose float32 grid is coarse far from the
     # origin.
-    z = (points.z - new.shift(frame) / frame.scale) / spread
-    grad = points.grad * spread
+    def moved(points: Buffer) -> Buffer:
+        z = (points.z - new.shift(frame) / frame.scale) / spread
+        return Buffer(z, points.log_prob - frame.log_det + new.log_det, points.grad * spread)
+
+    points = moved(points)
     if differentiable:
-        tau2 = 1.0 / jnp.maximum(new.average_over_symmetry(jnp.mean(grad**2, axis=0, where=some)), 1e-12)
+        tau2 = 1.0 / jnp.maximum(new.average_over_symmetry(jnp.mean(points.grad**2, axis=0, where=some)), 1e-12)
     else:
         tau2 = (found.tau / spread) ** 2
     return found._replace(
         frame=new,
-        points=Buffer(z, points.log_prob - frame.log_det + new.log_det, grad),
+        points=points,
         step_size=found.step_size / jnp.mean(spread) ** 2,
         tau=jnp.sqrt(tau2),
+        passed=None if found.passed is None else moved(found.passed),
     )
 
 

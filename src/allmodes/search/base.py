@@ -11,22 +11,32 @@ import numpy as np
 from jax.scipy.special import logsumexp
 from jaxtyping import Array, Float, Int
 
+from allmodes.devices.blocks import batched_map
 from allmodes.devices.compiled import program
 from allmodes.points import weights
 from allmodes.points.buffer import Buffer, choose
+from allmodes.points.count import Evaluations
 from allmodes.points.found import SearchResult
 from allmodes.points.frame import Frame
 from allmodes.points.mixture import GaussianMixture
 from allmodes.progress.stages import stage
-from allmodes.search.shapes import fit_mixture
+from allmodes.search.in_shapes import move_in_shapes
+from allmodes.search.refit import refit
+from allmodes.search.shapes import BELOW, fit_mixture, with_unexplained
 from allmodes.target import Target
 
-ROUNDS = 10  # of draws from the mixture, at most
+DRAWS = 4096  # of a round
+ROUNDS = 3, 8  # of draws from the mixture, at most: before the points have moved, and after
+REFITS = 2  # between rounds
 ENOUGH = 0.95  # effective share of its draws, beyond which it is left as it is
-GAIN = 0.02  # of the share, that one of the last two rounds must have brought
-WORTHLESS = 5.0  # nats below the mean weight: draws of less are not fitted to
-POOR = 0.1  # effective share, below which draws are too few to tell which mixture is better
-FEWEST = 5.0  # draws of a component that may change its share
+GAIN, PATIENCE = 0.02, 4  # of the share, that one of so many rounds must have brought
+FEWEST = 8.0  # draws of a component that may change its share, and that each has, on average, at least
+SETTLED = 0.8  # effective share, below which the points need moves of their own
+FARTHEST = 30.0  # nats that the mixture may be below the density at a point, where mixtures are compared
+LEAST_PER_DIM = 2  # points of a component for each dimension, before they move
+MOVES, KEPT = 6, (1, 4)  # of each time, and after how many of them the points are kept
+FITTED = 16_384  # points, at most, that a mixture is fitted to at first
+AT_A_TIME = 1024  # points
 
 
 class Base(NamedTuple):
@@ -52,68 +62,122 @@ def fit_base(target: Target, found: SearchResult, most: int, key: Array) -> tupl
     """Fit a mixture of at most so many components; what was found, with its points made right as
     far as the mixture can.
 
-    Each round draws as many points as were found. They are proposed to the points (independence
-    Metropolis, which loses no mode), tell shapes by their gradients, and shares by their weights.
+    Each round draws from the mixture. The draws are proposed to the points (independence
+    Metropolis, which loses no mode), tell shares by their weights, and the points tell shapes.
+    Where a mixture cannot be the density, the points are moved locally as well, in the shapes that
+    it has found.
     """
     stage("fitting a mixture")
-    points, evaluations = found.points, found.evaluations
-    mixture = fit_mixture(points, most, key)
-    seen, best, waited = jax.tree.map(np.asarray, points), Base(mixture, 0.0), 0
-    for i in range(ROUNDS):
-        draws, points, nan, zero = program(_propose, target)(found.frame, mixture, points, jax.random.fold_in(key, i))
-        evaluations = evaluations.add_points(points.size, nan, zero)
-        share = float(weights.ess_fraction(draws.log_weight))
-        mixture, expected = program(_with_shares)(mixture, draws)
-        waited = 0 if share > best.share + GAIN else waited + 1
-        best = Base(mixture, share) if share > best.share else best
-        if share > ENOUGH or waited == 2:
+    k_fit, k_first, k_move, k_second = jax.random.split(key, 4)
+    mixture = fit_mixture(found.points if found.passed is None else _thinned(found.passed), most, k_fit)
+    found = found.filled(max(DRAWS, found.points.size))
+    first, found = _rounds(target, found, mixture, k_first, ROUNDS[0])
+    best = _best(first, found.points)
+    if best.share >= SETTLED:
+        return best, found
+    stage("moving points in the shapes of their modes")
+    mixture, points = best.mixture, program(_evened)(best.mixture, found.points, k_move)
+    for i, keep in enumerate(KEPT):
+        points, spent = program(move_in_shapes, target, static=(4, 5))(
+            found.frame, mixture, points, jax.random.fold_in(k_move, i), MOVES, keep
+        )
+        found = found._replace(points=points, evaluations=jax.tree.map(jnp.add, found.evaluations, spent))
+        mixture = _refitted(mixture, points, k_move)
+    second, found = _rounds(target, found, mixture, k_second, ROUNDS[1])
+    return _best([*first, *second], found.points), found
+
+
+def _thinned(passed: Buffer) -> Buffer:
+    """Some of the points of many moves."""
+    return passed.take(jnp.arange(0, passed.size, -(-passed.size // FITTED)))
+
+
+def _rounds(
+    target: Target, found: SearchResult, mixture: GaussianMixture, key: Array, most: int
+) -> tuple[list[Base], SearchResult]:
+    """Draw, propose and refit until the mixture is the density, or gets no better: all mixtures on
+    the way.
+    """
+    points, evaluations, tried, waited = found.points, found.evaluations, [], 0
+    for i in range(most):
+        turn = (i * DRAWS + jnp.arange(DRAWS)) % points.size
+        k_draw, k_refit = jax.random.split(jax.random.fold_in(key, i))
+        draws, points, nan, zero = program(_propose, target)(found.frame, mixture, points, turn, k_draw)
+        evaluations = evaluations.add_points(DRAWS, nan, zero)
+        share = float(program(_share_of_own)(mixture, draws))
+        waited = 0 if share > max((b.share for b in tried), default=0.0) + GAIN else waited + 1
+        tried.append(Base(mixture, share))
+        if share > ENOUGH or waited == PATIENCE or i == most - 1:
             break
-        seen = _with_known(seen, draws)
-        again, better = program(_with_shares)(fit_mixture(seen, most, key, mixture), draws)
-        mixture = again if better > expected or share < POOR else mixture
-    return best, found._replace(points=points, evaluations=evaluations)
+        mixture = _refitted(program(_with_shares)(mixture, draws), points, k_refit)
+    return tried, found._replace(points=points, evaluations=evaluations)
+
+
+def _refitted(mixture: GaussianMixture, points: Buffer, key: Array) -> GaussianMixture:
+    for _ in range(REFITS):
+        mixture = program(refit)(mixture, points)
+    return with_unexplained(mixture, points, key)
+
+
+def _evened(mixture: GaussianMixture, points: Buffer, key: Array) -> Buffer:
+    """As many points, among them copies, so that components with few have some more."""
+    which = batched_map(lambda z: jnp.argmax(mixture.log_parts(mixture.along(z))), points.z, AT_A_TIME)
+    count = jnp.bincount(which, length=len(mixture.log_share))
+    wanted = jnp.maximum(count, LEAST_PER_DIM * points.z.shape[1]) / jnp.maximum(count, 1)
+    weight = wanted[which]
+    return points.take(weights.systematic(key, weight / jnp.mean(weight), points.size))
+
+
+def _best(tried: list[Base], points: Buffer) -> Base:
+    """The mixture that the points are likeliest under. By its own draws the best would be one that
+    lacks modes.
+    """
+
+    def likelihood(base: Base) -> float:
+        log_density = program(GaussianMixture.log_density)(base.mixture, points.z)
+        return float(jnp.mean(jnp.maximum(log_density, points.log_prob - FARTHEST)))
+
+    return max(tried, key=likelihood)
 
 
 def _propose(
-    target: Target, frame: Frame, mixture: GaussianMixture, points: Buffer, key: Array
+    target: Target, frame: Frame, mixture: GaussianMixture, points: Buffer, turn: Int[Array, " n"], key: Array
 ) -> tuple[_Draws, Buffer, Int[Array, ""], Int[Array, ""]]:
-    """Draws of the mixture, and the points after these were proposed to them."""
-    k_draw, k_accept = jax.random.split(key)
-    z = mixture.sample(k_draw, points.size)
-    e = frame.evaluate(target, z)
-    draws = _Draws(Buffer.of(z, e), mixture.log_density(z))
-    own = points.log_prob - mixture.log_density(points.z)
-    accept = jnp.log(jax.random.uniform(k_accept, (points.size,))) < draws.log_weight - own
-    return draws, choose(accept, draws.points, points), e.nan, e.zero
-
-
-def _with_known(seen: Buffer, draws: _Draws) -> Buffer:
-    """What was seen, and the draws that the density has: others would give components to empty
-    space.
+    """Draws of the mixture, some of each component that has any share, and the points after those
+    whose turn it is were proposed to them.
     """
-    log_weight = np.asarray(draws.log_weight)
-    known = np.flatnonzero(log_weight > float(logsumexp(draws.log_weight)) - np.log(len(log_weight)) - WORTHLESS)
-    return jax.tree.map(lambda a, b: np.concatenate([a, np.asarray(b)[known]]), seen, draws.points)
+    k_draw, k_accept = jax.random.split(key)
+    least = jnp.log(FEWEST / len(turn))
+    log_share = jnp.where(mixture.log_share > -BELOW, jnp.maximum(mixture.log_share, least), -jnp.inf)
+    proposal = dataclasses.replace(mixture, log_share=log_share - logsumexp(log_share))
+    z, old = proposal.sample(k_draw, len(turn)), points.take(turn)
+    e = frame.evaluate(target, z)
+    draws = _Draws(Buffer.of(z, e), proposal.log_density(z))
+    own = old.log_prob - proposal.log_density(old.z)
+    accept = jnp.log(jax.random.uniform(k_accept, (len(turn),))) < draws.log_weight - own
+    return draws, points.put(turn, choose(accept, draws.points, old)), e.nan, e.zero
 
 
-def _with_shares(mixture: GaussianMixture, draws: _Draws) -> tuple[GaussianMixture, Float[Array, ""]]:
-    """The mixture with shares as the draws have them, and the effective share that its own draws
-    would have; the draws may be those of another one.
+def _with_shares(mixture: GaussianMixture, draws: _Draws) -> GaussianMixture:
+    """The mixture with shares as draws have them, which may be those of another one.
 
     Each component's share is changed by the mass that the density has over the mass that the
     mixture has, where the component is: if the two are alike nothing changes, however few draws
     there are.
     """
-    z, log_proposal = draws.points.z, draws.log_proposal
-    parts = jax.vmap(lambda one: jax.nn.log_softmax(mixture.log_parts(mixture.along(one))))(z)
-    own = parts + (mixture.log_density(z) - log_proposal)[:, None]
+    z = draws.points.z
+    parts = batched_map(lambda one: jax.nn.log_softmax(mixture.log_parts(mixture.along(one))), z, AT_A_TIME)
+    own = parts + (mixture.log_density(z) - draws.log_proposal)[:, None]
     known = jnp.exp(2.0 * logsumexp(own, axis=0) - logsumexp(2.0 * own, axis=0)) >= FEWEST
     change = logsumexp(parts + weights.truncate(draws.log_weight)[:, None], axis=0) - logsumexp(own, axis=0)
     usual = logsumexp(jnp.where(known, change + mixture.log_share, -jnp.inf)) - logsumexp(
         jnp.where(known, mixture.log_share, -jnp.inf)
     )
     log_share = mixture.log_share + jnp.where(known, change - jnp.where(jnp.any(known), usual, 0.0), 0.0)
-    mixture = dataclasses.replace(mixture, log_share=log_share - logsumexp(log_share))
-    log_weight = draws.log_weight
-    squares = logsumexp(log_weight + draws.points.log_prob - mixture.log_density(z))
-    return mixture, jnp.exp(2.0 * logsumexp(log_weight) - squares - jnp.log(len(z)))
+    return dataclasses.replace(mixture, log_share=log_share - logsumexp(log_share))
+
+
+def _share_of_own(mixture: GaussianMixture, draws: _Draws) -> Float[Array, ""]:
+    """Effective share that draws of the mixture itself would have."""
+    squares = logsumexp(draws.log_weight + draws.points.log_prob - mixture.log_density(draws.points.z))
+    return jnp.exp(2.0 * logsumexp(draws.log_weight) - squares - jnp.log(draws.points.size))

@@ -23,9 +23,11 @@ class Search:
     """Local moves of each after its climb."""
     climb: int = 120
     """Most steps of a climb."""
+    keep: int = 0
+    """Of how many of the last moves the points are kept, for a mixture to be fitted to."""
 
     def __post_init__(self):
-        check(self)
+        check(self, zero=("keep",))
 
     def starts_in(self, dim: int) -> int:
         """Give the most starts in so many dimensions."""

@@ -34,11 +34,13 @@ def ascend_from(target: Target, frame: Frame, z: Array, length: Array, limit: in
     return ascend_by_trial(evaluate, z, length / z.shape[1] ** 0.5, limit * effort(target), none, key)
 
 
-def move_locally(target: Target, frame: Frame, c: Ascent, key: Array, steps: int) -> tuple[Moved, Evaluations]:
-    """Local moves of the points of a climb, and what both have cost."""
+def move_locally(
+    target: Target, frame: Frame, c: Ascent, key: Array, steps: int, keep: int = 0
+) -> tuple[Moved, Evaluations]:
+    """Local moves of the points of a climb, and what both have cost; `keep` as `mala` has it."""
     steps = steps * effort(target)
     first = jnp.minimum(first_steps(c.points), _WIDEST) if target.differentiable else (WIDER * c.length) ** 2
-    moved = mala(lambda z: frame.evaluate(target, z), c.points, first, key, steps)
+    moved = mala(lambda z: frame.evaluate(target, z), c.points, first, key, steps, keep)
     return moved, c.evaluations.add_points(len(first) * steps, moved.nan, moved.zero)
 
 

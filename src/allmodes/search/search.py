@@ -38,10 +38,11 @@ class _Task(NamedTuple):
     size: int
     climb_limit: int
     local_steps: int
+    keep: int
 
 
 def search(target: Target, key: Array, size: int, spent: Search | None = None) -> SearchResult:
-    """Fill the scouts' box with starts, climb each into the typical set that it can reach, then
+    """Fill the scouts' box with at most `size` starts, climb each into the typical set that it can reach, then
     move it locally.
 
     Where most of them end in basins of next to no mass, points with more of it take the place of
@@ -50,7 +51,7 @@ def search(target: Target, key: Array, size: int, spent: Search | None = None) -
     **Raises** `TargetError` when no point with a finite density was found.
     """
     spent = Search() if spent is None else spent
-    task = _Task(target, min(size, spent.starts_in(target.free_dim)), spent.climb, spent.moves)
+    task = _Task(target, min(size, spent.starts_in(target.free_dim)), spent.climb, spent.moves, spent.keep)
     k_scout, k_box = jax.random.split(key)
     stage("searching: scouts")
     box, evaluations = scout(target, k_scout, spent)
@@ -61,7 +62,7 @@ def search(target: Target, key: Array, size: int, spent: Search | None = None) -
     evaluations = jax.tree.map(jnp.add, evaluations, more)
     found = normalise(program(_found, task)(box, moved, evaluations), target.differentiable, wide)
     warn_if_coarse(target, found.frame, found.points.z)
-    return found if size == task.size else found._replace(points=found.points.take(jnp.arange(size) % task.size))
+    return found
 
 
 def _fill_box(task: _Task, key: Array, box: Frame) -> tuple[Moved, Evaluations]:
@@ -77,7 +78,7 @@ def _fill_box(task: _Task, key: Array, box: Frame) -> tuple[Moved, Evaluations]:
     alive = may_carry_mass(c.points.log_prob, dim)
     points = refill(k_fill, c.points, alive)
     length = jnp.where(alive, c.length, jnp.median(c.length))
-    return move_locally(target, box, c._replace(points=points, length=length), k_local, task.local_steps)
+    return move_locally(target, box, c._replace(points=points, length=length), k_local, task.local_steps, task.keep)
 
 
 def _nearer_the_mass(
@@ -113,7 +114,8 @@ def _resample_by_mass(
     stays = near_the_mass(short, dim) | (jax.random.uniform(k_kept, (size,)) < kept)
     index = jnp.where(stays, jnp.arange(size), copied)
     steps, none = task.local_steps * effort(target), Evaluations.none(target.differentiable)
-    moved = mala(lambda z: box.evaluate(target, z), moved.points.take(index), moved.step_size[index], k_local, steps)
+    evaluate = lambda z: box.evaluate(target, z)  # noqa: E731
+    moved = mala(evaluate, moved.points.take(index), moved.step_size[index], k_local, steps, task.keep)
     return moved, none.add_points(size * steps, moved.nan, moved.zero)
 
 
@@ -124,4 +126,4 @@ def _found(task: _Task, box: Frame, moved: Moved, evaluations: Evaluations) -> S
     edges = (moved.zero + moved.nan) / (task.size * effort(task.target) * task.local_steps)
     width = width_of(moved.step_size, dim)
     tau = jnp.full(dim, 1.0 / jnp.sqrt(jnp.mean(1.0 / width**2)))
-    return SearchResult(box, moved.points, step_size, tau, edges, evaluations)
+    return SearchResult(box, moved.points, step_size, tau, edges, evaluations, moved.passed)

@@ -26,7 +26,7 @@ def warm_start(target: Target, found: SearchResult, key: Array) -> SearchResult:
 
 def locate(target: Target, size: int, k_search: Array, k_settle: Array) -> SearchResult:
     """Where the density has its mass, by a search; of particles, in a frame that is settled."""
-    found = search(target, k_search, size)
+    found = search(target, k_search, size).filled(size)
     return found if target.symmetry is None else settle(target, found, k_settle)
 
 

@@ -20,12 +20,17 @@ from allmodes.points.mixture import GaussianMixture
 
 Matrix = Float[np.ndarray, "d d"]
 
-ROUNDS, ITERATIONS = 4, 12  # of splitting what is not explained, and of each fit
+ROUNDS, ITERATIONS = 4, 6  # of splitting what is not explained, and of each fit
 LEAST = 3  # points of a component
 LOW = 0.1  # quantile of `log p - log N` over a component's points that is taken for its mass
+WILD = 8.0  # nats between the lowest and the highest tenth of `log p - log N`, beyond which it tells nothing
+LEEWAY = 4.0  # nats that such a mass may differ from what the number of points says
 FEW = 1.3  # points for each dimension, below which a shape is drawn towards round
 FARTHEST = 3.0  # spreads between the mean of a component's points and its own
 TELLS, BETTER = 1.0, 0.7  # nats that a component explains its points worse than, to be cut; what two must bring
+CHANGED = 1e-2  # share of the points that change between components, below which a fit has ended
+UNEXPLAINED, BORN = 12.0, 16  # nats that mark a point of a mode that is missing; new components of a round
+AT_A_TIME = 1024  # points whose densities are computed together
 BELOW = 14.0  # nats below the largest: components of less mass are left out
 
 
@@ -38,13 +43,15 @@ class _Parts(NamedTuple):
 
     def log_normal(self, z: Float[np.ndarray, "n d"]) -> Float[np.ndarray, "n k"]:
         """Log-density of each component at each point."""
-        from scipy.linalg import solve_triangular
-
-        out = np.empty((len(z), len(self.mean)))
-        for k, (mean, chol) in enumerate(zip(self.mean, self.chol, strict=True)):
-            y = solve_triangular(chol, (z - mean).T, lower=True, check_finite=False)
-            out[:, k] = -0.5 * np.sum(y**2, axis=0) - np.sum(np.log(np.diag(chol)))
-        return out - 0.5 * z.shape[1] * np.log(2.0 * np.pi)
+        k, dim = self.mean.shape
+        whiten = np.linalg.inv(self.chol)
+        shift = np.einsum("kij,kj->ki", whiten, self.mean).ravel()
+        log_det = np.sum(np.log(np.diagonal(self.chol, axis1=1, axis2=2)), axis=1)
+        rows, out = whiten.reshape(-1, dim).T, np.empty((len(z), k))
+        for i in range(0, len(z), AT_A_TIME):
+            y = (z[i : i + AT_A_TIME] @ rows - shift).reshape(-1, k, dim)
+            out[i : i + AT_A_TIME] = -0.5 * np.einsum("nki,nki->nk", y, y) - log_det
+        return out - 0.5 * dim * np.log(2.0 * np.pi)
 
     def keep(self, which: Bool[np.ndarray, " k"]) -> "_Parts":
         """Some of them."""
@@ -71,6 +78,29 @@ def fit_mixture(points: Buffer, most: int, key: Array, first: GaussianMixture | 
             break
         parts, label = _fit(z, log_prob, grad, divided, most)
     return _mixture(parts, most)
+
+
+def with_unexplained(mixture: GaussianMixture, points: Buffer, key: Array) -> GaussianMixture:
+    """The mixture with components where it has far too little, as far as some have no share."""
+    free = np.flatnonzero(~(np.asarray(mixture.log_share) > -BELOW))
+    z, log_prob, grad = (np.asarray(a, float) for a in (points.z, points.log_prob, points.grad))
+    excess = log_prob - np.asarray(mixture.log_density(points.z), float)
+    bad = excess > np.median(excess) + UNEXPLAINED + 0.25 * z.shape[1]
+    more = min(len(free), BORN, -(-bad.sum() // LEAST))
+    if not more:
+        return mixture
+    label = _clusters(z[bad], more, np.random.default_rng(np.asarray(jax.random.key_data(key))))
+    shapes = _shapes(z[bad], log_prob[bad], grad[bad], label)
+    where = free[: len(shapes)]
+    variance, axes = np.linalg.eigh(np.array([chol @ chol.T for _, chol in shapes]))
+    log_share = np.array(mixture.log_share, float)
+    log_share[free] = -np.inf
+    log_share[where] = np.log(bad.sum() / len(z) / len(shapes))
+    log_share -= np.log(np.sum(np.exp(log_share)))
+    new = [np.array(a, float) for a in (mixture.mean, mixture.axes, mixture.variance)]
+    for old, fresh in zip(new, (np.array([mean for mean, _ in shapes]), axes, variance), strict=True):
+        old[where] = fresh
+    return GaussianMixture(*(jnp.asarray(a, jnp.float32) for a in (log_share, *new)))
 
 
 def _divided(
@@ -143,13 +173,7 @@ def _fit(
         log_normal = parts.log_normal(z)
         own = log_normal.argmax(axis=1)
         excess = log_prob[:, None] - log_normal
-        # Low in what they say of the mass: of a component that explains its points badly most would
-        # say far too much.
-        mass = [np.quantile(excess[own == k, k], LOW) if (own == k).any() else -np.inf for k in range(len(parts.mean))]
-        # Of a point or two nothing is known but that there is something.
-        few = np.bincount(own, minlength=len(mass)) < LEAST
-        usual = np.median(np.array(mass)[~few]) if not few.all() else np.inf
-        parts = parts._replace(log_mass=np.where(few, np.minimum(mass, usual), mass))
+        parts = parts._replace(log_mass=_masses(excess, own, z.shape[1]))
         there = parts.log_mass > parts.log_mass.max() - 40.0
         order = np.flatnonzero(there)
         parts, log_normal = parts.keep(there), log_normal[:, order]
@@ -158,10 +182,29 @@ def _fit(
         top = np.sort(np.argsort(-parts.log_mass)[:most])
         parts, log_normal = _Parts(*(a[top] for a in parts)), log_normal[:, top]
         new = log_normal.argmax(axis=1)
-        if i > 2 and len(np.unique(new)) == len(np.unique(label)) and np.array_equal(new, label):
-            break
+        settled = len(parts.mean) == label.max() + 1 and np.mean(new != label) < CHANGED
         label = new
+        if settled:
+            break
     return parts, label
+
+
+def _masses(excess: Float[np.ndarray, "n k"], own: Int[np.ndarray, " n"], dim: int) -> Float[np.ndarray, " k"]:
+    """Logs of the masses of components, by `log p - log N` at their own points; by how many points
+    they have, beside the others, where few points tell or where that varies wildly: it would make
+    most of next to nothing.
+    """
+    count = np.bincount(own, minlength=excess.shape[1])
+    low, high = np.full((2, len(count)), -np.inf)
+    for k in np.flatnonzero(count):
+        low[k], high[k] = np.quantile(excess[own == k, k], [LOW, 1.0 - LOW])
+    tells = (count >= dim + LEAST) & (high < low + WILD)
+    by_count = np.log(np.maximum(count, 1e-9))
+    usual = np.median((low - by_count)[tells]) if tells.any() else 0.0
+    doubtful = by_count + usual
+    if tells.any():
+        doubtful = np.clip(low, doubtful - LEEWAY, doubtful + LEEWAY)
+    return np.where(count > 0, np.where(tells, low, doubtful), -np.inf)
 
 
 def _shapes(

@@ -207,8 +207,9 @@ class IWSM(Method):
             found = search(target, k_start, self.buffer, self.search)
         if self.start == "smc":
             stage("searching: tempered SMC")
-            found = warm_start(target, found, jax.random.fold_in(k_start, 1))
+            found = warm_start(target, found.filled(self.buffer), jax.random.fold_in(k_start, 1))
         prepared, found = network_for(self.network, target.symmetry).prepare(target, found, k_start)
+        found = found._replace(passed=None).filled(self.buffer)
         state = program(_build, self, target)(found, prepared, k_network)
         return state if state.denoiser.base is None else self._begin(state, prepared.share, key)
 
