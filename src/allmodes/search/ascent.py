@@ -17,6 +17,7 @@ from allmodes.target import Evaluation
 # fifth).
 WIDEN = 1.5
 PATIENT = 1 / 16  # the same share among walls, where few ways lead on
+SHRUNK, FEWEST = 4, 32  # a population goes on alone as a part of so much, and of at least so many
 WINDOW = 20  # trials over which a point that has no gradient must gain to go on
 
 
@@ -50,12 +51,14 @@ def ascend(
     its gradient along a random half of the coordinates, by steps that shrink slowly, which finds
     ways along the wall (two atoms in the corner of a box can part in a few directions only).
 
-    Stops when 99 % have settled, or after `limit` steps. `evaluations` are those before.
+    Stops when 99 % have settled, or after `limit` steps; those that have
+    cost no evaluations once they are three quarters of the population, or of the rest.
+    `evaluations` are those before.
     """
-    n, dim = z.shape
 
     def body(c: Ascent) -> Ascent:
         p = c.points
+        n, dim = p.z.shape
         norm = jnp.linalg.norm(p.grad, axis=-1)
         half = jax.random.bernoulli(jax.random.fold_in(key, c.steps), shape=(n, dim))
         along = jnp.where(c.walled[:, None] & ~half, 0.0, p.grad)
@@ -74,13 +77,33 @@ def ascend(
         points = choose(up & ~settled, Buffer.of(y, e), p)
         return Ascent(points, length, settled, walled, c.steps + 1, c.evaluations.add(e))
 
-    def unfinished(c: Ascent):
-        return (c.steps < limit) & (jnp.mean(c.settled) < 0.99)
-
     e = evaluate(z)
+    n = len(z)
     no = jnp.zeros(n, bool)
     start = Ascent(Buffer.of(z, e), length, no, no, jnp.zeros((), jnp.int32), evaluations.add(e))
-    return jax.lax.while_loop(unfinished, body, start)
+    return _compacting(start, body, limit, n // 100)
+
+
+def _compacting(c: Ascent, body: Callable[[Ascent], Ascent], limit: int, few: int) -> Ascent:
+    """Steps of those that have not settled, until these are `few`: whenever they are a quarter of
+    the population, they go on as one of that size.
+    """
+    part_size = len(c.settled) // SHRUNK
+    last = part_size <= max(few, FEWEST)
+    left = few if last else part_size
+
+    def unfinished(c: Ascent):
+        return (c.steps < limit) & (jnp.sum(~c.settled) > left)
+
+    c = jax.lax.while_loop(unfinished, body, c)
+    if last:
+        return c
+    index = jnp.argsort(c.settled)[:part_size]  # those that have not come first
+    part = Ascent(c.points.take(index), c.length[index], c.settled[index], c.walled[index], c.steps, c.evaluations)
+    part = _compacting(part, body, limit, few)
+    points = c.points.put(index, part.points)
+    length, settled, walled = (a.at[index].set(b) for a, b in zip(c[1:4], part[1:4], strict=True))
+    return Ascent(points, length, settled, walled, part.steps, part.evaluations)
 
 
 def ascend_by_trial(

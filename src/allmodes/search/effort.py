@@ -1,10 +1,12 @@
 """How much a search spends."""
 
 import dataclasses
+import math
 
 from allmodes.settings import check
 
-PER_ROOT_DIM = 1024  # starts
+WAVE = 1024  # starts that climb together
+PER_ROOT_DIM = 1.5  # waves, at most
 
 
 @dataclasses.dataclass(frozen=True)
@@ -18,17 +20,20 @@ class Search:
     """Points that look for the regions of mass over seven decades."""
     starts: int | None = 8192
     """Most points of the second stage; a larger buffer begins with copies, which local moves part.
-    None for 1024 times the root of the dimension."""
+    None for 1,536 times the root of the dimension, rounded up to whole waves of 1,024."""
     moves: int = 40
     """Local moves of each after its climb."""
     climb: int = 120
     """Most steps of a climb."""
     keep: int = 0
     """Of how many of the last moves the points are kept, for a mixture to be fitted to."""
+    unseen: float | None = None
+    """Waves of 1,024 starts come until the chance that the next start ends in a basin that none has
+    ended in is below this; None for all starts at once."""
 
     def __post_init__(self):
         check(self, zero=("keep",))
 
     def starts_in(self, dim: int) -> int:
         """Give the most starts in so many dimensions."""
-        return int(PER_ROOT_DIM * dim**0.5) if self.starts is None else self.starts
+        return WAVE * math.ceil(PER_ROOT_DIM * dim**0.5) if self.starts is None else self.starts

@@ -18,7 +18,8 @@ from allmodes.points.count import Evaluations
 from allmodes.points.found import SearchResult, normalise
 from allmodes.points.frame import Frame
 from allmodes.progress.stages import stage
-from allmodes.search.effort import Search
+from allmodes.search.complete import basins, chance_of_new
+from allmodes.search.effort import WAVE, Search
 from allmodes.search.mass import REACH, near_the_mass, shortfall
 from allmodes.search.moves import ascend_from, effort, may_carry_mass, move_locally, refill
 from allmodes.search.resolution import warn_if_coarse
@@ -55,14 +56,50 @@ def search(target: Target, key: Array, size: int, spent: Search | None = None) -
     k_scout, k_box = jax.random.split(key)
     stage("searching: scouts")
     box, evaluations = scout(target, k_scout, spent)
-    stage(f"searching: climbs from {task.size:,} starts")
-    moved, more = program(_fill_box, task)(k_box, box)
+    moved, more = _fill_in_waves(task, k_box, box, spent.unseen)
+    task = task._replace(size=moved.points.size)
     evaluations = jax.tree.map(jnp.add, evaluations, more)
     moved, more, wide = _nearer_the_mass(task, k_box, box, moved)
     evaluations = jax.tree.map(jnp.add, evaluations, more)
     found = normalise(program(_found, task)(box, moved, evaluations), target.differentiable, wide)
     warn_if_coarse(target, found.frame, found.points.z)
     return found
+
+
+def _fill_in_waves(task: _Task, key: Array, box: Frame, unseen: float | None) -> tuple[Moved, Evaluations]:
+    """Fill the box at once, or by waves until a new basin is unlikely: looked at after one, two,
+    four, .. of them.
+    """
+    if unseen is None or task.size <= WAVE:
+        stage(f"searching: climbs from {task.size:,} starts")
+        return program(_fill_box, task)(key, box)
+    wave, most, waves = program(_fill_box, task._replace(size=WAVE)), task.size // WAVE, []
+    for i in range(most):
+        stage(f"searching: climbs from {WAVE:,} starts", i, most)
+        waves.append(wave(jax.random.fold_in(key, i), box))
+        moved, spent = _together(waves)
+        if i & (i + 1) == 0 and chance_of_new(basins(moved.points, moved.passed, key)) < unseen:
+            break
+    return moved, spent
+
+
+def _together(waves: list[tuple[Moved, Evaluations]]) -> tuple[Moved, Evaluations]:
+    """Several populations as one, and what all have cost."""
+    moved, spent = zip(*waves, strict=True)
+    all_points = jax.tree.map(lambda *parts: jnp.concatenate(parts), *(m.points for m in moved))
+    passed = None
+    if moved[0].passed is not None:  # the last move of all of them comes last, as that of one
+        size = moved[0].points.size
+        passed = jax.tree.map(
+            lambda *parts: jnp.concatenate([a.reshape(-1, size, *a.shape[1:]) for a in parts], axis=1).reshape(
+                -1, *parts[0].shape[1:]
+            ),
+            *(m.passed for m in moved),
+        )
+    each = {name: jnp.concatenate([getattr(m, name) for m in moved]) for name in ("step_size", "mean_log_prob", "mean_square_grad")}
+    counts = {name: sum(getattr(m, name) for m in moved) for name in ("nan", "zero")}
+    rate = jnp.mean(jnp.stack([m.acceptance for m in moved]))
+    return Moved(all_points, acceptance=rate, passed=passed, **each, **counts), jax.tree.map(lambda *a: sum(a), *spent)
 
 
 def _fill_box(task: _Task, key: Array, box: Frame) -> tuple[Moved, Evaluations]:

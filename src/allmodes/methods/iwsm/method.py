@@ -187,8 +187,9 @@ class IWSM(Method):
         mixture (`IWSM.particles()`).
         """
         fields = dict(
-            name="iwsm-frugal", buffer=4096, search=Search(scouts=256, starts=None, moves=15), local_every=0,
-            network=MixturePerceptron(), reweighting=PathMoves(path_steps=20), sample_steps=50,
+            name="iwsm-frugal", steps=5000, cooldown=1000, search=Search(256, None, moves=8, keep=8, unseen=0.003),
+            local_every=0, network=MixturePerceptron(), sample_steps=50,
+            reweighting=PathMoves(4096, every=250, path_steps=20),
         )  # fmt: skip
         return cls(**{**fields, **changes})
 
