@@ -28,11 +28,12 @@ from allmodes.target import Target
 DRAWS = 4096  # of a round
 ROUNDS = 3, 8  # of draws from the mixture, at most: before the points have moved, and after
 REFITS = 2  # between rounds
-ENOUGH = 0.95  # effective share of its draws, beyond which it is left as it is
-GAIN, PATIENCE = 0.02, 4  # of the share, that one of so many rounds must have brought
+ENOUGH = 0.98  # effective share of its draws, beyond which it is left as it is
+GAIN, PATIENCE = 0.01, 3  # of the share, that one of so many rounds must have brought
 FEWEST = 8.0  # draws of a component that may change its share, and that each has, on average, at least
 SETTLED = 0.8  # effective share, below which the points need moves of their own
 FARTHEST = 30.0  # nats that the mixture may be below the density at a point, where mixtures are compared
+FEW, MOVED_OF_FEW = 3, 512  # points for each dimension that are few for a component; how many are moved for more
 LEAST_PER_DIM = 2  # points of a component for each dimension, before they move
 MOVES, KEPT = 6, (1, 4)  # of each time, and after how many of them the points are kept
 FITTED = 16_384  # points, at most, that a mixture is fitted to at first
@@ -69,14 +70,15 @@ def fit_base(target: Target, found: SearchResult, most: int, key: Array) -> tupl
     """
     stage("fitting a mixture")
     k_fit, k_first, k_move, k_second = jax.random.split(key, 4)
-    mixture = fit_mixture(found.points if found.passed is None else _thinned(found.passed), most, k_fit)
-    found = found.filled(max(DRAWS, found.points.size))
-    first, found = _rounds(target, found, mixture, k_first, ROUNDS[0])
-    best = _best(first, found.points)
+    seen = found.points if found.passed is None else _thinned(found.passed)
+    mixture, spent = _fitted(target, found.frame, seen, most, k_fit)
+    found = found._replace(evaluations=jax.tree.map(jnp.add, found.evaluations, spent))
+    found = found._replace(points=program(_evened, static=(3,))(mixture, found.points, k_fit, DRAWS))
+    best, found = _rounds(target, found, mixture, k_first, ROUNDS[0])
     if best.share >= SETTLED:
         return best, found
     stage("moving points in the shapes of their modes")
-    mixture, points = best.mixture, program(_evened)(best.mixture, found.points, k_move)
+    mixture, points = best.mixture, program(_evened, static=(3,))(best.mixture, found.points, k_move, DRAWS)
     for i, keep in enumerate(KEPT):
         points, spent = program(move_in_shapes, target, static=(4, 5))(
             found.frame, mixture, points, jax.random.fold_in(k_move, i), MOVES, keep
@@ -84,7 +86,7 @@ def fit_base(target: Target, found: SearchResult, most: int, key: Array) -> tupl
         found = found._replace(points=points, evaluations=jax.tree.map(jnp.add, found.evaluations, spent))
         mixture = _refitted(mixture, points, k_move)
     second, found = _rounds(target, found, mixture, k_second, ROUNDS[1])
-    return _best([*first, *second], found.points), found
+    return _best([best, second], found.points), found
 
 
 def _thinned(passed: Buffer) -> Buffer:
@@ -92,13 +94,36 @@ def _thinned(passed: Buffer) -> Buffer:
     return passed.take(jnp.arange(0, passed.size, -(-passed.size // FITTED)))
 
 
+def _fitted(
+    target: Target, frame: Frame, seen: Buffer, most: int, key: Array
+) -> tuple[GaussianMixture, Evaluations]:
+    """The first mixture, where components of few points have moved these for more, and what that
+    has cost.
+    """
+    k_fit, k_move, k_again = jax.random.split(key, 3)
+    mixture, none = fit_mixture(seen, most, k_fit), Evaluations.none(target.differentiable)
+    which = np.asarray(program(_component)(mixture, seen))
+    few = np.flatnonzero(np.bincount(which, minlength=most)[which] < FEW * seen.z.shape[1])
+    if not len(few):
+        return mixture, none
+    starts = seen.take(few[np.arange(MOVED_OF_FEW) % len(few)])
+    more, spent = program(move_in_shapes, target, static=(4, 5))(frame, mixture, starts, k_move, 2 * MOVES, MOVES)
+    seen = jax.tree.map(lambda a, b: np.concatenate([a, b]), seen, more)
+    return fit_mixture(seen, most, k_again, mixture), spent
+
+
+def _component(mixture: GaussianMixture, points: Buffer) -> Int[Array, " n"]:
+    """The one that most probably made each point."""
+    return batched_map(lambda z: jnp.argmax(mixture.log_parts(mixture.along(z))), points.z, AT_A_TIME)
+
+
 def _rounds(
     target: Target, found: SearchResult, mixture: GaussianMixture, key: Array, most: int
-) -> tuple[list[Base], SearchResult]:
-    """Draw, propose and refit until the mixture is the density, or gets no better: all mixtures on
-    the way.
+) -> tuple[Base, SearchResult]:
+    """Draw, propose and refit until the mixture is the density, or gets no better: the best on the
+    way, with shares as all draws have them.
     """
-    points, evaluations, tried, waited = found.points, found.evaluations, [], 0
+    points, evaluations, tried, drawn, waited = found.points, found.evaluations, [], [], 0
     for i in range(most):
         turn = (i * DRAWS + jnp.arange(DRAWS)) % points.size
         k_draw, k_refit = jax.random.split(jax.random.fold_in(key, i))
@@ -107,10 +132,13 @@ def _rounds(
         share = float(program(_share_of_own)(mixture, draws))
         waited = 0 if share > max((b.share for b in tried), default=0.0) + GAIN else waited + 1
         tried.append(Base(mixture, share))
-        if share > ENOUGH or waited == PATIENCE or i == most - 1:
+        drawn.append(draws)
+        if share > ENOUGH or waited > PATIENCE or i == most - 1:
             break
-        mixture = _refitted(program(_with_shares)(mixture, draws), points, k_refit)
-    return tried, found._replace(points=points, evaluations=evaluations)
+        mixture = _refitted(_with_shares(mixture, [draws]), points, k_refit)
+    found, mixture = found._replace(points=points, evaluations=evaluations), _best(tried, points).mixture
+    mixture = _with_shares(mixture, drawn)
+    return Base(mixture, float(program(_share_of_own)(mixture, drawn[-1]))), found
 
 
 def _refitted(mixture: GaussianMixture, points: Buffer, key: Array) -> GaussianMixture:
@@ -119,13 +147,13 @@ def _refitted(mixture: GaussianMixture, points: Buffer, key: Array) -> GaussianM
     return with_unexplained(mixture, points, key)
 
 
-def _evened(mixture: GaussianMixture, points: Buffer, key: Array) -> Buffer:
-    """As many points, among them copies, so that components with few have some more."""
-    which = batched_map(lambda z: jnp.argmax(mixture.log_parts(mixture.along(z))), points.z, AT_A_TIME)
+def _evened(mixture: GaussianMixture, points: Buffer, key: Array, size: int) -> Buffer:
+    """So many of the points, among them copies, so that components with few have some more."""
+    which = _component(mixture, points)
     count = jnp.bincount(which, length=len(mixture.log_share))
     wanted = jnp.maximum(count, LEAST_PER_DIM * points.z.shape[1]) / jnp.maximum(count, 1)
     weight = wanted[which]
-    return points.take(weights.systematic(key, weight / jnp.mean(weight), points.size))
+    return points.take(weights.systematic(key, weight / jnp.mean(weight), size))
 
 
 def _best(tried: list[Base], points: Buffer) -> Base:
@@ -158,23 +186,32 @@ def _propose(
     return draws, points.put(turn, choose(accept, draws.points, old)), e.nan, e.zero
 
 
-def _with_shares(mixture: GaussianMixture, draws: _Draws) -> GaussianMixture:
-    """The mixture with shares as draws have them, which may be those of another one.
+def _with_shares(mixture: GaussianMixture, drawn: list[_Draws]) -> GaussianMixture:
+    """The mixture with shares as draws have them, which may be those of others.
 
     Each component's share is changed by the mass that the density has over the mass that the
     mixture has, where the component is: if the two are alike nothing changes, however few draws
     there are.
     """
+    own, squares, mass = map(jnp.stack, zip(*(program(_masses)(mixture, draws) for draws in drawn), strict=True))
+    own, squares, mass = (logsumexp(a, axis=0) for a in (own, squares, mass))
+    known = jnp.exp(2.0 * own - squares) >= FEWEST
+    change = jnp.where(known, mass - own, 0.0)
+    of_known = jnp.where(known, mixture.log_share, -jnp.inf)
+    usual = jnp.where(jnp.any(known), logsumexp(change + of_known) - logsumexp(of_known), 0.0)
+    log_share = mixture.log_share + jnp.where(known, change - usual, 0.0)
+    return dataclasses.replace(mixture, log_share=log_share - logsumexp(log_share))
+
+
+def _masses(mixture: GaussianMixture, draws: _Draws) -> tuple[Float[Array, " k"], ...]:
+    """Logs of sums over draws, for each component: of the mass that the mixture has there, of its
+    squares, and of the mass that the density has.
+    """
     z = draws.points.z
     parts = batched_map(lambda one: jax.nn.log_softmax(mixture.log_parts(mixture.along(one))), z, AT_A_TIME)
     own = parts + (mixture.log_density(z) - draws.log_proposal)[:, None]
-    known = jnp.exp(2.0 * logsumexp(own, axis=0) - logsumexp(2.0 * own, axis=0)) >= FEWEST
-    change = logsumexp(parts + weights.truncate(draws.log_weight)[:, None], axis=0) - logsumexp(own, axis=0)
-    usual = logsumexp(jnp.where(known, change + mixture.log_share, -jnp.inf)) - logsumexp(
-        jnp.where(known, mixture.log_share, -jnp.inf)
-    )
-    log_share = mixture.log_share + jnp.where(known, change - jnp.where(jnp.any(known), usual, 0.0), 0.0)
-    return dataclasses.replace(mixture, log_share=log_share - logsumexp(log_share))
+    mass = parts + weights.truncate(draws.log_weight)[:, None]
+    return logsumexp(own, axis=0), logsumexp(2.0 * own, axis=0), logsumexp(mass, axis=0)
 
 
 def _share_of_own(mixture: GaussianMixture, draws: _Draws) -> Float[Array, ""]:

@@ -6,7 +6,7 @@ import math
 from allmodes.settings import check
 
 WAVE = 1024  # starts that climb together
-PER_ROOT_DIM = 1.5  # waves, at most
+PER_ROOT_DIM = 1.0  # waves, at most
 
 
 @dataclasses.dataclass(frozen=True)
@@ -20,7 +20,7 @@ class Search:
     """Points that look for the regions of mass over seven decades."""
     starts: int | None = 8192
     """Most points of the second stage; a larger buffer begins with copies, which local moves part.
-    None for 1,536 times the root of the dimension, rounded up to whole waves of 1,024."""
+    None for 1,024 times the root of the dimension, rounded up to whole waves of 1,024."""
     moves: int = 40
     """Local moves of each after its climb."""
     climb: int = 120

@@ -18,7 +18,7 @@ from allmodes.points.count import Evaluations
 from allmodes.points.found import SearchResult, normalise
 from allmodes.points.frame import Frame
 from allmodes.progress.stages import stage
-from allmodes.search.complete import basins, chance_of_new
+from allmodes.search.complete import alone, chance_of_new
 from allmodes.search.effort import WAVE, Search
 from allmodes.search.mass import REACH, near_the_mass, shortfall
 from allmodes.search.moves import ascend_from, effort, may_carry_mass, move_locally, refill
@@ -78,7 +78,9 @@ def _fill_in_waves(task: _Task, key: Array, box: Frame, unseen: float | None) ->
         stage(f"searching: climbs from {WAVE:,} starts", i, most)
         waves.append(wave(jax.random.fold_in(key, i), box))
         moved, spent = _together(waves)
-        if i & (i + 1) == 0 and chance_of_new(basins(moved.points, moved.passed, key)) < unseen:
+        done = i + 1
+        is_looked_at = moved.passed is not None and done < most and done & (done - 1) == 0
+        if is_looked_at and chance_of_new(alone(moved.points, moved.passed, key), moved.points.size) < unseen:
             break
     return moved, spent
 
