@@ -19,16 +19,20 @@ import numpy as np
 
 import allmodes as am
 from allmodes.methods import METHODS
-from allmodes.targets import random_mixture
+from allmodes.targets import random_mixture, warped_mixture
 
 DRAWS = 10_000
 
 
 def target_of(name):
-    """A registered density, or `random-DIM`: 40 unequal modes in so many dimensions."""
-    return (
-        random_mixture(7, 40, int(name.removeprefix("random-"))) if name.startswith("random-") else am.find_target(name)
-    )
+    """A registered density; `random-DIM`, 40 unequal modes in so many dimensions; or `warped-DIM`,
+    40 that are skewed, heavy in the tails and bent."""
+    kind, _, dim = name.partition("-")
+    if kind == "random":
+        return random_mixture(7, 40, int(dim))
+    if kind == "warped" and dim.isdigit():
+        return warped_mixture(900 + int(dim), 40, int(dim))
+    return am.find_target(name)
 
 
 def measure(name, method, seed):

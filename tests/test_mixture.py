@@ -21,8 +21,13 @@ from allmodes.points.count import Evaluations
 from allmodes.points.found import SearchResult
 from allmodes.points.frame import Frame
 from allmodes.points.mixture import GaussianMixture
-from allmodes.search.base import fit_base
-from allmodes.search.shapes import fit_mixture, shape_of
+from allmodes.search.base import SETTLED, fit_base
+from allmodes.search.fitting import fit_mixture, with_missing
+from allmodes.search.in_shapes import move_in_shapes
+from allmodes.search.refit import refit
+from allmodes.search.search import search
+from allmodes.search.shapes import shape_by_gradients
+from allmodes.targets import two_moons
 
 SIGMAS = 5.0
 MEANS = np.array([[-0.9, 0.3], [0.8, 0.7], [0.1, -0.9]])
@@ -106,7 +111,7 @@ def test_points_and_gradients_of_a_gaussian_give_its_shape_exactly():
     root = rng.normal(size=(dim, dim))
     covariance, mean = root @ root.T + 0.1 * np.eye(dim), rng.normal(size=dim)
     z = mean + 1.0 + rng.uniform(-1.0, 1.0, (12, dim))  # to one side, and not normal
-    middle, chol = shape_of(z, -(z - mean) @ np.linalg.inv(covariance))
+    middle, chol = shape_by_gradients(z, -(z - mean) @ np.linalg.inv(covariance))
     np.testing.assert_allclose(chol @ chol.T, covariance, rtol=2e-2, atol=2e-2)
     np.testing.assert_allclose(middle, mean, atol=2e-2)
 
@@ -136,6 +141,55 @@ def test_a_cluster_of_two_modes_does_not_seem_to_have_all_the_mass():
     assert float(jnp.max(jnp.exp(fitted.log_share))) < 0.9
 
 
+def test_a_refit_leaves_a_mixture_that_is_the_density_and_mends_one_that_is_not():
+    """Shapes are exact, by gradients, where modes are apart; by few points nothing much changes."""
+    points = found(target(), mixture().sample(jax.random.key(1), 2000)).points
+    z = mixture().sample(jax.random.key(8), 1000)
+    np.testing.assert_allclose(refit(mixture(), points).log_density(z), log_density(z), atol=0.1)
+    wrong = dataclasses.replace(mixture(), mean=mixture().mean + 0.1, variance=4.0 * mixture().variance)
+    for _ in range(8):
+        wrong = refit(wrong, points)
+    np.testing.assert_allclose(wrong.log_density(z), log_density(z), atol=0.3)
+    few = refit(mixture(), jax.tree.map(lambda a: a[:2], points))
+    assert np.all(np.asarray(few.variance) > 0.2 * VARIANCES.min(axis=1)[:, None])
+
+
+def test_a_mode_that_the_mixture_lacks_gets_a_component_of_its_own():
+    """From a single point of it."""
+    lacking = dataclasses.replace(mixture(), log_share=jnp.log(jnp.array([0.67, 0.33, 0.0])))
+    narrow = dataclasses.replace(lacking, variance=0.05 * lacking.variance)
+    points = found(
+        target(), jnp.concatenate([narrow.sample(jax.random.key(1), 200), jnp.asarray([[0.1, -0.9]])])
+    ).points
+    more = with_missing(narrow, points, jax.random.key(2))
+    assert np.isfinite(more.log_share).all()
+    np.testing.assert_allclose(more.mean[2], [0.1, -0.9], atol=0.1)
+    np.testing.assert_array_equal(more.mean[:2], narrow.mean[:2])
+
+
+def test_moves_in_the_shapes_of_modes_leave_the_density_as_it_is_and_find_it_from_afar():
+    """A condition number of 10^6, where steps of one length for all directions would not move."""
+    variances = np.array([1.0, 1e-6])
+    turned = TURN @ np.diag(variances) @ TURN.T
+    precision = jnp.asarray(np.linalg.inv(turned), jnp.float32)
+    density = Counting(lambda x: -0.5 * x @ precision @ x, 2)
+    parts = np.zeros(1), np.zeros((1, 2)), TURN[None], variances[None]
+    shape = GaussianMixture(*(jnp.asarray(a, jnp.float32) for a in parts))
+    frame, n = Frame.of(density, np.zeros(2), np.ones(2)), 4000
+    along = np.random.default_rng(0).normal(size=(n, 2)) * np.sqrt(variances)
+    for shift, steps in ((0.0, 3), (4.0, 20)):
+        z = jnp.asarray((along + shift * np.sqrt(variances)) @ TURN.T, jnp.float32)
+        start, before = Buffer.of(z, frame.evaluate(density, z)), density.total
+        points, spent = move_in_shapes(density, frame, shape, start, jax.random.key(1), steps, 2)
+        assert int(spent.log_prob) == steps * n == density.total - before
+        assert points.size == 2 * n
+        y = np.asarray(points.z[-n:], float) @ TURN / np.sqrt(variances)
+        assert np.all(standard_errors_off(y, 0.0) < SIGMAS)
+        assert np.all(standard_errors_off(y**2, 1.0) < SIGMAS)
+        again = frame.evaluate(density, points.z)
+        np.testing.assert_allclose(points.log_prob, again.log_prob, atol=0.05)
+
+
 @pytest.mark.trains
 def test_the_first_mixture_is_the_density_and_what_it_cost_is_counted():
     density = target(Counting)
@@ -144,14 +198,28 @@ def test_the_first_mixture_is_the_density_and_what_it_cost_is_counted():
     base, end = fit_base(density, start, 8, jax.random.key(0))
     assert base.share > 0.95
     assert int(end.evaluations.log_prob) == density.total - before
-    shares = np.mean(np.asarray(end.points.z)[:, 0] < -0.3), np.mean(log_density(end.points.z))
+    left = np.mean(np.asarray(end.points.z)[:, 0] < -0.3)  # two thirds of the points began elsewhere
     z = np.asarray(mixture().sample(jax.random.key(9), 20_000))
-    assert abs(shares[0] - np.mean(z[:, 0] < -0.3)) < SIGMAS * 0.5 / np.sqrt(512)
+    assert abs(left - np.mean(z[:, 0] < -0.3)) < SIGMAS * 0.5 / np.sqrt(512)
+
+
+@pytest.mark.trains
+def test_where_modes_are_no_gaussians_points_are_moved_and_all_of_it_is_counted():
+    """Curved modes: the mixture cannot be the density, and the points come to be its draws."""
+    density = Counting(two_moons().log_prob, 2)
+    start, before = search(density, jax.random.key(0), 1024, am.parts.Search(128, 1024, 6, keep=6)), density.total
+    base, end = fit_base(density, start, 2, jax.random.key(1))  # two components are far too few
+    assert base.share < SETTLED
+    assert int(end.evaluations.log_prob) - int(start.evaluations.log_prob) == density.total - before
+    x = np.asarray(end.frame.to_x(end.points.z), float)
+    exact = np.asarray(two_moons().sample(jax.random.key(2), 20_000), float)
+    np.testing.assert_allclose(x.mean(axis=0), exact.mean(axis=0), atol=0.1)
+    np.testing.assert_allclose(np.cov(x.T), np.cov(exact.T), atol=0.15)
 
 
 @pytest.mark.trains
 def test_nothing_is_trained_where_the_mixture_is_the_density():
-    method = dataclasses.replace(am.IWSM.frugal(), buffer=1024, search=am.parts.Search(128, 512, 10))
+    method = am.IWSM.frugal(search=am.parts.Search(128, 512, 10))
     sampler = am.fit(target(), method, key=jax.random.key(0))
     assert int(sampler.state.step) == 0
     draws = sampler.sample(2000, key=jax.random.key(1))

@@ -13,8 +13,12 @@ import pytest
 from allmodes import Target, TargetError
 from allmodes.mcmc.mala import Moved
 from allmodes.points.buffer import Buffer
+from allmodes.points.count import Evaluations
+from allmodes.points.frame import Frame
 from allmodes.search import mass
-from allmodes.search.effort import Search
+from allmodes.search.ascent import ascend
+from allmodes.search.complete import alone, chance_of_new
+from allmodes.search.effort import WAVE, Search
 from allmodes.search.scout import broad, scout
 from allmodes.search.search import search
 from allmodes.targets import affine, funnel, gaussian_mixture, ring
@@ -207,12 +211,72 @@ def test_broad_spreads_points_over_the_box():
 
 def test_search_is_deterministic_and_fills_a_larger_buffer_with_copies():
     _, result, _ = mixture_at(1.0, 0.0)
-    again = search(affine(MIXTURE, 1.0, 0.0), jax.random.key(0), SIZE + 88, Search(starts=SIZE))
+    again = search(affine(MIXTURE, 1.0, 0.0), jax.random.key(0), SIZE + 88, Search(starts=SIZE)).filled(SIZE + 88)
     assert again.points.z.shape == (SIZE + 88, 2)
     for new, old in zip(jax.tree.leaves(again.points), jax.tree.leaves(result.points), strict=True):
         assert np.array_equal(new[:SIZE], old)
         assert np.array_equal(new[SIZE:], old[:88])
     assert int(again.evaluations.log_prob) == int(result.evaluations.log_prob)
+
+
+def test_climbs_that_have_settled_cost_nothing_more():
+    """They end where they would by themselves: nearly all at a wide peak next to them, some far
+    off."""
+    scale = np.where(np.arange(SIZE) % 10, 1.0, 1e4)
+    z = jnp.asarray(scale[:, None] * np.random.default_rng(0).normal(size=(SIZE, 3)), jnp.float32)
+    frame = Frame.of(Target(normal, 3), np.zeros(3), np.ones(3))
+
+    def climb(z):
+        none = Evaluations.none()
+        evaluate = lambda z: frame.evaluate(Target(normal, 3), z)  # noqa: E731
+        return ascend(evaluate, z, jnp.full(len(z), 0.1), 200, none, jax.random.key(0))
+
+    together = climb(z)
+    assert np.mean(together.settled) >= 0.99
+    spent = int(together.evaluations.log_prob)
+    assert spent < 0.6 * SIZE * int(together.steps)
+    for i in (0, 10, 500):
+        np.testing.assert_allclose(climb(z[i : i + 1]).points.z[0], together.points.z[i], rtol=1e-4, atol=1e-4)
+
+
+def test_waves_of_starts_end_when_none_is_alone():
+    """On three modes after the first; those of a density whose every point is a mode never."""
+    few = Search(scouts=128, starts=3 * WAVE, moves=6, keep=6, unseen=0.01)
+    seen = search(affine(MIXTURE, 1.0, 0.0), jax.random.key(0), 3 * WAVE, few)
+    assert seen.points.size == WAVE
+    assert seen.passed.size == 6 * WAVE
+    many = dataclasses.replace(few, unseen=1e-6)
+    all_of_them = search(affine(MIXTURE, 1.0, 0.0), jax.random.key(0), 3 * WAVE, many)
+    assert all_of_them.points.size == 3 * WAVE
+    assert int(all_of_them.evaluations.log_prob) > 2 * int(seen.evaluations.log_prob)
+    stored_values_are_true(all_of_them, MIXTURE, 1e-2)
+    stored_values_are_true(all_of_them._replace(points=all_of_them.passed), MIXTURE, 1e-2)
+
+
+def test_starts_that_are_alone():
+    """Two of 300, at places of their own beside two modes."""
+    rng = np.random.default_rng(0)
+    middle = np.repeat([[-0.5, 0.5], [0.5, 0.5], [0.9, -0.9], [-0.9, -0.9]], [150, 148, 1, 1], axis=0)
+    z = jnp.asarray(middle + 0.05 * rng.normal(size=(300, 2)), jnp.float32)
+    ends = Buffer(z, jnp.zeros(300), -(z - jnp.asarray(middle, jnp.float32)) / 0.05**2)
+    assert alone(ends, ends, jax.random.key(0)) == 2
+    assert alone(ends.take(jnp.arange(298)), ends, jax.random.key(0)) == 0
+
+
+@pytest.mark.parametrize(("once", "starts"), [(0, 1024), (8, 2048)])
+def test_the_chance_of_a_new_basin_is_no_less_than_goods_estimate(once, starts):
+    assert once / starts < chance_of_new(once, starts) < once / starts + 4.0 * (once + 1.0) ** 0.5 / starts
+
+
+def test_the_chance_of_a_new_basin_is_a_bound():
+    """Of unequal basins the true chance is below it about nine times in ten."""
+    rng, below = np.random.default_rng(1), 0
+    chance = np.exp(-np.arange(60) / 6)
+    chance /= chance.sum()
+    for _ in range(300):
+        count = np.bincount(rng.choice(60, 500, p=chance), minlength=60)
+        below += chance[count == 0].sum() < chance_of_new(int(np.sum(count == 1)), 500)
+    assert 250 < below < 290
 
 
 def test_trials_find_the_modes_and_the_widths_of_a_density_without_a_gradient():

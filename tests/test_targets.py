@@ -137,7 +137,7 @@ def test_modes(name):
     assert np.max(np.abs(frequency - weights) / error) < SIGMAS
     assert means.shape == (len(weights), target.dim)
     if name not in ("gmm80", "gmm120") and not name.startswith(
-        "mixture-2d"
+        ("mixture-2d", "warped-2d")
     ):  # there, some means lie in a neighbour's region
         np.testing.assert_array_equal(target.modes.assign(means), np.arange(len(weights)))
     far = np.full((1, target.dim), 1e8)
@@ -377,6 +377,37 @@ def test_random_mixture_is_the_trial_one():
     spread = np.linalg.norm(np.asarray(target.sample(jax.random.key(0), N)), axis=1)
     assert spread.max() < 40 * math.sqrt(10) + 12
     assert targets.random_mixture(7, 3, 4, log_z=3.0).log_z == 3.0
+
+
+def test_modes_of_a_warped_mixture_are_warped_normals():
+    """Each draw comes from a standard normal, by its own mode; the mode is told; masses where
+    modes overlap are those of draws."""
+    target = targets.warped_mixture(3, 5, 4, box=20.0)
+    x = np.asarray(target.sample(jax.random.key(0), N))
+    share = np.bincount(target.modes.assign(x), minlength=5) / N
+    assert np.all(np.abs(share - target.modes.weights) < SIGMAS * np.sqrt(target.modes.weights / N) + 1e-3)
+    near = targets.warped_mixture(3, 5, 2, box=3.0)
+    x = np.asarray(near.sample(jax.random.key(1), N))
+    share = np.bincount(near.modes.assign(x), minlength=5) / N
+    error = np.sqrt(near.modes.weights / N + 0.25 / 5000)
+    assert np.all(np.abs(share - near.modes.weights) < SIGMAS * error)
+    assert np.all(near.modes.assign(np.full((1, 2), 300.0)) == -1)
+
+
+def test_a_warped_mixture_that_is_not_warped_is_a_mixture_of_gaussians():
+    plain = targets.warped_mixture(5, 3, 3, skew=0.0, tail=1.0, bend=0.0, log_z=2.0)
+    x = np.asarray(plain.sample(jax.random.key(0), 200))
+    rng = np.random.default_rng(5)
+    means = rng.uniform(-40, 40, (3, 3))
+    roots = [np.linalg.qr(rng.normal(size=(3, 3)))[0] * rng.uniform(0.7, 2.0, 3) for _ in range(3)]
+    weights = np.exp(rng.uniform(0.0, 3.0, 3))
+    gaussians = targets.gaussian_mixture(means, [r @ r.T for r in roots], weights, log_z=2.0)
+    np.testing.assert_allclose(jax.vmap(plain.log_prob)(x), jax.vmap(gaussians.log_prob)(x), atol=2e-3)
+
+
+def test_tails_of_a_warped_mixture_must_be_positive():
+    with pytest.raises(TargetError, match=r"tail must be positive, got 0\.0"):
+        targets.warped_mixture(0, 2, 2, tail=0.0)
 
 
 def test_chi2_quantile():

@@ -46,6 +46,7 @@ def normalise(found: SearchResult, differentiable: bool = True, among: Bool[Arra
         jnp.sqrt(frame.average_over_symmetry(jnp.mean((points.z - mean) ** 2, axis=0, where=some))), 1e-6
     )
     new = frame.moved(mean, spread)
+
     # Between the two frames without passing through x, whose float32 grid is coarse far from the
     # origin.
     def moved(points: Buffer) -> Buffer:

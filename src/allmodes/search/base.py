@@ -20,9 +20,9 @@ from allmodes.points.found import SearchResult
 from allmodes.points.frame import Frame
 from allmodes.points.mixture import GaussianMixture
 from allmodes.progress.stages import stage
+from allmodes.search.fitting import BELOW, fit_mixture, with_missing
 from allmodes.search.in_shapes import move_in_shapes
 from allmodes.search.refit import refit
-from allmodes.search.shapes import BELOW, fit_mixture, with_unexplained
 from allmodes.target import Target
 
 DRAWS = 4096  # of a round
@@ -94,9 +94,7 @@ def _thinned(passed: Buffer) -> Buffer:
     return passed.take(jnp.arange(0, passed.size, -(-passed.size // FITTED)))
 
 
-def _fitted(
-    target: Target, frame: Frame, seen: Buffer, most: int, key: Array
-) -> tuple[GaussianMixture, Evaluations]:
+def _fitted(target: Target, frame: Frame, seen: Buffer, most: int, key: Array) -> tuple[GaussianMixture, Evaluations]:
     """The first mixture, where components of few points have moved these for more, and what that
     has cost.
     """
@@ -144,7 +142,7 @@ def _rounds(
 def _refitted(mixture: GaussianMixture, points: Buffer, key: Array) -> GaussianMixture:
     for _ in range(REFITS):
         mixture = program(refit)(mixture, points)
-    return with_unexplained(mixture, points, key)
+    return with_missing(mixture, points, key)
 
 
 def _evened(mixture: GaussianMixture, points: Buffer, key: Array, size: int) -> Buffer:

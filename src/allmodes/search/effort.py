@@ -6,7 +6,7 @@ import math
 from allmodes.settings import check
 
 WAVE = 1024  # starts that climb together
-PER_ROOT_DIM = 1.0  # waves, at most
+PER_ROOT_DIM = 900  # starts, at most: rounded up to whole waves
 
 
 @dataclasses.dataclass(frozen=True)
@@ -20,7 +20,7 @@ class Search:
     """Points that look for the regions of mass over seven decades."""
     starts: int | None = 8192
     """Most points of the second stage; a larger buffer begins with copies, which local moves part.
-    None for 1,024 times the root of the dimension, rounded up to whole waves of 1,024."""
+    None for 900 times the root of the dimension, rounded up to whole waves of 1,024."""
     moves: int = 40
     """Local moves of each after its climb."""
     climb: int = 120
@@ -36,4 +36,4 @@ class Search:
 
     def starts_in(self, dim: int) -> int:
         """Give the most starts in so many dimensions."""
-        return WAVE * math.ceil(PER_ROOT_DIM * dim**0.5) if self.starts is None else self.starts
+        return WAVE * math.ceil(PER_ROOT_DIM * dim**0.5 / WAVE) if self.starts is None else self.starts

@@ -1,6 +1,5 @@
 """Local moves whose steps have the shape of the modes that they are in."""
 
-import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 

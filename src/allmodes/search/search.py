@@ -43,8 +43,8 @@ class _Task(NamedTuple):
 
 
 def search(target: Target, key: Array, size: int, spent: Search | None = None) -> SearchResult:
-    """Fill the scouts' box with at most `size` starts, climb each into the typical set that it can reach, then
-    move it locally.
+    """Fill the scouts' box with at most `size` starts, climb each into the typical set that it can
+    reach, then move it locally.
 
     Where most of them end in basins of next to no mass, points with more of it take the place of
     most that have less.
@@ -88,20 +88,13 @@ def _fill_in_waves(task: _Task, key: Array, box: Frame, unseen: float | None) ->
 def _together(waves: list[tuple[Moved, Evaluations]]) -> tuple[Moved, Evaluations]:
     """Several populations as one, and what all have cost."""
     moved, spent = zip(*waves, strict=True)
-    all_points = jax.tree.map(lambda *parts: jnp.concatenate(parts), *(m.points for m in moved))
+    each = [m._replace(passed=None) for m in moved]
+    all_of_them = jax.tree.map(lambda *a: jnp.concatenate(a) if a[0].ndim else sum(a), *each)
     passed = None
-    if moved[0].passed is not None:  # the last move of all of them comes last, as that of one
-        size = moved[0].points.size
-        passed = jax.tree.map(
-            lambda *parts: jnp.concatenate([a.reshape(-1, size, *a.shape[1:]) for a in parts], axis=1).reshape(
-                -1, *parts[0].shape[1:]
-            ),
-            *(m.passed for m in moved),
-        )
-    each = {name: jnp.concatenate([getattr(m, name) for m in moved]) for name in ("step_size", "mean_log_prob", "mean_square_grad")}
-    counts = {name: sum(getattr(m, name) for m in moved) for name in ("nan", "zero")}
-    rate = jnp.mean(jnp.stack([m.acceptance for m in moved]))
-    return Moved(all_points, acceptance=rate, passed=passed, **each, **counts), jax.tree.map(lambda *a: sum(a), *spent)
+    if moved[0].passed is not None:
+        passed = jax.tree.map(lambda *a: jnp.concatenate(a), *(m.passed for m in moved))
+    together = all_of_them._replace(acceptance=all_of_them.acceptance / len(moved), passed=passed)
+    return together, jax.tree.map(lambda *a: sum(a), *spent)
 
 
 def _fill_box(task: _Task, key: Array, box: Frame) -> tuple[Moved, Evaluations]:

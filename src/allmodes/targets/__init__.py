@@ -25,6 +25,7 @@ from allmodes.targets.posteriors.radial_velocity import radial_velocity
 from allmodes.targets.posteriors.sensors import sensors
 from allmodes.targets.reference import pool
 from allmodes.targets.shapes import ring, rings, two_moons
+from allmodes.targets.warped import warped_mixture
 
 __all__ = [
     "Entry",
@@ -51,6 +52,7 @@ __all__ = [
     "sensors",
     "two_modes",
     "two_moons",
+    "warped_mixture",
 ]
 
 
@@ -83,6 +85,7 @@ _TORCH = "FAB's and iDEM's GMM (torch family): means (u - 0.5) * 80, standard de
 _JAX = "Beyond ELBOs' and SCLD's GMM (JAX family): means uniform in [-40, 40]^d, standard deviation 1; arXiv 2406.07423"
 _OWN = "allmodes"
 _RANDOM = "allmodes: random_mixture with seed 7"
+_WARPED = "allmodes: warped_mixture with seed 900 and the dimension"
 _FAB = "many well of FAB; arXiv 2208.01893"
 _LABELS = "data of Jasra, Holmes and Stephens 2005; Del Moral, Doucet and Jasra 2006"
 _SENSORS = "model of Ihler et al. 2005, constants of Ahn, Chen and Welling 2013; data of allmodes"
@@ -108,6 +111,8 @@ REGISTRY: dict[str, Entry] = {
     "mixture-2d-large": Entry(_moved(1e3, 0.0), 2, "mixture-2d scaled by 1,000", _RANDOM),
     "mixture-2d-far": Entry(_moved(1.0, 2.5e5), 2, "mixture-2d shifted by 10,000 times its spread", _RANDOM),
     "mixture-10d": Entry(partial(random_mixture, 7, 25, 10), 10, "25 modes, weights 1 to 20, unequal shapes", _RANDOM),
+    "warped-2d": Entry(partial(warped_mixture, 902, 40, 2), 2, "40 modes, skewed, heavy in the tails, bent", _WARPED),
+    "warped-8d": Entry(partial(warped_mixture, 908, 40, 8), 8, "40 modes, skewed, heavy in the tails, bent", _WARPED),
     "two-modes": Entry(two_modes, 8, "weights 2/3 and 1/3, far apart", "Grenioux et al. 2025, a = 1"),
     "ring": Entry(ring, 2, "one ring of radius 3, unnormalised", _OWN),
     "rings": Entry(rings, 2, "two concentric rings, radii 1 and 3", _OWN),

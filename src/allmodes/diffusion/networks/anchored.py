@@ -3,7 +3,7 @@ dimensions.
 """
 
 import dataclasses
-import warnings
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import equinox as eqx
@@ -14,6 +14,7 @@ from jaxtyping import Array, Float, Scalar
 
 from allmodes.diffusion.networks.mlp import MLP, frequencies_for, level_features
 from allmodes.diffusion.networks.settings import NetworkSettings
+from allmodes.points.clusters import kmeans
 from allmodes.points.found import SearchResult
 from allmodes.settings import check
 from allmodes.target import Target
@@ -61,14 +62,11 @@ class Anchored(eqx.Module):
         key: Array,
     ):
         anchors, dim = places.shape
-        k_trunk, k_down, k_anchor, k_point, k_up = jax.random.split(key, 5)
+        k_trunk, *k_bilinear = jax.random.split(key, 5)
         self.trunk = MLP(dim, width, depth, frequencies, dim + anchors, key=k_trunk)
         self.places, self.log_widths, self.log_weights = places, jnp.log(widths), jnp.zeros(anchors)
-        self.down = eqx.nn.Linear(dim, rank, use_bias=False, key=k_down)
-        self.shape_of_anchor = eqx.nn.Linear(anchors, rank, use_bias=False, key=k_anchor)
-        self.shape_of_point = eqx.nn.Linear(width, rank, key=k_point)
-        up = eqx.nn.Linear(rank, dim, use_bias=False, key=k_up)
-        self.up = eqx.tree_at(lambda m: m.weight, up, replace_fn=jnp.zeros_like)
+        layers = bilinear_layers(dim, anchors, width, rank, k_bilinear)
+        self.down, self.shape_of_anchor, self.shape_of_point, self.up = layers
 
     def __call__(self, z: Float[Array, " dim"], log_sigma: Scalar) -> Float[Array, " dim"]:
         """Network output for one point."""
@@ -87,27 +85,42 @@ class Anchored(eqx.Module):
         scaled = share * jax.lax.rsqrt(variance)
         u = jnp.sum(scaled) * x - scaled @ self.places
 
-        level = level_features(log_sigma)
-        h = self.trunk.hidden(z, level, u, share)
-        shape = self.shape_of_anchor(share) + self.shape_of_point(h)
-        learned = self.trunk.last(h) + self.trunk.gain(level) * u + self.up(self.down(u) * shape)
-        return (denoised - c_in * z) / (jnp.exp(log_sigma) * c_in) + learned
+        return (denoised - c_in * z) / (jnp.exp(log_sigma) * c_in) + learned_around(self, z, log_sigma, u, share)
+
+
+def bilinear_layers(dim: int, anchors: int, width: int, rank: int, keys: Sequence[Array]) -> tuple[eqx.nn.Linear, ...]:
+    """Layers of products of a direction of the point, `down`, with a number that depends on the
+    anchor and on the last layer of an `MLP`, and `up` again, which starts at zero.
+    """
+    k_down, k_anchor, k_point, k_up = keys
+    up = eqx.nn.Linear(rank, dim, use_bias=False, key=k_up)
+    return (
+        eqx.nn.Linear(dim, rank, use_bias=False, key=k_down),
+        eqx.nn.Linear(anchors, rank, use_bias=False, key=k_anchor),
+        eqx.nn.Linear(width, rank, key=k_point),
+        eqx.tree_at(lambda m: m.weight, up, replace_fn=jnp.zeros_like),
+    )
+
+
+def learned_around(
+    network: Any, z: Float[Array, " dim"], log_sigma: Scalar, u: Float[Array, " dim"], share: Float[Array, " anchors"]
+) -> Float[Array, " dim"]:
+    """What a network with a `trunk` and these layers adds: to the point, seen from its anchors in
+    units of their spread as `u`, of which it is in `share`.
+    """
+    level = level_features(log_sigma)
+    h = network.trunk.hidden(z, level, u, share)
+    shape = network.shape_of_anchor(share) + network.shape_of_point(h)
+    return network.trunk.last(h) + network.trunk.gain(level) * u + network.up(network.down(u) * shape)
 
 
 def anchors_of(z: Float[Array, "n dim"], count: int, key: Array) -> tuple[Float[Array, "k dim"], Float[Array, " k"]]:
     """Places and widths of `count` anchors, or of as many as there are points: clusters of these,
-    by k-means++.
-
-    Its seeds lie far apart, so that a region with few of the points has its anchor too. Where few
-    points are distinct, anchors are, too.
+    by k-means++. Where few points are distinct, anchors are, too.
     """
-    from scipy.cluster.vq import kmeans2
-
     points, rng = np.asarray(z, float), np.random.default_rng(np.asarray(jax.random.key_data(key)))
-    distinct = min(count, len(np.unique(points, axis=0)))
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="One of the clusters is empty")  # it keeps the place of its seed
-        places, label = kmeans2(points, distinct, minit="++", iter=LLOYD, rng=rng)
+    places, label = kmeans(points, count, LLOYD, rng)
+    distinct = len(places)
     number = np.bincount(label, minlength=distinct)
     total = np.bincount(label, np.mean((points - places[label]) ** 2, axis=1), minlength=distinct)
     variance = total / np.maximum(number, 1)

@@ -10,7 +10,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Scalar
 
-from allmodes.diffusion.networks.mlp import MLP, frequencies_for, level_features
+from allmodes.diffusion.networks.anchored import bilinear_layers, learned_around
+from allmodes.diffusion.networks.mlp import MLP, frequencies_for
 from allmodes.diffusion.networks.settings import NetworkSettings
 from allmodes.points.found import SearchResult
 from allmodes.points.mixture import GaussianMixture
@@ -30,20 +31,17 @@ class Corrected(eqx.Module):
     base: GaussianMixture
     trunk: MLP
     down: eqx.nn.Linear
-    shape_of_part: eqx.nn.Linear
+    shape_of_anchor: eqx.nn.Linear
     shape_of_point: eqx.nn.Linear
     up: eqx.nn.Linear
 
     def __init__(self, base: GaussianMixture, width: int, depth: int, frequencies: int, rank: int, *, key: Array):
         parts, dim = base.mean.shape
-        k_trunk, k_down, k_part, k_point, k_up = jax.random.split(key, 5)
+        k_trunk, *k_bilinear = jax.random.split(key, 5)
         self.base = base
         self.trunk = MLP(dim, width, depth, frequencies, dim + parts, key=k_trunk)
-        self.down = eqx.nn.Linear(dim, rank, use_bias=False, key=k_down)
-        self.shape_of_part = eqx.nn.Linear(parts, rank, use_bias=False, key=k_part)
-        self.shape_of_point = eqx.nn.Linear(width, rank, key=k_point)
-        up = eqx.nn.Linear(rank, dim, use_bias=False, key=k_up)
-        self.up = eqx.tree_at(lambda m: m.weight, up, replace_fn=jnp.zeros_like)
+        layers = bilinear_layers(dim, parts, width, rank, k_bilinear)
+        self.down, self.shape_of_anchor, self.shape_of_point, self.up = layers
 
     def __call__(self, z: Float[Array, " dim"], log_sigma: Scalar) -> Float[Array, " dim"]:
         """Network output for one point."""
@@ -56,11 +54,7 @@ class Corrected(eqx.Module):
         denoised = share @ base.mean + base.back(base.variance / variance * y, share)
         u = base.back(y * jax.lax.rsqrt(variance), share)
 
-        level = level_features(log_sigma)
-        h = self.trunk.hidden(z, level, u, share)
-        shape = self.shape_of_part(share) + self.shape_of_point(h)
-        learned = self.trunk.last(h) + self.trunk.gain(level) * u + self.up(self.down(u) * shape)
-        return (denoised - c_in * z) / (jnp.exp(log_sigma) * c_in) + learned
+        return (denoised - c_in * z) / (jnp.exp(log_sigma) * c_in) + learned_around(self, z, log_sigma, u, share)
 
 
 @dataclasses.dataclass(frozen=True)

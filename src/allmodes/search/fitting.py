@@ -1,0 +1,208 @@
+"""A mixture fitted to points of a density and their gradients, whatever shares the points have."""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int
+
+from allmodes.points.buffer import Buffer
+from allmodes.points.clusters import kmeans
+from allmodes.points.mixture import GaussianMixture
+from allmodes.search.shapes import LEAST, TENTH, Seen, Shape, better_shape, shapes_of
+
+Labels = Int[np.ndarray, " n"]
+
+ROUNDS, ITERATIONS, LLOYD = 4, 6, 15  # of splitting what is not explained, of each fit, of k-means
+TELLS, BETTER = 1.0, 0.7  # nats that a component explains its points worse than, to be cut; what two must bring
+WILD = 8.0  # nats between the lowest and the highest tenth of `log p - log N`, beyond which it tells nothing
+LEEWAY = 4.0  # nats that a mass which they do not tell may differ from what the number of points says
+BELOW = 14.0  # nats below the largest mass: components of less are left out
+UNEXPLAINED, BORN = 12.0, 16  # nats that mark a point of a mode that is missing; new components of a round
+CHANGED = 1e-2  # share of the points that change between components, below which a fit has ended
+AT_A_TIME = 1024  # points whose densities are computed together
+
+
+class _Parts(NamedTuple):
+    """Components: means, lower Cholesky factors of the covariances, and logs of their masses."""
+
+    mean: Float[np.ndarray, "k d"]
+    chol: Float[np.ndarray, "k d d"]
+    log_mass: Float[np.ndarray, " k"]
+
+    @classmethod
+    def of(cls, shapes: list[Shape]) -> "_Parts":
+        return cls(*map(np.array, zip(*shapes, strict=True)), np.zeros(len(shapes)))
+
+    @classmethod
+    def of_mixture(cls, mixture: GaussianMixture) -> "_Parts":
+        there = np.isfinite(np.asarray(mixture.log_share))
+        log_share, mean, axes, variance = (
+            np.asarray(a, float)[there] for a in (mixture.log_share, mixture.mean, mixture.axes, mixture.variance)
+        )
+        return cls(mean, np.linalg.cholesky(np.einsum("kij,kj,klj->kil", axes, variance, axes)), log_share)
+
+    def log_normal(self, z: Float[np.ndarray, "n d"]) -> Float[np.ndarray, "n k"]:
+        """Log-density of each component at each point."""
+        k, dim = self.mean.shape
+        whiten = np.linalg.inv(self.chol)
+        shift = np.einsum("kij,kj->ki", whiten, self.mean).ravel()
+        log_det = np.sum(np.log(np.diagonal(self.chol, axis1=1, axis2=2)), axis=1)
+        rows, out = whiten.reshape(-1, dim).T, np.empty((len(z), k))
+        for i in range(0, len(z), AT_A_TIME):
+            y = (z[i : i + AT_A_TIME] @ rows - shift).reshape(-1, k, dim)
+            out[i : i + AT_A_TIME] = -0.5 * np.einsum("nki,nki->nk", y, y) - log_det
+        return out - 0.5 * dim * np.log(2.0 * np.pi)
+
+    def keep(self, which: Bool[np.ndarray, " k"] | Int[np.ndarray, " m"]) -> "_Parts":
+        """Some of them."""
+        return _Parts(*(a[which] for a in self))
+
+    def mixture(self, size: int) -> GaussianMixture:
+        """Those of any mass, in float32; filled up to so many by copies of no share."""
+        parts = self.keep(self.log_mass > self.log_mass.max() - BELOW)
+        variance, axes = np.linalg.eigh(parts.chol @ np.swapaxes(parts.chol, 1, 2))
+        known = len(parts.log_mass)
+        which = np.arange(size) % known
+        log_share = np.where(
+            np.arange(size) < known, (parts.log_mass - np.logaddexp.reduce(parts.log_mass))[which], -np.inf
+        )
+        as_jax = [jnp.asarray(a, jnp.float32) for a in (log_share, parts.mean[which], axes[which], variance[which])]
+        return GaussianMixture(*as_jax)
+
+
+def fit_mixture(points: Buffer, most: int, key: Array, first: GaussianMixture | None = None) -> GaussianMixture:
+    """Fit at most so many components to evaluated points: exactly `most` of them, some of no share.
+
+    Points of one cluster make a component; those that no component explains (`log p - log q` is far
+    off) begin new ones. Where there are no gradients the points' own covariances have to do.
+    `first`: the components to begin with, instead of clusters.
+    """
+    seen, rng = Seen.of(points), _generator(key)
+    if first is None:
+        label = kmeans(seen.z, most, LLOYD, rng)[1]
+    else:
+        label = _Parts.of_mixture(first).log_normal(seen.z).argmax(axis=1)
+    parts, label = _fit(seen, label, most)
+    for _ in range(ROUNDS):
+        divided = _with_unexplained(seen, _divided(seen, label, parts, most, rng), parts, most, rng)
+        if np.array_equal(divided, label):
+            break
+        parts, label = _fit(seen, divided, most)
+    return parts.mixture(most)
+
+
+def with_missing(mixture: GaussianMixture, points: Buffer, key: Array) -> GaussianMixture:
+    """The mixture with new components where it has far too little, in the place of some of no
+    share.
+    """
+    free = np.flatnonzero(~(np.asarray(mixture.log_share) > -BELOW))
+    seen = Seen.of(points)
+    excess = seen.log_prob - np.asarray(mixture.log_density(jnp.asarray(seen.z, jnp.float32)), float)
+    missing = seen.at(excess > np.median(excess) + UNEXPLAINED + 0.25 * seen.z.shape[1])
+    count = min(len(free), BORN, -(-len(missing.z) // LEAST))
+    if not count:
+        return mixture
+    new = _Parts.of(shapes_of(missing, kmeans(missing.z, count, LLOYD, _generator(key))[1])).mixture(count)
+    where, share = jnp.asarray(free[:count]), np.log(len(missing.z) / len(seen.z))
+    log_share = mixture.log_share.at[free].set(-jnp.inf).at[where].set(new.log_share + share)
+    mean, axes, variance = (
+        old.at[where].set(fresh)
+        for old, fresh in ((mixture.mean, new.mean), (mixture.axes, new.axes), (mixture.variance, new.variance))
+    )
+    return GaussianMixture(jax.nn.log_softmax(log_share), mean, axes, variance)
+
+
+def _generator(key: Array) -> np.random.Generator:
+    return np.random.default_rng(np.asarray(jax.random.key_data(key)))
+
+
+def _fit(seen: Seen, label: Labels, most: int) -> tuple[_Parts, Labels]:
+    """Hard EM: shapes from the points of each component, then each point to the one that explains
+    it best.
+    """
+    for _ in range(ITERATIONS):
+        parts = _Parts.of(shapes_of(seen, label))
+        log_normal = parts.log_normal(seen.z)
+        parts = parts._replace(log_mass=_masses(seen.log_prob[:, None] - log_normal, log_normal.argmax(axis=1), seen))
+        kept = np.flatnonzero(np.isfinite(parts.log_mass))
+        kept = kept[~_twins(parts.keep(kept))]
+        kept = np.sort(kept[np.argsort(-parts.log_mass[kept])[:most]])
+        parts, new = parts.keep(kept), log_normal[:, kept].argmax(axis=1)
+        settled = len(kept) == label.max() + 1 and np.mean(new != label) < CHANGED
+        label = new
+        if settled:
+            break
+    return parts, label
+
+
+def _masses(excess: Float[np.ndarray, "n k"], own: Labels, seen: Seen) -> Float[np.ndarray, " k"]:
+    """Logs of the masses of components, by `log p - log N` at their own points; by how many points
+    they have, beside the others, where few points tell or where that varies wildly: it would make
+    most of next to nothing.
+    """
+    count = np.bincount(own, minlength=excess.shape[1])
+    low, high = np.full((2, len(count)), -np.inf)
+    for k in np.flatnonzero(count):
+        low[k], high[k] = np.quantile(excess[own == k, k], [TENTH, 1.0 - TENTH])
+    tells = (count >= seen.z.shape[1] + LEAST) & (high < low + WILD)
+    by_count = np.log(np.maximum(count, 1))
+    if tells.any():
+        by_count = by_count + np.median((low - by_count)[tells])
+        by_count = np.clip(low, by_count - LEEWAY, by_count + LEEWAY)
+    return np.where(count > 0, np.where(tells, low, by_count), -np.inf)
+
+
+def _divided(seen: Seen, label: Labels, parts: _Parts, most: int, rng: np.random.Generator) -> Labels:
+    """Clusters cut in two whose component explains them badly, where two explain them better."""
+    label, least = label.copy(), seen.z.shape[1] + LEAST  # fewer points explain themselves
+    owned = [(np.flatnonzero(label == k), Shape(parts.mean[k], parts.chol[k])) for k in np.unique(label)]
+    spreads = [(shape.spread(seen.at(own)), own) for own, shape in owned if len(own) >= 2 * least]
+    for spread, own in sorted(spreads, key=lambda s: -s[0] * len(s[1])):
+        if spread < TELLS or label.max() + 1 >= most:
+            continue
+        half = kmeans(seen.z[own], 2, LLOYD, rng)[1]
+        sides = [own[half == side] for side in (0, 1)]
+        if min(map(len, sides)) < least:
+            continue
+        better = sum(better_shape(seen.at(side)).spread(seen.at(side)) * len(side) for side in sides) / len(own)
+        if better < BETTER * spread:
+            label[sides[1]] = label.max() + 1
+    return label
+
+
+def _with_unexplained(seen: Seen, label: Labels, parts: _Parts, most: int, rng: np.random.Generator) -> Labels:
+    """Clusters, and new ones of points that matter and that the mixture has far too much or too
+    little of.
+    """
+    dim = seen.z.shape[1]
+    off = np.abs(seen.log_prob - np.logaddexp.reduce(parts.log_normal(seen.z) + parts.log_mass, axis=1))
+    bad = (off > 3.0 + 0.25 * dim) & (seen.log_prob > seen.log_prob.max() - 20.0 - 5.0 * dim)
+    more = int(min(most - label.max() - 1, bad.sum() // 2))
+    if bad.sum() < LEAST or more < 1:
+        return label
+    label = label.copy()
+    label[bad] = label.max() + 1 + kmeans(seen.z[bad], more, LLOYD, rng)[1]
+    return label
+
+
+def _twins(parts: _Parts) -> Bool[np.ndarray, " k"]:
+    """Which components are nearly the same as another one of more mass (Bhattacharyya distance)."""
+    dim = parts.mean.shape[1]
+    covariance = parts.chol @ np.swapaxes(parts.chol, 1, 2)
+    log_det = 2.0 * np.sum(np.log(np.diagonal(parts.chol, axis1=1, axis2=2)), axis=1)
+    dropped = np.zeros(len(parts.mean), bool)
+    order = np.argsort(-parts.log_mass)
+    for i, a in enumerate(order):
+        if dropped[a]:
+            continue
+        rest = order[i + 1 :][~dropped[order[i + 1 :]]]
+        apart = parts.mean[rest] - parts.mean[a]
+        near = np.sum(np.linalg.solve(parts.chol[a], apart.T) ** 2, axis=0) < 30.0 * dim
+        rest, apart = rest[near], apart[near]
+        middle = 0.5 * (covariance[a] + covariance[rest])
+        squared = np.einsum("bi,bi->b", apart, np.linalg.solve(middle, apart[..., None])[..., 0])
+        distance = squared / 8.0 + 0.5 * (np.linalg.slogdet(middle)[1] - 0.5 * (log_det[a] + log_det[rest]))
+        dropped[rest[distance < 0.3 + 0.02 * dim]] = True
+    return dropped
