@@ -35,7 +35,7 @@ SETTLED = 0.8  # effective share, below which the points need moves of their own
 FARTHEST = 30.0  # nats that the mixture may be below the density at a point, where mixtures are compared
 FEW, MOVED_OF_FEW = 3, 512  # points for each dimension that are few for a component; how many are moved for more
 LEAST_PER_DIM = 2  # points of a component for each dimension, before they move
-MOVES, KEPT = 6, (1, 4)  # of each time, and after how many of them the points are kept
+MOVED, MOVES, KEPT = 2, 6, 4  # how often, by so many moves each, and after how many of these points are kept
 FITTED = 16_384  # points, at most, that a mixture is fitted to at first
 AT_A_TIME = 1024  # points
 
@@ -79,12 +79,12 @@ def fit_base(target: Target, found: SearchResult, most: int, key: Array) -> tupl
         return best, found
     stage("moving points in the shapes of their modes")
     mixture, points = best.mixture, program(_evened, static=(3,))(best.mixture, found.points, k_move, DRAWS)
-    for i, keep in enumerate(KEPT):
+    for i in range(MOVED):
         points, spent = program(move_in_shapes, target, static=(4, 5))(
-            found.frame, mixture, points, jax.random.fold_in(k_move, i), MOVES, keep
+            found.frame, mixture, points.take(jnp.arange(-DRAWS, 0)), jax.random.fold_in(k_move, i), MOVES, KEPT
         )
         found = found._replace(points=points, evaluations=jax.tree.map(jnp.add, found.evaluations, spent))
-        mixture = _refitted(mixture, points, k_move)
+        mixture = _refitted(mixture, points, jax.random.fold_in(k_move, MOVED + i))
     second, found = _rounds(target, found, mixture, k_second, ROUNDS[1])
     return _best([best, second], found.points), found
 
