@@ -69,11 +69,11 @@ def fit_base(target: Target, found: SearchResult, most: int, key: Array) -> tupl
     it has found.
     """
     stage("fitting a mixture")
-    k_fit, k_first, k_move, k_second = jax.random.split(key, 4)
+    k_fit, k_even, k_first, k_move, k_second = jax.random.split(key, 5)
     seen = found.points if found.passed is None else _thinned(found.passed)
     mixture, spent = _fitted(target, found.frame, seen, most, k_fit)
     found = found._replace(evaluations=jax.tree.map(jnp.add, found.evaluations, spent))
-    found = found._replace(points=program(_evened, static=(3,))(mixture, found.points, k_fit, DRAWS))
+    found = found._replace(points=program(_evened, static=(3,))(mixture, found.points, k_even, DRAWS))
     best, found = _rounds(target, found, mixture, k_first, ROUNDS[0])
     if best.share >= SETTLED:
         return best, found
@@ -215,4 +215,5 @@ def _masses(mixture: GaussianMixture, draws: _Draws) -> tuple[Float[Array, " k"]
 def _share_of_own(mixture: GaussianMixture, draws: _Draws) -> Float[Array, ""]:
     """Effective share that draws of the mixture itself would have."""
     squares = logsumexp(draws.log_weight + draws.points.log_prob - mixture.log_density(draws.points.z))
-    return jnp.exp(2.0 * logsumexp(draws.log_weight) - squares - jnp.log(draws.points.size))
+    share = jnp.exp(2.0 * logsumexp(draws.log_weight) - squares - jnp.log(draws.points.size))
+    return jnp.minimum(share, 1.0)  # the draws may be those of another

@@ -2,10 +2,12 @@
 gradients.
 """
 
+from typing import NamedTuple
+
 import jax
 import jax.numpy as jnp
 from jax.scipy.special import logsumexp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Scalar
 
 from allmodes.devices.blocks import batched_map
 from allmodes.points.buffer import Buffer
@@ -14,7 +16,32 @@ from allmodes.points.mixture import GaussianMixture
 AT_A_TIME = 1024  # points
 MANY = 2.0  # points for each dimension that tell a shape
 WIDTH_OF_FEW = 0.7  # of a shape of fewer points, over the usual one, at least
+SMALLEST = 1e-6  # weight of a point that tells how well a shape explains, over the largest
 NARROWEST = 1e-7  # variance along an axis, over that of the widest
+
+
+class _Shape(NamedTuple):
+    """Mean, axes and variances along them of a component."""
+
+    mean: Float[Array, " dim"]
+    axes: Float[Array, "dim dim"]
+    variance: Float[Array, " dim"]
+
+    @property
+    def covariance(self) -> Float[Array, "dim dim"]:
+        return (self.axes * self.variance) @ self.axes.T
+
+    @property
+    def precision(self) -> Float[Array, "dim dim"]:
+        return (self.axes / self.variance) @ self.axes.T
+
+    def spread(self, points: Buffer, r: Float[Array, " n"]) -> Scalar:
+        """Variance of `log p - log N` over points with weights r of sum one."""
+        y = (points.z - self.mean) @ self.axes
+        excess = points.log_prob + 0.5 * jnp.sum(y**2 / self.variance, axis=1)
+        there = (r > SMALLEST * jnp.max(r)) & (points.log_prob > -jnp.inf)
+        r, excess = jnp.where(there, r, 0.0), jnp.where(there, excess, 0.0)
+        return r @ (excess - r @ excess / jnp.sum(r)) ** 2 / jnp.sum(r)
 
 
 def refit(mixture: GaussianMixture, points: Buffer) -> GaussianMixture:
@@ -22,49 +49,37 @@ def refit(mixture: GaussianMixture, points: Buffer) -> GaussianMixture:
     shares between those they had and those of the points.
 
     A component's shape is that of its points, or that which gradients show as well
-    (`shapes.shape_of`), whichever explains them better: `log p - log N` varies less. As a
+    (`search/shapes.py`), whichever explains them better: `log p - log N` varies less. As a
     component with few points knows little of its shape, `dim` points more have the one it had.
     """
-    z, dim = points.z, points.z.shape[1]
-    log_parts = batched_map(lambda one: mixture.log_parts(mixture.along(one)), z, AT_A_TIME)
-    share = jax.nn.softmax(log_parts, axis=1)
-
-    def one(args):
-        r, mean, axes, variance = args
-        n = jnp.sum(r)
-        r = r / jnp.maximum(n, 1e-9)
-        known = n / (n + dim)
-        old, inverse = (axes * variance) @ axes.T, (axes / variance) @ axes.T
-        middle, slope = r @ z, r @ points.grad
-        middle = mean + known * (middle - mean)
-        away, turn = z - middle, points.grad - slope
-        by_points = known * (away * r[:, None]).T @ away + (1.0 - known) * old
-        by_slopes = known * (turn * r[:, None]).T @ turn + (1.0 - known) * inverse
-        both = _geometric_mean(by_points, by_slopes)
-        shapes = [(middle, *_eigen(by_points)), (middle + known * both @ slope, *_eigen(both))]
-        explained = jnp.array([_spread(points, r, shape) for shape in shapes])
-        best = jnp.where(explained[1] < explained[0], 1, 0)
-        return (*jax.tree.map(lambda a, b: jnp.where(best, b, a), *shapes), n)
-
-    mean, axes, variance, n = jax.lax.map(one, (share.T, mixture.mean, mixture.axes, mixture.variance))
+    dim = points.z.shape[1]
+    log_parts = batched_map(lambda one: mixture.log_parts(mixture.along(one)), points.z, AT_A_TIME)
+    share = jax.nn.softmax(log_parts, axis=1).T
+    old = _Shape(mixture.mean, mixture.axes, mixture.variance)
+    new = jax.lax.map(lambda args: _shape(points, *args), (share, old))
     # Points that are too few for a shape would shrink it onto themselves.
-    many, width = n >= MANY * dim, jnp.mean(jnp.log(variance), axis=1)
+    n = jnp.sum(share, axis=1)
+    many, width = n >= MANY * dim, jnp.mean(jnp.log(new.variance), axis=1)
     least = jnp.exp(jnp.nanmedian(jnp.where(many, width, jnp.nan))) * WIDTH_OF_FEW**2
-    variance = jnp.where(many[:, None] | jnp.isnan(least), variance, jnp.maximum(variance, least))
-    log_share = jnp.logaddexp(jnp.log(n / len(z)), mixture.log_share)
+    variance = jnp.where(many[:, None] | jnp.isnan(least), new.variance, jnp.maximum(new.variance, least))
+    log_share = jnp.logaddexp(jnp.log(n / points.size), mixture.log_share)
     log_share = jnp.where(jnp.isfinite(mixture.log_share), log_share, -jnp.inf)
-    return GaussianMixture(log_share - logsumexp(log_share), mean, axes, variance)
+    return GaussianMixture(log_share - logsumexp(log_share), new.mean, new.axes, variance)
 
 
-def _spread(points: Buffer, r: Float[Array, " n"], shape: tuple) -> Float[Array, ""]:
-    """Variance of `log p - log N` over points with weights r."""
-    mean, axes, variance = shape
-    y = (points.z - mean) @ axes
-    excess = points.log_prob + 0.5 * jnp.sum(y**2 / variance, axis=1)
-    there = r > 1e-6 * jnp.max(r)
-    excess = jnp.where(there, excess, 0.0)
-    r = jnp.where(there, r, 0.0) / jnp.sum(jnp.where(there, r, 0.0))
-    return r @ (excess - r @ excess) ** 2
+def _shape(points: Buffer, r: Float[Array, " n"], old: _Shape) -> _Shape:
+    """The shape of points that are a component's by weights r."""
+    n = jnp.sum(r)
+    r, known = r / jnp.maximum(n, 1e-9), n / (n + points.z.shape[1])
+    mean, slope = old.mean + known * (r @ points.z - old.mean), r @ points.grad
+    away, turn = points.z - mean, points.grad - slope
+    by_points = known * (away * r[:, None]).T @ away + (1.0 - known) * old.covariance
+    by_slopes = known * (turn * r[:, None]).T @ turn + (1.0 - known) * old.precision
+    both = _geometric_mean(by_points, by_slopes)
+    plain = _Shape(mean, *_eigen(by_points))
+    by_gradients = _Shape(mean + known * both @ slope, *_eigen(both))
+    is_better = by_gradients.spread(points, r) < plain.spread(points, r)
+    return jax.tree.map(lambda a, b: jnp.where(is_better, a, b), by_gradients, plain)
 
 
 def _eigen(covariance: Float[Array, "dim dim"]) -> tuple[Float[Array, "dim dim"], Float[Array, " dim"]]:
@@ -75,8 +90,7 @@ def _eigen(covariance: Float[Array, "dim dim"]) -> tuple[Float[Array, "dim dim"]
 def _geometric_mean(a: Float[Array, "dim dim"], b: Float[Array, "dim dim"]) -> Float[Array, "dim dim"]:
     """`a # b^-1`, which is C where a is C and b its inverse."""
     axes, variance = _eigen(a)
-    half, back = (axes * jnp.sqrt(variance)) @ axes.T, (axes / jnp.sqrt(variance)) @ axes.T
-    del back
+    half = (axes * jnp.sqrt(variance)) @ axes.T
     turned, values = _eigen(half @ b @ half)
     middle = half @ turned
     return (middle / jnp.sqrt(values)) @ middle.T
