@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from allmodes import Target, TargetError
+from allmodes import ConfigError, Target, TargetError
 from allmodes.mcmc.mala import Moved
 from allmodes.points.buffer import Buffer
 from allmodes.points.count import Evaluations
@@ -251,6 +251,18 @@ def test_waves_of_starts_end_when_none_is_alone():
     assert int(all_of_them.evaluations.log_prob) > 2 * int(seen.evaluations.log_prob)
     stored_values_are_true(all_of_them, MIXTURE, 1e-2)
     stored_values_are_true(all_of_them._replace(points=all_of_them.passed), MIXTURE, 1e-2)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"unseen": 0.01}, r"unseen=0\.01 needs points that tell basins apart: set keep, up to moves"),
+        ({"keep": 41}, r"keep must be at most moves \(40\), got 41"),
+    ],
+)
+def test_a_search_that_cannot_do_what_it_is_told(given, message):
+    with pytest.raises(ConfigError, match=message):
+        Search(**given)
 
 
 def test_starts_that_are_alone():

@@ -3,6 +3,7 @@
 import dataclasses
 import math
 
+from allmodes.errors import ConfigError
 from allmodes.settings import check
 
 WAVE = 1024  # starts that climb together
@@ -33,6 +34,10 @@ class Search:
 
     def __post_init__(self):
         check(self, zero=("keep",))
+        if self.keep > self.moves:
+            raise ConfigError(f"keep must be at most moves ({self.moves}), got {self.keep}")
+        if self.unseen is not None and not self.keep:
+            raise ConfigError(f"unseen={self.unseen} needs points that tell basins apart: set keep, up to moves")
 
     def starts_in(self, dim: int) -> int:
         """Give the most starts in so many dimensions."""
