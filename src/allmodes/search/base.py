@@ -104,7 +104,7 @@ def _fitted(target: Target, frame: Frame, seen: Buffer, most: int, key: Array) -
     few = np.flatnonzero(np.bincount(which, minlength=most)[which] < FEW * seen.z.shape[1])
     if not len(few):
         return mixture, none
-    starts = seen.take(few[np.arange(MOVED_OF_FEW) % len(few)])
+    starts = seen.take(jnp.asarray(few)[jnp.arange(MOVED_OF_FEW) % len(few)])
     more, spent = program(move_in_shapes, target, static=(4, 5))(frame, mixture, starts, k_move, 2 * MOVES, MOVES)
     seen = jax.tree.map(lambda a, b: np.concatenate([a, b]), seen, more)
     return fit_mixture(seen, most, k_again, mixture), spent
