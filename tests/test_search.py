@@ -240,7 +240,7 @@ def test_climbs_that_have_settled_cost_nothing_more():
 
 
 def test_waves_of_starts_end_when_none_is_alone():
-    """On three modes after the first; those of a density whose every point is a mode never."""
+    """On three modes after the first; with a bound that so few starts cannot meet, after all."""
     few = Search(scouts=128, starts=3 * WAVE, moves=6, keep=6, unseen=0.01)
     seen = search(affine(MIXTURE, 1.0, 0.0), jax.random.key(0), 3 * WAVE, few)
     assert seen.points.size == WAVE

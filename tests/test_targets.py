@@ -380,8 +380,8 @@ def test_random_mixture_is_the_trial_one():
 
 
 def test_modes_of_a_warped_mixture_are_warped_normals():
-    """Each draw comes from a standard normal, by its own mode; the mode is told; masses where
-    modes overlap are those of draws."""
+    """Draws are told by their mode, and the masses of modes are those of draws, where they overlap
+    too."""
     target = targets.warped_mixture(3, 5, 4, box=20.0)
     x = np.asarray(target.sample(jax.random.key(0), N))
     share = np.bincount(target.modes.assign(x), minlength=5) / N

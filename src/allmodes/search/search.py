@@ -77,12 +77,11 @@ def _fill_in_waves(task: _Task, key: Array, box: Frame, unseen: float | None) ->
     for i in range(most):
         stage(f"searching: climbs from {WAVE:,} starts", i, most)
         waves.append(wave(jax.random.fold_in(key, i), box))
-        moved, spent = _together(waves)
-        done = i + 1
-        is_looked_at = moved.passed is not None and done < most and done & (done - 1) == 0
-        if is_looked_at and chance_of_new(alone(moved.points, moved.passed, key), moved.points.size) < unseen:
-            break
-    return moved, spent
+        if i + 1 < most and i & (i + 1) == 0:
+            moved, _ = _together(waves)
+            if chance_of_new(alone(moved.points, moved.passed, key), moved.points.size) < unseen:
+                break
+    return _together(waves)
 
 
 def _together(waves: list[tuple[Moved, Evaluations]]) -> tuple[Moved, Evaluations]:
