@@ -70,8 +70,8 @@ def funnel(x):
 
 def test_populations_that_miss_the_neck_of_a_funnel_say_so():
     truth = np.log(3.0 * np.sqrt(2 * np.pi)) + 2.0 * np.log(2 * np.pi)
-    draws = am.fit(am.Target(funnel, 5), am.SMC(), key=jax.random.key(0)).sample(4000, key=jax.random.key(1))
-    assert abs(draws.log_z.value - truth) > 1.0  # with the neck it would be right
+    draws = am.fit(am.Target(funnel, 5), am.SMC(), key=jax.random.key(1)).sample(4000, key=jax.random.key(1))
+    assert abs(draws.log_z.value - truth) > 4.0 * draws.log_z.std_error
     assert draws.verdict().word == DO_NOT_USE
     assert any("are still on their way" in reason for reason in draws.verdict().reasons)
 
