@@ -6,7 +6,11 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jax.scipy.special import logsumexp
-from jaxtyping import Array, Float, Scalar
+from jaxtyping import Array, Float, Int, Scalar
+
+from allmodes.devices.blocks import batched_map
+
+AT_A_TIME = 1024  # points whose distances from all components are computed together
 
 
 class GaussianMixture(eqx.Module):
@@ -39,9 +43,17 @@ class GaussianMixture(eqx.Module):
         squared = jnp.sum(y**2 / variance + jnp.log(variance), axis=1)
         return self.log_share - 0.5 * (squared + y.shape[1] * jnp.log(2.0 * jnp.pi))
 
+    def log_joint(self, z: Float[Array, "n dim"]) -> Float[Array, "n k"]:
+        """`log_parts` at each point."""
+        return batched_map(lambda one: self.log_parts(self.along(one)), z, AT_A_TIME)
+
+    def component_of(self, z: Float[Array, "n dim"]) -> Int[Array, " n"]:
+        """The component that most probably made each point."""
+        return batched_map(lambda one: jnp.argmax(self.log_parts(self.along(one))), z, AT_A_TIME)
+
     def log_density(self, z: Float[Array, "n dim"], noise: Scalar | float = 0.0) -> Float[Array, " n"]:
         """Log-density of the mixture, with noise of this variance, at each point."""
-        return jax.vmap(lambda one: logsumexp(self.log_parts(self.along(one), noise)))(z)
+        return batched_map(lambda one: logsumexp(self.log_parts(self.along(one), noise)), z, AT_A_TIME)
 
     def sample(self, key: Array, n: int, noise: Scalar | float = 0.0) -> Float[Array, "n dim"]:
         """N draws of the mixture, with noise of this variance."""

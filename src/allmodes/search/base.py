@@ -11,7 +11,6 @@ import numpy as np
 from jax.scipy.special import logsumexp
 from jaxtyping import Array, Float, Int
 
-from allmodes.devices.blocks import batched_map
 from allmodes.devices.compiled import program
 from allmodes.points import weights
 from allmodes.points.buffer import Buffer, choose
@@ -37,7 +36,6 @@ FEW, MOVED_OF_FEW = 3, 512  # points for each dimension that are few for a compo
 LEAST_PER_DIM = 2  # points of a component for each dimension, before they move
 MOVED, MOVES, KEPT = 2, 6, 4  # how often, by so many moves each, and after how many of these points are kept
 FITTED = 16_384  # points, at most, that a mixture is fitted to at first
-AT_A_TIME = 1024  # points
 
 
 class Base(NamedTuple):
@@ -100,7 +98,7 @@ def _fitted(target: Target, frame: Frame, seen: Buffer, most: int, key: Array) -
     """
     k_fit, k_move, k_again = jax.random.split(key, 3)
     mixture, none = fit_mixture(seen, most, k_fit), Evaluations.none(target.differentiable)
-    which = np.asarray(program(_component)(mixture, seen))
+    which = np.asarray(program(GaussianMixture.component_of)(mixture, seen.z))
     few = np.flatnonzero(np.bincount(which, minlength=most)[which] < FEW * seen.z.shape[1])
     if not len(few):
         return mixture, none
@@ -108,11 +106,6 @@ def _fitted(target: Target, frame: Frame, seen: Buffer, most: int, key: Array) -
     more, spent = program(move_in_shapes, target, static=(4, 5))(frame, mixture, starts, k_move, 2 * MOVES, MOVES)
     seen = jax.tree.map(lambda a, b: np.concatenate([a, b]), seen, more)
     return fit_mixture(seen, most, k_again, mixture), spent
-
-
-def _component(mixture: GaussianMixture, points: Buffer) -> Int[Array, " n"]:
-    """The one that most probably made each point."""
-    return batched_map(lambda z: jnp.argmax(mixture.log_parts(mixture.along(z))), points.z, AT_A_TIME)
 
 
 def _rounds(
@@ -147,7 +140,7 @@ def _refitted(mixture: GaussianMixture, points: Buffer, key: Array) -> GaussianM
 
 def _evened(mixture: GaussianMixture, points: Buffer, key: Array, size: int) -> Buffer:
     """So many of the points, among them copies, so that components with few have some more."""
-    which = _component(mixture, points)
+    which = mixture.component_of(points.z)
     count = jnp.bincount(which, length=len(mixture.log_share))
     wanted = jnp.maximum(count, LEAST_PER_DIM * points.z.shape[1]) / jnp.maximum(count, 1)
     weight = wanted[which]
@@ -206,8 +199,8 @@ def _masses(mixture: GaussianMixture, draws: _Draws) -> tuple[Float[Array, " k"]
     squares, and of the mass that the density has.
     """
     z = draws.points.z
-    parts = batched_map(lambda one: jax.nn.log_softmax(mixture.log_parts(mixture.along(one))), z, AT_A_TIME)
-    own = parts + (mixture.log_density(z) - draws.log_proposal)[:, None]
+    joint = mixture.log_joint(z)
+    own, parts = joint - draws.log_proposal[:, None], jax.nn.log_softmax(joint, axis=1)
     mass = parts + weights.truncate(draws.log_weight)[:, None]
     return logsumexp(own, axis=0), logsumexp(2.0 * own, axis=0), logsumexp(mass, axis=0)
 

@@ -1,11 +1,12 @@
 """How complete a search is, by starts that have ended where no other has."""
 
-import jax
 import jax.numpy as jnp
-import numpy as np
-from jaxtyping import Array
+from jaxtyping import Array, Float, Int
 
+from allmodes.devices.blocks import batched_map
+from allmodes.devices.compiled import program
 from allmodes.points.buffer import Buffer
+from allmodes.points.mixture import AT_A_TIME, GaussianMixture
 from allmodes.search.fitting import fit_mixture
 
 MOST = 256  # basins that are told apart
@@ -21,14 +22,18 @@ def alone(ends: Buffer, passed: Buffer, key: Array) -> int:
     it takes more for alone than are.
     """
     mixture = fit_mixture(passed.take(jnp.arange(0, passed.size, -(-passed.size // FITTED))), MOST, key)
+    return int(program(_far_from_others)(mixture, ends.z))
 
-    def squared(z):  # from each component, in its own spreads
-        return (mixture.along(z) ** 2 / mixture.variance).sum(axis=1)
 
-    nearest = jax.lax.map(lambda z: mixture.log_parts(mixture.along(z)).argmax(), ends.z, batch_size=FITTED)
-    shared = np.bincount(np.asarray(nearest), minlength=MOST) >= 2
-    distance = np.asarray(jax.lax.map(squared, ends.z, batch_size=FITTED))[:, shared]
-    return int(np.sum(distance.min(axis=1, initial=np.inf) > FAR[0] * ends.z.shape[1] + FAR[1]))
+def _far_from_others(mixture: GaussianMixture, z: Float[Array, "n dim"]) -> Int[Array, ""]:
+    """How many of the points are far from all components that made two of them."""
+    shared = jnp.bincount(mixture.component_of(z), length=MOST) >= 2
+
+    def squared(one):  # from the nearest, in its own spreads
+        distance = jnp.sum(mixture.along(one) ** 2 / mixture.variance, axis=1)
+        return jnp.min(jnp.where(shared, distance, jnp.inf))
+
+    return jnp.sum(batched_map(squared, z, AT_A_TIME) > FAR[0] * z.shape[1] + FAR[1])
 
 
 def chance_of_new(once: int, starts: int) -> float:

@@ -10,6 +10,7 @@ from jaxtyping import Array, Bool, Float, Int
 from allmodes.points.buffer import Buffer
 from allmodes.points.clusters import kmeans
 from allmodes.points.mixture import GaussianMixture
+from allmodes.search.moves import lowest_that_counts
 from allmodes.search.shapes import LEAST, TENTH, Seen, Shape, better_shape, shapes_of
 
 Labels = Int[np.ndarray, " n"]
@@ -20,6 +21,8 @@ WILD = 8.0  # nats between the lowest and the highest tenth of `log p - log N`, 
 LEEWAY = 4.0  # nats that a mass which they do not tell may differ from what the number of points says
 BELOW = 14.0  # nats below the largest mass: components of less are left out
 UNEXPLAINED, BORN = 12.0, 16  # nats that mark a point of a mode that is missing; new components of a round
+BADLY = 3.0, 0.25  # nats, and more for each dimension, that the mixture is off at a point that needs a component
+NEAR, ALIKE, ALIKE_PER_DIM = 30.0, 0.3, 0.02  # squared spreads for each dimension, Bhattacharyya distances: of twins
 CHANGED = 1e-2  # share of the points that change between components, below which a fit has ended
 AT_A_TIME = 1024  # points whose densities are computed together
 
@@ -100,7 +103,7 @@ def with_missing(mixture: GaussianMixture, points: Buffer, key: Array) -> Gaussi
     free = np.flatnonzero(~(np.asarray(mixture.log_share) > -BELOW))
     seen = Seen.of(points)
     excess = seen.log_prob - np.asarray(mixture.log_density(jnp.asarray(seen.z, jnp.float32)), float)
-    missing = seen.at(excess > np.median(excess) + UNEXPLAINED + 0.25 * seen.z.shape[1])
+    missing = seen.at(excess > np.median(excess) + UNEXPLAINED + BADLY[1] * seen.z.shape[1])
     count = min(len(free), BORN, -(-len(missing.z) // LEAST))
     if not count:
         return mixture
@@ -178,7 +181,7 @@ def _with_unexplained(seen: Seen, label: Labels, parts: _Parts, most: int, rng: 
     """
     dim = seen.z.shape[1]
     off = np.abs(seen.log_prob - np.logaddexp.reduce(parts.log_normal(seen.z) + parts.log_mass, axis=1))
-    bad = (off > 3.0 + 0.25 * dim) & (seen.log_prob > seen.log_prob.max() - 20.0 - 5.0 * dim)
+    bad = (off > BADLY[0] + BADLY[1] * dim) & (seen.log_prob > lowest_that_counts(float(seen.log_prob.max()), dim))
     more = int(min(most - label.max() - 1, bad.sum() // 2))
     if bad.sum() < LEAST or more < 1:
         return label
@@ -199,10 +202,10 @@ def _twins(parts: _Parts) -> Bool[np.ndarray, " k"]:
             continue
         rest = order[i + 1 :][~dropped[order[i + 1 :]]]
         apart = parts.mean[rest] - parts.mean[a]
-        near = np.sum(np.linalg.solve(parts.chol[a], apart.T) ** 2, axis=0) < 30.0 * dim
+        near = np.sum(np.linalg.solve(parts.chol[a], apart.T) ** 2, axis=0) < NEAR * dim
         rest, apart = rest[near], apart[near]
         middle = 0.5 * (covariance[a] + covariance[rest])
         squared = np.einsum("bi,bi->b", apart, np.linalg.solve(middle, apart[..., None])[..., 0])
         distance = squared / 8.0 + 0.5 * (np.linalg.slogdet(middle)[1] - 0.5 * (log_det[a] + log_det[rest]))
-        dropped[rest[distance < 0.3 + 0.02 * dim]] = True
+        dropped[rest[distance < ALIKE + ALIKE_PER_DIM * dim]] = True
     return dropped

@@ -24,7 +24,7 @@ def move_in_shapes(
     Each point moves in the coordinates in which the component that it began with is a standard
     normal: modes of any condition number are left behind in a few moves.
     """
-    which = batched_map(lambda z: jnp.argmax(mixture.log_parts(mixture.along(z))), points.z, AT_A_TIME)
+    which = mixture.component_of(points.z)
     mean, root = mixture.mean[which], jnp.sqrt(mixture.variance[which])
 
     def turned(k, v: Float[Array, "n dim"]) -> Float[Array, "n dim"]:

@@ -51,7 +51,7 @@ def may_carry_mass(log_prob: Float[Array, " n"], dim: int) -> Bool[Array, " n"]:
     return log_prob >= lowest_that_counts(jnp.max(log_prob), dim)
 
 
-def lowest_that_counts(best: Scalar, dim: int) -> Scalar:
+def lowest_that_counts(best: Scalar | float, dim: int) -> Scalar | float:
     """The log-density below which a point carries next to no mass, beside the best one."""
     return best - (20.0 + 5.0 * dim)
 

@@ -9,11 +9,9 @@ import jax.numpy as jnp
 from jax.scipy.special import logsumexp
 from jaxtyping import Array, Float, Scalar
 
-from allmodes.devices.blocks import batched_map
 from allmodes.points.buffer import Buffer
 from allmodes.points.mixture import GaussianMixture
 
-AT_A_TIME = 1024  # points
 MANY = 2.0  # points for each dimension that tell a shape
 WIDTH_OF_FEW = 0.7  # of a shape of fewer points, over the usual one, at least
 SMALLEST = 1e-6  # weight of a point that tells how well a shape explains, over the largest
@@ -53,8 +51,7 @@ def refit(mixture: GaussianMixture, points: Buffer) -> GaussianMixture:
     component with few points knows little of its shape, `dim` points more have the one it had.
     """
     dim = points.z.shape[1]
-    log_parts = batched_map(lambda one: mixture.log_parts(mixture.along(one)), points.z, AT_A_TIME)
-    share = jax.nn.softmax(log_parts, axis=1).T
+    share = jax.nn.softmax(mixture.log_joint(points.z), axis=1).T
     old = _Shape(mixture.mean, mixture.axes, mixture.variance)
     new = jax.lax.map(lambda args: _shape(points, *args), (share, old))
     # Points that are too few for a shape would shrink it onto themselves.
