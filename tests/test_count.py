@@ -69,3 +69,20 @@ def test_evaluations_in_a_loop():
         Evaluations.none()
     )
     assert as_tuple(e) == (8_388_608_000, 8_388_608_000, 500, 1000)
+
+
+def test_what_evaluations_were_for_adds_up_beyond_32_bits():
+    """In compiled code, and over sums of two counts."""
+
+    @jax.jit
+    def spend(e):
+        for purpose, n in (("scouts", 999_999_999), ("climbs", 999_999_998), ("scouts", 5), ("moves", 7)):
+            e = e.add_points(n, 0, 0).book(purpose)
+        return e.add_points(11, 0, 0)
+
+    once = spend(Evaluations.none())
+    assert once.spent("chains") == {"scouts": 1_000_000_004, "climbs": 999_999_998, "moves": 7, "chains": 11}
+    twice = jax.tree.map(jnp.add, once, once)
+    assert twice.spent("training") == {"scouts": 2_000_000_008, "climbs": 1_999_999_996, "moves": 14, "training": 22}
+    assert sum(twice.spent("training").values()) == int(twice.log_prob)
+    assert twice.book("training").spent("training") == twice.spent("training")

@@ -37,6 +37,7 @@ class Method(abc.ABC):
     """
 
     figures: ClassVar[Mapping[str, Figure]] = types.MappingProxyType({})
+    work: ClassVar[str] = "training"  # what evaluations after the search are for, where it books no other purpose
     name: str
     steps: int  # of training, at most
 

@@ -61,6 +61,14 @@ class Sampler(abc.ABC):
             "zero": int(e.zero),
         }
 
+    @property
+    def spent(self) -> dict[str, int]:
+        """What the evaluations of fitting were for: `scouts` that found the box, `climbs` from
+        starts all over it and `moves` of where they ended, the `mixture` that was fitted to these,
+        `populations` that were tempered, `training`, and the draws that were its `renewals`.
+        """
+        return self.method.evaluations(self.state).spent(self.method.work)
+
     @abc.abstractmethod
     def sample(self, n: int, *, key: Array) -> Draws:
         """N draws; their own `evaluations` say what they cost."""

@@ -5,13 +5,15 @@ is a mixture of these, in the proportion in which the components may have made t
 base of a denoiser is right, so is this kernel, however long the step (`docs/concepts.md`: draws).
 """
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax.scipy.special import logsumexp
-from jaxtyping import Array, Float, Scalar
+from jaxtyping import Array, Float, Scalar, Shaped
 
+from allmodes.devices.blocks import batched_map, block_size
 from allmodes.points.mixture import GaussianMixture
 from allmodes.points.normal import log_normal
 
@@ -52,38 +54,40 @@ class MixtureKernel(NamedTuple):
         k_which, k_normal = jax.random.split(key)
         normal = jax.random.normal(k_normal, self.z.shape)
 
-        def one(key, z, denoised, normal):
-            log_share, centre, spread = self._parts(z, denoised)
+        def one(z, denoised, key, normal):
+            log_share, shift, spread = self._parts(z, denoised)
             k = jax.random.categorical(key, log_share)
-            return self.base.mean[k] + self.base.axes[k] @ (centre[k] + jnp.sqrt(spread[k]) * normal)
+            return z + self.base.axes[k] @ (shift[k] + jnp.sqrt(spread[k]) * normal)
 
-        return jax.vmap(one)(jax.random.split(k_which, len(self.z)), self.z, self.denoised, normal)
+        return self._each(one, jax.random.split(k_which, len(self.z)), normal)
 
     def log_prob(self, z: Float[Array, "n dim"]) -> Float[Array, " n"]:
         """Log-density of one draw of each."""
 
         def one(z, denoised, lower):
-            log_share, centre, spread = self._parts(z, denoised)
-            squared = jnp.sum((self.base.along(lower) - centre) ** 2 / spread + jnp.log(spread), axis=1)
+            log_share, shift, spread = self._parts(z, denoised)
+            squared = jnp.sum((self.base.turned(lower - z) - shift) ** 2 / spread + jnp.log(spread), axis=1)
             return logsumexp(log_share - 0.5 * (squared + len(z) * jnp.log(2.0 * jnp.pi)))
 
-        return jax.vmap(one)(self.z, self.denoised, z)
+        return self._each(one, z)
+
+    def _each(self, function: Callable[..., Array], *more: Shaped[Array, "n *_"]) -> Float[Array, "n *_"]:
+        block = block_size(len(self.z), self.base.point_bytes)
+        return batched_map(lambda args: function(*args), (self.z, self.denoised, *more), block)
 
     def _parts(
         self, z: Float[Array, " dim"], denoised: Float[Array, " dim"]
     ) -> tuple[Float[Array, " k"], Float[Array, "k dim"], Float[Array, "k dim"]]:
-        """Log shares of the components, and mean and variance of each along its axes, from its own
-        mean.
-        """
+        """Log shares of the components, and mean and variance of each along its axes, from z."""
         base, noise = self.base, self.sigma**2
-        y, kept = base.along(z), base.variance / (base.variance + noise)
+        y, kept = base.along_noised(z), base.variance / (base.variance + noise)
         log_share = jax.nn.log_softmax(base.log_parts(y, noise))
         share = jnp.exp(log_share)
         learned = denoised - (share @ base.mean + base.back(kept * y, share))
         step = 1.0 - (self.lower / self.sigma) ** 2
-        centre = y + step * (kept * y - y + base.turned(jnp.broadcast_to(learned, base.mean.shape)))
+        shift = step * (kept * y - y + base.turned(learned))
         spread = self.lower**2 * step + step**2 * self.scale * kept * noise
-        return log_share, centre, spread
+        return log_share, shift, spread
 
 
 Kernel = NormalKernel | MixtureKernel

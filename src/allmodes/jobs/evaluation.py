@@ -196,6 +196,7 @@ def counts(sampler: Sampler, draws: Draws, corrected: Draws | None) -> dict[str,
             "sample": draws.evaluations,
             "correct": 0 if corrected is None else corrected.evaluations,
         },
+        "train_evaluations_for": sampler.spent,
     }
 
 

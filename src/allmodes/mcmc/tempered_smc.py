@@ -126,7 +126,7 @@ class TemperedSMC:
         index = weights.systematic(key, walk.state.weights, self.size)
         z = walk.state.particles[index]
         e = found.frame.evaluate(self.target, z)
-        evaluations = self._spent(found, walk.stages).add(e)
+        evaluations = self._spent(found, walk.stages).add(e).book("populations")
         families = jnp.bincount(walk.origin[index], length=self.size).astype(float)  # squares pass the range of int32
         step_size = 0.5 * walk.step_size**2
         found = found._replace(points=Buffer.of(z, e), step_size=step_size, evaluations=evaluations)
@@ -134,7 +134,7 @@ class TemperedSMC:
 
     def _spent(self, found: SearchResult, stages: int) -> Evaluations:
         evaluations = found.evaluations.add_points(stages * self.size * (self.moves * LEAPS + 1), 0, 0)
-        return evaluations.add_points(stages * self.size * 2, 0, 0, gradient=False)
+        return evaluations.add_points(stages * self.size * 2, 0, 0, gradient=False).book("populations")
 
 
 def _first(target: Target, moves: int, target_ess: float, frame: Frame, z: Float[Array, "size dim"]) -> Any:

@@ -4,7 +4,7 @@ use.
 
 import dataclasses
 import functools
-from typing import Any
+from typing import Any, ClassVar
 
 import equinox as eqx
 import jax
@@ -54,6 +54,7 @@ class NUTS(Untrained):
     modes are then those of the search, not of the density, and R^ says so.
     """
 
+    work: ClassVar[str] = "chains"
     name: str = "nuts"
     """What results call it: that of a preset, where it is one."""
 

@@ -4,7 +4,7 @@ trained must beat.
 
 import dataclasses
 import functools
-from typing import Any
+from typing import Any, ClassVar
 
 import equinox as eqx
 import jax
@@ -55,6 +55,7 @@ class Tempering(Method):
     moves; draws come from the last temperature, the ladder fixed.
     """
 
+    work: ClassVar[str] = "chains"
     name: str = "tempering"
     """What results call it: that of a preset, where it is one."""
 

@@ -23,17 +23,30 @@ class GaussianMixture(eqx.Module):
     axes: Float[Array, "k dim dim"]
     variance: Float[Array, "k dim"]
 
+    @property
+    def point_bytes(self) -> int:
+        """What the widest values of one point take."""
+        return 4 * self.variance.size
+
     def along(self, z: Float[Array, " dim"]) -> Float[Array, "k dim"]:
         """One point from each mean, along the component's own axes."""
-        return self.turned(z - self.mean)
+        return jnp.einsum("kij,ki->kj", self.axes, z - self.mean)
 
-    def turned(self, v: Float[Array, "k dim"]) -> Float[Array, "k dim"]:
-        """A vector for each component, along its axes."""
-        return jnp.einsum("kij,ki->kj", self.axes, v)
+    def along_noised(self, z: Float[Array, " dim"]) -> Float[Array, "k dim"]:
+        """The same many times as fast, of many points one matrix product: off by the grain of
+        float32 at z, which is next to nothing beside any noise.
+        """
+        return self.turned(z) - jnp.einsum("kij,ki->kj", self.axes, self.mean)
+
+    def turned(self, v: Float[Array, " dim"]) -> Float[Array, "k dim"]:
+        """One vector, along each component's axes."""
+        rows = jnp.swapaxes(self.axes, 0, 1).reshape(len(v), -1)
+        return (v @ rows).reshape(self.mean.shape)
 
     def back(self, y: Float[Array, "k dim"], weight: Float[Array, " k"]) -> Float[Array, " dim"]:
         """The weighted sum of vectors that are given along the axes."""
-        return jnp.einsum("kij,kj->i", self.axes, weight[:, None] * y)
+        columns = jnp.swapaxes(self.axes, 1, 2).reshape(-1, y.shape[1])
+        return (weight[:, None] * y).ravel() @ columns
 
     def log_parts(self, y: Float[Array, "k dim"], noise: Scalar | float = 0.0) -> Float[Array, " k"]:
         """Log of each component's share times its density, with noise of this variance, at the

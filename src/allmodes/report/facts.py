@@ -21,14 +21,14 @@ def tiles(result: Mapping[str, Any], metrics: Mapping[str, Any]) -> list[dict[st
     phases = {key: finite(part) for key, part in (result.get("seconds") or {}).items()}
     phases = {key: part for key, part in phases.items() if part is not None}
     gradients, memory = count(result.get("gradient_evaluations")), finite(result.get("peak_memory_mb"))
-    evaluations = count(result.get("log_prob_evaluations"))
+    evaluations, spent = count(result.get("log_prob_evaluations")), _spent(result)
     khat = _value(metrics, "khat")
     tail = "" if khat is None else "weights reliable: below 0.7" if khat < 0.7 else "weights unreliable: above 0.7"
     tiles = [
         ("log Z", with_error(log_z.get("value"), log_z.get("std_error")), known),
         ("Effective sample size", percent(ess), f"{ess * draws:,.0f} of {draws:,.0f} draws" if ess and draws else ""),
         ("Pareto k\u0302", number(khat, 2), tail),
-        ("Density evaluations", evaluations, f"gradient at {gradients}" if gradients else ""),
+        ("Density evaluations", evaluations, spent or (f"gradient at {gradients}" if gradients else "")),
         (
             "Time",
             duration(sum(phases.values())) if phases else "",
@@ -42,6 +42,15 @@ def tiles(result: Mapping[str, Any], metrics: Mapping[str, Any]) -> list[dict[st
 def _value(metrics: Mapping[str, Any], key: str) -> float | None:
     entry = metrics.get(key)
     return finite(entry.get("value")) if isinstance(entry, Mapping) else None
+
+
+def _spent(result: Mapping[str, Any]) -> str:
+    """What evaluations were for, those of the draws included."""
+    parts = result.get("train_evaluations_for")
+    if not isinstance(parts, Mapping):
+        return ""
+    parts = {**parts, "draws": (result.get("evaluations") or {}).get("sample")}
+    return " · ".join(f"{purpose} {count(n)}".replace(" ", "\u00a0") for purpose, n in parts.items() if count(n))
 
 
 def _label(key: str) -> str:

@@ -224,5 +224,10 @@ def broad(target: Target, key: Array, size: int) -> SearchResult:
     z = jax.random.uniform(k_box, (size, target.free_dim), minval=-1.0, maxval=1.0)
     e = program(_evaluate, target)(box, z)
     return SearchResult(
-        box, Buffer.of(z, e), jnp.asarray(1e-3), jnp.full((target.free_dim,), 1e-4), jnp.zeros(()), evaluations.add(e)
+        box,
+        Buffer.of(z, e),
+        jnp.asarray(1e-3),
+        jnp.full((target.free_dim,), 1e-4),
+        jnp.zeros(()),
+        evaluations.add(e).book("scouts"),
     )

@@ -56,11 +56,12 @@ def search(target: Target, key: Array, size: int, spent: Search | None = None) -
     k_scout, k_box = jax.random.split(key)
     stage("searching: scouts")
     box, evaluations = scout(target, k_scout, spent)
+    evaluations = evaluations.book("scouts")
     moved, more = _fill_in_waves(task, k_box, box, spent.unseen)
     task = task._replace(size=moved.points.size)
     evaluations = jax.tree.map(jnp.add, evaluations, more)
     moved, more, wide = _nearer_the_mass(task, k_box, box, moved)
-    evaluations = jax.tree.map(jnp.add, evaluations, more)
+    evaluations = jax.tree.map(jnp.add, evaluations, more).book("moves")
     found = normalise(program(_found, task)(box, moved, evaluations), target.differentiable, wide)
     warn_if_coarse(target, found.frame, found.points.z)
     return found
@@ -109,7 +110,9 @@ def _fill_box(task: _Task, key: Array, box: Frame) -> tuple[Moved, Evaluations]:
     alive = may_carry_mass(c.points.log_prob, dim)
     points = refill(k_fill, c.points, alive)
     length = jnp.where(alive, c.length, jnp.median(c.length))
-    return move_locally(target, box, c._replace(points=points, length=length), k_local, task.local_steps, task.keep)
+    c = c._replace(points=points, length=length, evaluations=c.evaluations.book("climbs"))
+    moved, spent = move_locally(target, box, c, k_local, task.local_steps, task.keep)
+    return moved, spent.book("moves")
 
 
 def _nearer_the_mass(

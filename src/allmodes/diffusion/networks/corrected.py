@@ -43,13 +43,18 @@ class Corrected(eqx.Module):
         layers = bilinear_layers(dim, parts, width, rank, k_bilinear)
         self.down, self.shape_of_anchor, self.shape_of_point, self.up = layers
 
+    @property
+    def point_bytes(self) -> int:
+        """What the widest values of one point take."""
+        return self.base.point_bytes
+
     def __call__(self, z: Float[Array, " dim"], log_sigma: Scalar) -> Float[Array, " dim"]:
         """Network output for one point."""
         base = jax.lax.stop_gradient(self.base)
         noise = jnp.exp(2.0 * log_sigma)
         c_in = jax.lax.rsqrt(noise + 1.0)
         x = z / c_in
-        y, variance = base.along(x), base.variance + noise
+        y, variance = base.along_noised(x), base.variance + noise
         share = jax.nn.softmax(base.log_parts(y, noise))
         denoised = share @ base.mean + base.back(base.variance / variance * y, share)
         u = base.back(y * jax.lax.rsqrt(variance), share)

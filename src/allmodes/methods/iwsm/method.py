@@ -210,7 +210,7 @@ class IWSM(Method):
             stage("searching: tempered SMC")
             found = warm_start(target, found.filled(self.buffer), jax.random.fold_in(k_start, 1))
         prepared, found = network_for(self.network, target.symmetry).prepare(target, found, k_start)
-        found = found._replace(passed=None).filled(self.buffer)
+        found = found._replace(passed=None, evaluations=found.evaluations.book("mixture")).filled(self.buffer)
         state = program(_build, self, target)(found, prepared, k_network)
         return state if state.denoiser.base is None else self._begin(state, prepared.share, key)
 
@@ -254,7 +254,9 @@ class IWSM(Method):
 
     def renew(self, target: Target, state: State, key: Array) -> State:
         """Renew the buffer, and begin the cooldown where the sampler's draws are good enough."""
+        state = dataclasses.replace(state, evaluations=state.evaluations.book("training"))
         state = self.reweighting.renew(target, state, key)
+        state = dataclasses.replace(state, evaluations=state.evaluations.book("renewals"))
         if self.enough is None:
             return state
         sooner = jnp.minimum(state.end, state.step + state.cooldown)

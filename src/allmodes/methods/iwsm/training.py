@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from allmodes.devices.blocks import batched_map, value_and_grad
+from allmodes.devices.blocks import batched_map, block_size, value_and_grad
 from allmodes.devices.mesh import spread
 from allmodes.diffusion.noise import stratified_times
 from allmodes.mcmc.mala import mala
@@ -98,15 +98,16 @@ def left_of_base(
         return jnp.ones(LEVELS)
 
     def one(z_0, z, denoised, sigma):
-        y, own, noise = base.along(z), base.along(z_0), sigma**2
+        y, noise = base.along_noised(z), sigma**2
         kept = base.variance / (base.variance + noise)
         share = jax.nn.softmax(base.log_parts(y, noise))
         learned = denoised - (share @ base.mean + base.back(kept * y, share))
-        k = jnp.argmax(base.log_parts(own))
-        off = own[k] - kept[k] * y[k] - base.axes[k].T @ learned
+        k = jnp.argmax(base.log_parts(base.along_noised(z_0)))
+        off = (z_0 - base.mean[k]) @ base.axes[k] - kept[k] * y[k] - base.axes[k].T @ learned
         return jnp.mean(off**2 / (kept[k] * noise))
 
-    return jnp.mean(jax.vmap(one)(z_0, z, denoised, sigma).reshape(LEVELS, -1), axis=1)
+    squares = batched_map(lambda a: one(*a), (z_0, z, denoised, sigma), block_size(len(z), base.point_bytes))
+    return jnp.mean(squares.reshape(LEVELS, -1), axis=1)
 
 
 def measure(state: State, key: Array, n: int = 8192) -> State:
