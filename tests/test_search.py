@@ -17,10 +17,11 @@ from allmodes.points.count import Evaluations
 from allmodes.points.frame import Frame
 from allmodes.search import mass
 from allmodes.search.ascent import ascend
-from allmodes.search.complete import alone, chance_of_new
+from allmodes.search.complete import BLOCK, Basins, chance_of_new
 from allmodes.search.effort import WAVE, Search
+from allmodes.search.moves import ascend_from
 from allmodes.search.scout import broad, scout
-from allmodes.search.search import search
+from allmodes.search.search import _Extent, search
 from allmodes.targets import affine, funnel, gaussian_mixture, ring
 
 pytestmark = pytest.mark.trains
@@ -253,26 +254,71 @@ def test_waves_of_starts_end_when_none_is_alone():
     stored_values_are_true(all_of_them._replace(points=all_of_them.passed), MIXTURE, 1e-2)
 
 
-@pytest.mark.parametrize(
-    ("given", "message"),
-    [
-        ({"unseen": 0.01}, r"unseen=0\.01 needs points that tell basins apart: set keep, up to moves"),
-        ({"keep": 41}, r"keep must be at most moves \(40\), got 41"),
-    ],
-)
-def test_a_search_that_cannot_do_what_it_is_told(given, message):
-    with pytest.raises(ConfigError, match=message):
-        Search(**given)
+def test_a_search_that_cannot_do_what_it_is_told():
+    with pytest.raises(ConfigError, match=r"keep must be at most moves \(40\), got 41"):
+        Search(keep=41)
 
 
-def test_starts_that_are_alone():
-    """Two of 300, at places of their own beside two modes."""
-    rng = np.random.default_rng(0)
-    middle = np.repeat([[-0.5, 0.5], [0.5, 0.5], [0.9, -0.9], [-0.9, -0.9]], [150, 148, 1, 1], axis=0)
-    z = jnp.asarray(middle + 0.05 * rng.normal(size=(300, 2)), jnp.float32)
-    ends = Buffer(z, jnp.zeros(300), -(z - jnp.asarray(middle, jnp.float32)) / 0.05**2)
-    assert alone(ends, ends, jax.random.key(0)) == 2
-    assert alone(ends.take(jnp.arange(298)), ends, jax.random.key(0)) == 0
+def ends_of(target, middle, number, key, dim):
+    """Draws of unit normals about places, as ends of so many starts each."""
+    z = jnp.repeat(jnp.asarray(middle, jnp.float32), jnp.asarray(number), axis=0)
+    z = z + jax.random.normal(key, (sum(number), dim))
+    return Buffer(z, target.values(z), jnp.zeros_like(z))
+
+
+@pytest.mark.parametrize("dim", [2, 30])
+def test_starts_that_are_alone(dim):
+    """Two of 300, in modes of their own beside two, in 2 and in 30 dimensions, where draws of one
+    mode are as far apart as modes may be; no longer when another start comes there.
+    """
+    middle = np.zeros((4, dim), np.float32)
+    middle[:, :2] = [[-5, 5], [5, 5], [9, -9], [-9, -9]]
+    target = Target(lambda x: jax.nn.logsumexp(-0.5 * jnp.sum((x - middle) ** 2, axis=1)), dim)
+    basins = Basins(target, Frame.of(target, jnp.zeros(dim), jnp.ones(dim)))
+    basins.add(ends_of(target, middle, [150, 148, 1, 1], jax.random.key(0), dim), jnp.ones(300, bool))
+    assert (basins.alone, basins.starts) == (2, 300)
+    assert basins.chance_of_new == chance_of_new(2, 300)
+    assert int(basins.evaluations.log_prob) % BLOCK == 0
+    assert int(basins.evaluations.gradient) == 0
+    basins.add(ends_of(target, middle, [0, 10, 10, 0], jax.random.key(1), dim), jnp.ones(20, bool))
+    assert (basins.alone, basins.starts) == (1, 320)
+    basins.add(ends_of(target, middle, [0, 0, 0, 10], jax.random.key(2), dim), jnp.zeros(10, bool))  # none arrives
+    assert (basins.alone, basins.starts) == (1, 330)
+
+
+def test_a_narrow_mode_on_the_flank_of_a_wide_one_is_alone():
+    """Half way to it is above the wide one's ends, but far below what lies between two ends of one
+    mode.
+    """
+    log_prob = lambda x: jnp.logaddexp(-0.5 * jnp.sum(x**2), 20.0 - 0.5 * jnp.sum((x - 2.0) ** 2) / 1e-4)  # noqa: E731
+    target = Target(log_prob, 2)
+    z = jnp.concatenate([jax.random.normal(jax.random.key(0), (99, 2)), jnp.full((1, 2), 2.0)])
+    basins = Basins(target, Frame.of(target, jnp.zeros(2), jnp.ones(2)))
+    basins.add(Buffer(z, target.values(z), z), jnp.ones(100, bool))
+    assert basins.alone == 1
+
+
+def test_the_starts_of_later_waves_reach_as_far_as_the_first_have_found():
+    """Modes along a line, of which the scouts know the middle: the second wave is spread over all
+    that the first has met.
+    """
+    extent = _Extent(-jnp.ones(2), jnp.ones(2))
+    points = Buffer(jnp.asarray([[3.0, 0.0], [0.0, -0.5], [9.0, 9.0]]), jnp.zeros(3), jnp.zeros((3, 2)))
+    wider = extent.with_points(points, jnp.asarray([True, True, False]))
+    np.testing.assert_allclose([*wider.middle, *wider.half], [1.0, 0.0, 2.0, 1.0])
+
+
+def test_a_start_of_zero_density_costs_one_evaluation():
+    """No gradient leads from there: of 400 starts around a box, those outside."""
+    inside = lambda x: jnp.where(jnp.all(jnp.abs(x) < 1.0), -50.0 * jnp.sum(x**2), -jnp.inf)  # noqa: E731
+    target = Target(inside, 2)
+    frame, z = Frame.of(target, jnp.zeros(2), jnp.ones(2)), 3.0 * jax.random.normal(jax.random.key(0), (400, 2))
+    c = ascend_from(target, frame, z, jnp.full(400, 0.1), 120, jax.random.key(1))
+    lost = np.asarray(jnp.any(jnp.abs(z) >= 1.0, axis=1))
+    assert np.mean(lost) > 0.8
+    assert np.all(np.asarray(c.settled)[lost])
+    np.testing.assert_array_equal(c.points.z[lost], z[lost])
+    assert int(c.evaluations.log_prob) < 400 + 30 * 100
 
 
 @pytest.mark.parametrize(("once", "starts"), [(0, 1024), (8, 2048)])

@@ -64,8 +64,9 @@ class Sampler(abc.ABC):
     @property
     def spent(self) -> dict[str, int]:
         """What the evaluations of fitting were for: `scouts` that found the box, `climbs` from
-        starts all over it and `moves` of where they ended, the `mixture` that was fitted to these,
-        `populations` that were tempered, `training`, and the draws that were its `renewals`.
+        starts all over it and `moves` of where they ended, the `completeness` of the search (half
+        ways between ends), the `mixture` that was fitted to these, `populations` that were
+        tempered, `training`, and the draws that were its `renewals`.
         """
         return self.method.evaluations(self.state).spent(self.method.work)
 

@@ -9,7 +9,16 @@ from jaxtyping import Array, Int
 from allmodes.target import Evaluation
 
 _BASE = 1_000_000_000
-PURPOSES = "scouts", "climbs", "moves", "mixture", "populations", "training", "renewals"  # that points are booked for
+PURPOSES = (
+    "scouts",
+    "climbs",
+    "moves",
+    "completeness",
+    "mixture",
+    "populations",
+    "training",
+    "renewals",
+)  # that points are booked for
 
 
 class Counter(eqx.Module):

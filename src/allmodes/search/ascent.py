@@ -49,7 +49,8 @@ def ascend(
 
     Where a step leaves the support, the gradient leads into a wall: from then on the point takes
     its gradient along a random half of the coordinates, by steps that shrink slowly, which finds
-    ways along the wall (two atoms in the corner of a box can part in a few directions only).
+    ways along the wall (two atoms in the corner of a box can part in a few directions only). A
+    start of zero density and no gradient stays where it is and costs nothing more.
 
     Stops when 99 % have settled, or after `limit` steps; those that have
     cost no evaluations once they are three quarters of the population, or of the rest.
@@ -79,8 +80,9 @@ def ascend(
 
     e = evaluate(z)
     n = len(z)
+    lost = (e.log_prob == -jnp.inf) & ~jnp.any(e.grad, axis=-1)  # where no gradient leads anywhere
     no = jnp.zeros(n, bool)
-    start = Ascent(Buffer.of(z, e), length, no, no, jnp.zeros((), jnp.int32), evaluations.add(e))
+    start = Ascent(Buffer.of(z, e), length, lost, no, jnp.zeros((), jnp.int32), evaluations.add(e))
     return _compacting(start, body, limit, n // 100)
 
 

@@ -19,7 +19,7 @@ from allmodes.points.found import SearchResult
 from allmodes.points.frame import Frame
 from allmodes.points.mixture import GaussianMixture
 from allmodes.progress.stages import stage
-from allmodes.search.fitting import BELOW, fit_mixture, with_missing
+from allmodes.search.fitting import BELOW, fit_mixture, unexplained, with_missing
 from allmodes.search.in_shapes import move_in_shapes
 from allmodes.search.refit import refit
 from allmodes.target import Target
@@ -28,6 +28,7 @@ DRAWS = 4096  # of a round
 ROUNDS = 3, 8  # of draws from the mixture, at most: before the points have moved, and after
 REFITS = 2  # between rounds
 ENOUGH = 0.98  # effective share of its draws, beyond which it is left as it is
+MISSING = 2e-3  # share of the points, at most, that it may have far too little at
 GAIN, PATIENCE = 0.01, 3  # of the share, that one of so many rounds must have brought
 FEWEST = 8.0  # draws of a component that may change its share, and that each has, on average, at least
 SETTLED = 0.8  # effective share, below which the points need moves of their own
@@ -124,7 +125,8 @@ def _rounds(
         waited = 0 if share > max((b.share for b in tried), default=0.0) + GAIN else waited + 1
         tried.append(Base(mixture, share))
         drawn.append(draws)
-        if share > ENOUGH or waited > PATIENCE or i == most - 1:
+        is_enough = share > ENOUGH and np.mean(unexplained(mixture, points)) < MISSING
+        if is_enough or waited > PATIENCE or i == most - 1:
             break
         mixture = _refitted(_with_shares(mixture, [draws]), points, k_refit)
     found, mixture = found._replace(points=points, evaluations=evaluations), _best(tried, points).mixture

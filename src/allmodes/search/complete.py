@@ -1,39 +1,87 @@
-"""How complete a search is, by starts that have ended where no other has."""
+"""How complete a search is, by starts that have ended where no other has.
+
+Two ends are of one basin if nothing lies between them: each is compared with its nearest neighbours
+by the density half way. Of a basin without a second mode that is nowhere below both, however far
+apart they are in many dimensions.
+"""
 
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int
 
-from allmodes.devices.blocks import batched_map
 from allmodes.devices.compiled import program
 from allmodes.points.buffer import Buffer
-from allmodes.points.mixture import AT_A_TIME, GaussianMixture
-from allmodes.search.fitting import fit_mixture
+from allmodes.points.count import Evaluations
+from allmodes.points.frame import Frame
+from allmodes.target import Target
 
-MOST = 256  # basins that are told apart
-FITTED = 8192  # points, at most, that tell them
-FAR = 8.0, 20.0  # squared spreads from a basin: so many a dimension, and more
-
-
-def alone(ends: Buffer, passed: Buffer, key: Array) -> int:
-    """How many starts have ended in basins of their own.
-
-    A mixture, fitted to what starts have `passed` through, tells basins apart: a start is alone
-    that lies far from all components in which at least two have ended. Where modes are no Gaussians
-    it takes more for alone than are.
-    """
-    mixture = fit_mixture(passed.take(jnp.arange(0, passed.size, -(-passed.size // FITTED))), MOST, key)
-    return int(program(_far_from_others)(mixture, ends.z))
+NEIGHBOURS = 3  # of an end that are tried, the nearest first
+VALLEY = 1.0  # nats that half way may be below both ends
+PEAK = 3.0  # nats that it may be below their mean: the flank of a wide mode is no way to a high and narrow one
+BLOCK = 256  # half ways that are evaluated together
 
 
-def _far_from_others(mixture: GaussianMixture, z: Float[Array, "n dim"]) -> Int[Array, ""]:
-    """How many of the points are far from all components that made two of them."""
-    shared = jnp.bincount(mixture.component_of(z), length=MOST) >= 2
+class Basins:
+    """The ends of independent starts so far, and which of them have another in their basin."""
 
-    def squared(one):  # from the nearest, in its own spreads
-        distance = jnp.sum(mixture.along(one) ** 2 / mixture.variance, axis=1)
-        return jnp.min(jnp.where(shared, distance, jnp.inf))
+    def __init__(self, target: Target, box: Frame):
+        self.target, self.box = target, box
+        self.starts, self.evaluations = 0, Evaluations.none(target.differentiable)
+        self._z = np.zeros((0, target.free_dim), np.float32)
+        self._log_prob = np.zeros(0, np.float32)
+        self._linked = np.zeros(0, bool)
 
-    return jnp.sum(batched_map(squared, z, AT_A_TIME) > FAR[0] * z.shape[1] + FAR[1])
+    @property
+    def alone(self) -> int:
+        """How many starts have ended in basins of their own."""
+        return int(np.sum(~self._linked))
+
+    @property
+    def chance_of_new(self) -> float:
+        """Upper bound of the chance that the next start ends in a basin that none has ended in."""
+        return chance_of_new(self.alone, self.starts)
+
+    def add(self, ends: Buffer, arrived: Bool[Array, " n"]) -> None:
+        """Take note of more starts, of which some have arrived where mass may be, and look half way
+        to the neighbours of those that are alone.
+        """
+        arrived = np.asarray(arrived)
+        self.starts += len(arrived)
+        self._z = np.concatenate([self._z, np.asarray(ends.z)[arrived]])
+        self._log_prob = np.concatenate([self._log_prob, np.asarray(ends.log_prob)[arrived]])
+        self._linked = np.concatenate([self._linked, np.zeros(arrived.sum(), bool)])
+        candidates = np.flatnonzero(~self._linked)
+        if len(self._z) < 2 or not len(candidates):
+            return
+        near = _nearest(self._z, candidates, min(NEIGHBOURS, len(self._z) - 1))
+        for rank in range(near.shape[1]):
+            left = ~self._linked[candidates]
+            a, b = candidates[left], near[left, rank]
+            if not len(a):
+                return
+            half_way = self._values(0.5 * (self._z[a] + self._z[b]))
+            of_a, of_b = self._log_prob[a], self._log_prob[b]
+            same = (half_way >= np.minimum(of_a, of_b) - VALLEY) & (half_way >= 0.5 * (of_a + of_b) - PEAK)
+            self._linked[a[same]] = self._linked[b[same]] = True
+
+    def _values(self, z: Float[np.ndarray, "n dim"]) -> Float[np.ndarray, " n"]:
+        """The log-density, in whole blocks, so that one program serves any number of points."""
+        padded = z[np.arange(-(-len(z) // BLOCK) * BLOCK) % len(z)]
+        self.evaluations = self.evaluations.add_points(len(padded), 0, 0, gradient=False)
+        values = program(_values, self.target)
+        blocks = [np.asarray(values(self.box, jnp.asarray(one))) for one in padded.reshape(-1, BLOCK, z.shape[1])]
+        return np.concatenate(blocks)[: len(z)]
+
+
+def _values(target: Target, box: Frame, z: Float[Array, "n dim"]) -> Float[Array, " n"]:
+    return box.values(target, z)
+
+
+def _nearest(z: Float[np.ndarray, "n dim"], which: Int[np.ndarray, " m"], count: int) -> Int[np.ndarray, "m count"]:
+    """The nearest neighbours of some of the points, nearest first."""
+    from scipy.spatial import KDTree  # takes its time to import
+
+    return KDTree(z).query(z[which], count + 1)[1][:, 1:].reshape(len(which), count)
 
 
 def chance_of_new(once: int, starts: int) -> float:

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
+from allmodes.devices.compiled import program
 from allmodes.points.buffer import Buffer
 from allmodes.points.clusters import kmeans
 from allmodes.points.mixture import GaussianMixture
@@ -102,8 +103,7 @@ def with_missing(mixture: GaussianMixture, points: Buffer, key: Array) -> Gaussi
     """
     free = np.flatnonzero(~(np.asarray(mixture.log_share) > -BELOW))
     seen = Seen.of(points)
-    excess = seen.log_prob - np.asarray(mixture.log_density(jnp.asarray(seen.z, jnp.float32)), float)
-    missing = seen.at(excess > np.median(excess) + UNEXPLAINED + BADLY[1] * seen.z.shape[1])
+    missing = seen.at(unexplained(mixture, seen))
     count = min(len(free), BORN, -(-len(missing.z) // LEAST))
     if not count:
         return mixture
@@ -115,6 +115,13 @@ def with_missing(mixture: GaussianMixture, points: Buffer, key: Array) -> Gaussi
         for old, fresh in ((mixture.mean, new.mean), (mixture.axes, new.axes), (mixture.variance, new.variance))
     )
     return GaussianMixture(jax.nn.log_softmax(log_share), mean, axes, variance)
+
+
+def unexplained(mixture: GaussianMixture, points: Buffer | Seen) -> Bool[np.ndarray, " n"]:
+    """Points at which the mixture has far too little."""
+    log_density = program(GaussianMixture.log_density)(mixture, jnp.asarray(points.z, jnp.float32))
+    excess = np.asarray(points.log_prob, float) - np.asarray(log_density, float)
+    return excess > np.median(excess) + UNEXPLAINED + BADLY[1] * points.z.shape[1]
 
 
 def _generator(key: Array) -> np.random.Generator:

@@ -51,6 +51,12 @@ def may_carry_mass(log_prob: Float[Array, " n"], dim: int) -> Bool[Array, " n"]:
     return log_prob >= lowest_that_counts(jnp.max(log_prob), dim)
 
 
+def has_arrived(log_prob: Float[Array, " n"], dim: int) -> Bool[Array, " n"]:
+    """Points within half of that: others are on their way."""
+    best = jnp.max(log_prob)
+    return log_prob >= 0.5 * (best + lowest_that_counts(best, dim))
+
+
 def lowest_that_counts(best: Scalar | float, dim: int) -> Scalar | float:
     """The log-density below which a point carries next to no mass, beside the best one."""
     return best - (20.0 + 5.0 * dim)

@@ -14,14 +14,15 @@ from jaxtyping import Array, Bool, Float, Scalar
 
 from allmodes.devices.compiled import program
 from allmodes.mcmc.mala import Moved, mala, width_of
+from allmodes.points.buffer import Buffer
 from allmodes.points.count import Evaluations
 from allmodes.points.found import SearchResult, normalise
 from allmodes.points.frame import Frame
 from allmodes.progress.stages import stage
-from allmodes.search.complete import alone, chance_of_new
+from allmodes.search.complete import Basins
 from allmodes.search.effort import WAVE, Search
 from allmodes.search.mass import REACH, near_the_mass, shortfall
-from allmodes.search.moves import ascend_from, effort, may_carry_mass, move_locally, refill
+from allmodes.search.moves import ascend_from, effort, has_arrived, may_carry_mass, move_locally, refill
 from allmodes.search.resolution import warn_if_coarse
 from allmodes.search.scout import scout
 from allmodes.target import Target
@@ -30,6 +31,7 @@ from allmodes.target import Target
 # which a share of those that fall short stays, and the others are chosen anew by a power of the
 # estimate of mass, low because it is rough.
 _MORE, _ROUNDS, _KEPT, _POWER = 2, 2, 0.25, 0.25
+WIDER, WIDENED = 1.2, 2  # of an extent, along any coordinate, that asks for starts all over it; how often
 
 
 class _Task(NamedTuple):
@@ -42,6 +44,27 @@ class _Task(NamedTuple):
     keep: int
 
 
+class _Extent(NamedTuple):
+    """What starts are spread over, in the box: all of it, and as far as points have been found."""
+
+    low: Float[Array, " dim"]
+    high: Float[Array, " dim"]
+
+    @property
+    def middle(self) -> Float[Array, " dim"]:
+        return 0.5 * (self.low + self.high)
+
+    @property
+    def half(self) -> Float[Array, " dim"]:
+        return 0.5 * (self.high - self.low)
+
+    def with_points(self, points: Buffer, which: Bool[Array, " n"]) -> "_Extent":
+        """As wide as some of the points as well."""
+        low = jnp.min(jnp.where(which[:, None], points.z, jnp.inf), axis=0)
+        high = jnp.max(jnp.where(which[:, None], points.z, -jnp.inf), axis=0)
+        return _Extent(jnp.minimum(self.low, low), jnp.maximum(self.high, high))
+
+
 def search(target: Target, key: Array, size: int, spent: Search | None = None) -> SearchResult:
     """Fill the scouts' box with at most `size` starts, climb each into the typical set that it can
     reach, then move it locally.
@@ -52,7 +75,7 @@ def search(target: Target, key: Array, size: int, spent: Search | None = None) -
     **Raises** `TargetError` when no point with a finite density was found.
     """
     spent = Search() if spent is None else spent
-    task = _Task(target, min(size, spent.starts_in(target.free_dim)), spent.climb, spent.moves, spent.keep)
+    task = _Task(target, min(size, spent.starts), spent.climb, spent.moves, spent.keep)
     k_scout, k_box = jax.random.split(key)
     stage("searching: scouts")
     box, evaluations = scout(target, k_scout, spent)
@@ -68,21 +91,25 @@ def search(target: Target, key: Array, size: int, spent: Search | None = None) -
 
 
 def _fill_in_waves(task: _Task, key: Array, box: Frame, unseen: float | None) -> tuple[Moved, Evaluations]:
-    """Fill the box at once, or by waves until a new basin is unlikely: looked at after one, two,
-    four, .. of them.
-    """
+    """Fill the box at once, or by waves until a new basin is unlikely."""
+    whole = _Extent(-jnp.ones(task.target.free_dim), jnp.ones(task.target.free_dim))
     if unseen is None or task.size <= WAVE:
         stage(f"searching: climbs from {task.size:,} starts")
-        return program(_fill_box, task)(key, box)
-    wave, most, waves = program(_fill_box, task._replace(size=WAVE)), task.size // WAVE, []
+        return program(_fill_box, task)(key, box, whole)[:2]
+    wave, most, waves, extent = program(_fill_box, task._replace(size=WAVE)), task.size // WAVE, [], whole
+    basins = Basins(task.target, box)
     for i in range(most):
         stage(f"searching: climbs from {WAVE:,} starts", i, most)
-        waves.append(wave(jax.random.fold_in(key, i), box))
-        if i + 1 < most and i & (i + 1) == 0:
-            moved, _ = _together(waves)
-            if chance_of_new(alone(moved.points, moved.passed, key), moved.points.size) < unseen:
-                break
-    return _together(waves)
+        moved, spent, arrived = wave(jax.random.fold_in(key, i), box, extent)
+        waves.append((moved, spent))
+        arrived = arrived & has_arrived(moved.points.log_prob, task.target.free_dim)
+        basins.add(moved.points, arrived)
+        seen = extent if task.target.symmetry else extent.with_points(moved.points, arrived)
+        is_wider, extent = bool(jnp.any(seen.half > WIDER * extent.half)), seen
+        if basins.chance_of_new < unseen * (2.0 / task.target.free_dim) ** 0.5 and not (is_wider and i < WIDENED):
+            break
+    moved, spent = _together(waves)
+    return moved, jax.tree.map(jnp.add, spent, basins.evaluations.book("completeness"))
 
 
 def _together(waves: list[tuple[Moved, Evaluations]]) -> tuple[Moved, Evaluations]:
@@ -97,22 +124,23 @@ def _together(waves: list[tuple[Moved, Evaluations]]) -> tuple[Moved, Evaluation
     return together, jax.tree.map(lambda *a: sum(a), *spent)
 
 
-def _fill_box(task: _Task, key: Array, box: Frame) -> tuple[Moved, Evaluations]:
-    """Climb from starts all over the box and around its middle, and move the points that may carry
-    mass.
+def _fill_box(task: _Task, key: Array, box: Frame, extent: _Extent) -> tuple[Moved, Evaluations, Bool[Array, " size"]]:
+    """Climb from starts all over an extent of the box and around its middle, and move the points
+    that may carry mass; which of these stand for a start of their own.
     """
     target, size, dim = task.target, task.size, task.target.free_dim
     k_uniform, k_normal, k_fill, k_local = jax.random.split(key, 4)
     uniform = jax.random.uniform(k_uniform, (size - size // 2, dim), minval=-REACH, maxval=REACH)
     normal = 0.7 * jax.random.normal(k_normal, (size // 2, dim))
-    z, first = jnp.concatenate([uniform, normal]), jnp.full((size,), 0.05 * dim**0.5)
+    z = extent.middle + extent.half * jnp.concatenate([uniform, normal])
+    first = jnp.full((size,), 0.05 * dim**0.5)
     c = ascend_from(target, box, z, first, task.climb_limit, jax.random.fold_in(key, 1))
     alive = may_carry_mass(c.points.log_prob, dim)
     points = refill(k_fill, c.points, alive)
     length = jnp.where(alive, c.length, jnp.median(c.length))
     c = c._replace(points=points, length=length, evaluations=c.evaluations.book("climbs"))
     moved, spent = move_locally(target, box, c, k_local, task.local_steps, task.keep)
-    return moved, spent.book("moves")
+    return moved, spent.book("moves"), alive
 
 
 def _nearer_the_mass(
