@@ -59,7 +59,7 @@ def process_of(target, frame, mixture, with_base):
     sigma = noise.sigma(stratified_times(jax.random.key(2), SEEN))
     noisy = z + sigma[:, None] * jax.random.normal(jax.random.key(3), z.shape)
     error = jnp.mean(((z - jax.vmap(denoiser)(noisy, sigma)) ** 2).reshape(LEVELS, -1, z.shape[1]), axis=1)
-    return Process(denoiser, noise, error, jnp.mean(z, axis=0), jnp.var(z, axis=0), jnp.ones(LEVELS))
+    return Process(denoiser, noise, error, jnp.mean(z, axis=0), jnp.var(z, axis=0), jnp.ones(LEVELS), jnp.ones(LEVELS))
 
 
 def main():

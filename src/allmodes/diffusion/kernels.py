@@ -39,7 +39,9 @@ class MixtureKernel(NamedTuple):
     Component k of the base would have made z of a clean point that is normal with mean
     `mean_k + U_k (L_k / v_k) y_k` and variance `U_k (L_k sigma^2 / v_k) U_k'`, where
     `y_k = U_k'(z - mean_k)` and `v_k = L_k + sigma^2`. `scale` widens that variance as far as
-    points of the buffer were seen to need it at this level.
+    points of the buffer were seen to need it at this level. Where these are likelier under
+    independent normals of the denoiser's own errors, as where a component covers several modes,
+    `better` is not positive and `otherwise` is the kernel.
     """
 
     base: GaussianMixture
@@ -48,18 +50,21 @@ class MixtureKernel(NamedTuple):
     sigma: Scalar
     lower: Scalar
     scale: Scalar
+    better: Scalar
+    otherwise: NormalKernel
 
     def sample(self, key: Array) -> Float[Array, "n dim"]:
         """One draw from each."""
         k_which, k_normal = jax.random.split(key)
         normal = jax.random.normal(k_normal, self.z.shape)
+        plain = self.otherwise.mean + jnp.sqrt(self.otherwise.variance) * normal
 
         def one(z, denoised, key, normal):
             log_share, shift, spread = self._parts(z, denoised)
             k = jax.random.categorical(key, log_share)
             return z + self.base.axes[k] @ (shift[k] + jnp.sqrt(spread[k]) * normal)
 
-        return self._each(one, jax.random.split(k_which, len(self.z)), normal)
+        return jnp.where(self.better > 0.0, self._each(one, jax.random.split(k_which, len(self.z)), normal), plain)
 
     def log_prob(self, z: Float[Array, "n dim"]) -> Float[Array, " n"]:
         """Log-density of one draw of each."""
@@ -69,7 +74,7 @@ class MixtureKernel(NamedTuple):
             squared = jnp.sum((self.base.turned(lower - z) - shift) ** 2 / spread + jnp.log(spread), axis=1)
             return logsumexp(log_share - 0.5 * (squared + len(z) * jnp.log(2.0 * jnp.pi)))
 
-        return self._each(one, z)
+        return jnp.where(self.better > 0.0, self._each(one, z), self.otherwise.log_prob(z))
 
     def _each(self, function: Callable[..., Array], *more: Shaped[Array, "n *_"]) -> Float[Array, "n *_"]:
         block = block_size(len(self.z), self.base.point_bytes)
@@ -79,15 +84,23 @@ class MixtureKernel(NamedTuple):
         self, z: Float[Array, " dim"], denoised: Float[Array, " dim"]
     ) -> tuple[Float[Array, " k"], Float[Array, "k dim"], Float[Array, "k dim"]]:
         """Log shares of the components, and mean and variance of each along its axes, from z."""
-        base, noise = self.base, self.sigma**2
-        y, kept = base.along_noised(z), base.variance / (base.variance + noise)
-        log_share = jax.nn.log_softmax(base.log_parts(y, noise))
-        share = jnp.exp(log_share)
-        learned = denoised - (share @ base.mean + base.back(kept * y, share))
         step = 1.0 - (self.lower / self.sigma) ** 2
-        shift = step * (kept * y - y + base.turned(learned))
-        spread = self.lower**2 * step + step**2 * self.scale * kept * noise
-        return log_share, shift, spread
+        log_share, shift, variance = clean_of_noised(self.base, z, denoised, self.sigma)
+        return log_share, step * shift, self.lower**2 * step + step**2 * self.scale * variance
+
+
+def clean_of_noised(
+    base: GaussianMixture, z: Float[Array, " dim"], denoised: Float[Array, " dim"], sigma: Scalar
+) -> tuple[Float[Array, " k"], Float[Array, "k dim"], Float[Array, "k dim"]]:
+    """What a base says of the clean point that z was made of, its mean moved to `denoised`: log
+    shares of the components, and mean and variance of each along its axes, from z.
+    """
+    noise = sigma**2
+    y, kept = base.along_noised(z), base.variance / (base.variance + noise)
+    log_share = jax.nn.log_softmax(base.log_parts(y, noise))
+    share = jnp.exp(log_share)
+    learned = denoised - (share @ base.mean + base.back(kept * y, share))
+    return log_share, kept * y - y + base.turned(learned), kept * noise
 
 
 Kernel = NormalKernel | MixtureKernel

@@ -31,6 +31,7 @@ class Process(eqx.Module):
     mean: Float[Array, " dim"]  # of the target, in normalised coordinates
     variance: Float[Array, " dim"]
     scale: Float[Array, " levels"] | None = None  # of the variances that a base knows, at the same levels
+    better: Float[Array, " levels"] | None = None  # nats by which clean points are likelier under its kernel
 
     @property
     def prior_variance(self) -> Float[Array, " dim"]:
@@ -71,11 +72,13 @@ class Process(eqx.Module):
         """The sampler's q(z_lower | z_sigma)."""
         denoised = self.denoiser.many(z, sigma)
         share = 1.0 - (lower / sigma) ** 2
-        if self.denoiser.base is not None:
-            scale = self._at(self.scale[:, None], sigma)[0]
-            return MixtureKernel(self.denoiser.base, z, denoised, sigma, lower, scale)
         variance = lower**2 * share + share**2 * self.error_at(sigma)
-        return NormalKernel(z + share * (denoised - z), variance)
+        plain = NormalKernel(z + share * (denoised - z), variance)
+        if self.denoiser.base is None:
+            return plain
+        scale, level = self._at(self.scale[:, None], sigma)[0], self.noise.time(sigma) * len(self.better)
+        better = self.better[jnp.clip(level.astype(int), 0, len(self.better) - 1)]
+        return MixtureKernel(self.denoiser.base, z, denoised, sigma, lower, scale, better, plain)
 
 
 class Path(NamedTuple):

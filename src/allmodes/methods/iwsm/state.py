@@ -31,6 +31,7 @@ class State(eqx.Module):
     gate: posterior.Gate
     error: Float[Array, "levels dim"]  # running E[(z_0 - D)^2]
     scale: Float[Array, " levels"]  # running squares of what a base leaves, over the variance that it knows
+    better: Float[Array, " levels"]  # nats by which clean points are likelier by a base than by `error`
     smooth: Bool[Array, ""]  # False where there is no gradient, or the support has a hard edge, on which TSI fails
     step_size: Scalar
     chain_step: Float[Array, " levels"]  # of the moves on the posterior at each noise level
@@ -66,6 +67,7 @@ def start(
         gate=posterior.Gate.start(sigmas, jnp.minimum(found.tau, 1.0)),
         error=ones * (sigmas**2 / (1.0 + sigmas**2))[:, None],
         scale=jnp.ones(LEVELS),
+        better=jnp.ones(LEVELS),
         smooth=jnp.asarray((found.edges < 1e-3) & smooth),
         step_size=found.step_size,
         chain_step=0.5 / (1.0 / sigmas**2 + 1.0 / found.step_size),
@@ -82,4 +84,4 @@ def process_of(state: State) -> Process:
     z = state.buffer.z
     mean = jnp.zeros_like(z[0]) if state.frame.symmetry else jnp.mean(z, axis=0)
     variance = state.frame.average_over_symmetry(jnp.mean((z - mean) ** 2, axis=0))
-    return Process(state.average, state.noise, state.error, mean, variance, state.scale)
+    return Process(state.average, state.noise, state.error, mean, variance, state.scale, state.better)

@@ -5,10 +5,12 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.scipy.special import logsumexp
 from jaxtyping import Array, Float
 
 from allmodes.devices.blocks import batched_map, block_size, value_and_grad
 from allmodes.devices.mesh import spread
+from allmodes.diffusion.kernels import clean_of_noised
 from allmodes.diffusion.noise import stratified_times
 from allmodes.mcmc.mala import mala
 from allmodes.method import Figure, Figures
@@ -16,9 +18,9 @@ from allmodes.methods.iwsm.batch import LEVELS, Batch, Targets
 from allmodes.methods.iwsm.estimators.estimator import Estimator
 from allmodes.methods.iwsm.state import State
 from allmodes.points import weights
-from allmodes.points.mixture import GaussianMixture
 from allmodes.target import Target
 
+ONE_IN = 4  # points of a batch, of which it is looked at what the base leaves
 WEIGHTED = "the effective share of the weighted batch"
 FIGURES = {
     "loss": Figure("loss", in_progress="loss", caption="the loss"),
@@ -60,7 +62,8 @@ def train(method: Any, target: Target, state: State, key: Array) -> tuple[State,
     rate = method.optimiser.rate(state.step, state.end, state.cooldown)
     denoiser, optimiser = method.optimiser.update(gradient, state.optimiser, state.denoiser, rate)
     by_level = (w[:, None] * (origin.z - denoised) ** 2).reshape(LEVELS, -1, origin.z.shape[1])
-    scale = left_of_base(state.denoiser.base, origin.z, z, denoised, sigma)
+    some = slice(None, None, ONE_IN if method.batch % (ONE_IN * LEVELS) == 0 else 1)
+    scale, better = left_of_base(state, origin.z[some], z[some], denoised[some], sigma[some])
     gate = state.gate.update(targets.dsi, targets.tsi, denoised, 0.99)
     state = dataclasses.replace(
         state,
@@ -71,6 +74,7 @@ def train(method: Any, target: Target, state: State, key: Array) -> tuple[State,
         gate=jax.tree.map(state.frame.average_over_symmetry, gate),
         error=0.99 * state.error + 0.01 * state.frame.average_over_symmetry(jnp.mean(by_level, axis=1)),
         scale=0.99 * state.scale + 0.01 * scale,
+        better=0.99 * state.better + 0.01 * better,
     )
     return state, {
         "loss": loss,
@@ -84,30 +88,34 @@ def train(method: Any, target: Target, state: State, key: Array) -> tuple[State,
 
 
 def left_of_base(
-    base: GaussianMixture | None,
-    z_0: Float[Array, "batch dim"],
-    z: Float[Array, "batch dim"],
-    denoised: Float[Array, "batch dim"],
-    sigma: Float[Array, " batch"],
-) -> Float[Array, " levels"]:
-    """Mean squares, by noise level, of what a clean point is off from where its own component of
-    the base has it after the network's correction, over the variance that the base knows: one where
-    all is right.
+    state: State,
+    z_0: Float[Array, "n dim"],
+    z: Float[Array, "n dim"],
+    denoised: Float[Array, "n dim"],
+    sigma: Float[Array, " n"],
+) -> tuple[Float[Array, " levels"], Float[Array, " levels"]]:
+    """By noise level: mean squares of what a clean point is off from where its own component of the
+    base has it after the network's correction, over the variance that the base knows, one where all
+    is right; and by how many nats it is likelier there than by independent normals of the
+    denoiser's errors.
     """
+    base = state.denoiser.base
     if base is None:
-        return jnp.ones(LEVELS)
+        return jnp.ones(LEVELS), jnp.ones(LEVELS)
 
-    def one(z_0, z, denoised, sigma):
-        y, noise = base.along_noised(z), sigma**2
-        kept = base.variance / (base.variance + noise)
-        share = jax.nn.softmax(base.log_parts(y, noise))
-        learned = denoised - (share @ base.mean + base.back(kept * y, share))
+    def one(z_0, z, denoised, sigma, scale, error):
+        log_share, shift, variance = clean_of_noised(base, z, denoised, sigma)
+        off = (base.turned(z_0 - z) - shift) ** 2 / variance
         k = jnp.argmax(base.log_parts(base.along_noised(z_0)))
-        off = (z_0 - base.mean[k]) @ base.axes[k] - kept[k] * y[k] - base.axes[k].T @ learned
-        return jnp.mean(off**2 / (kept[k] * noise))
+        log_normal = -0.5 * jnp.sum(off / scale + jnp.log(scale * variance), axis=1)
+        plain = -0.5 * jnp.sum((z_0 - denoised) ** 2 / error + jnp.log(error))
+        return jnp.mean(off[k]), logsumexp(log_share + log_normal) - plain
 
-    squares = batched_map(lambda a: one(*a), (z_0, z, denoised, sigma), block_size(len(z), base.point_bytes))
-    return jnp.mean(squares.reshape(LEVELS, -1), axis=1)
+    level = jnp.arange(len(z)) * LEVELS // len(z)
+    points = z_0, z, denoised, sigma, state.scale[level], state.error[level]
+    seen = batched_map(lambda a: one(*a), points, block_size(len(z), base.point_bytes))
+    squares, better = (jnp.mean(a.reshape(LEVELS, -1), axis=1) for a in seen)
+    return squares, better
 
 
 def measure(state: State, key: Array, n: int = 8192) -> State:
@@ -120,8 +128,10 @@ def measure(state: State, key: Array, n: int = 8192) -> State:
     z = origin + sigma[:, None] * jax.random.normal(k_noise, origin.shape)
     denoised = batched_map(lambda one: state.denoiser(*one), (z, sigma), 1024)
     error = jnp.mean(((origin - denoised) ** 2).reshape(LEVELS, -1, z.shape[1]), axis=1)
-    scale = left_of_base(state.denoiser.base, origin, z, denoised, sigma)
-    return dataclasses.replace(state, error=state.frame.average_over_symmetry(error), scale=scale)
+    state = dataclasses.replace(state, error=state.frame.average_over_symmetry(error))
+    scale, _ = left_of_base(state, origin, z, denoised, sigma)
+    state = dataclasses.replace(state, scale=scale)
+    return dataclasses.replace(state, better=left_of_base(state, origin, z, denoised, sigma)[1])
 
 
 def objective(denoiser, z, sigma, goal, weight):
