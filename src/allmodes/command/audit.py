@@ -11,6 +11,7 @@ from tyro.conf import Positional, arg
 
 from allmodes.audits.audit import audit
 from allmodes.audits.files import show, write
+from allmodes.command.kept_programs import keep_programs
 from allmodes.command.parse import parse
 from allmodes.errors import ConfigError
 from allmodes.files import interrupt
@@ -49,6 +50,7 @@ def command(argv: list[str]) -> int:
         raise ConfigError("--dim is that of the function that --against names: leave it out")
     if not 0 <= args.seed < 2**32:
         raise ConfigError(f"--seed must lie between 0 and 2^32 - 1, got {args.seed}")
+    keep_programs()
     sampler = load(args.run)
     against = None if args.against is None else find_target(args.against, args.dim)
     folder = Folder(args.out or args.run).create()

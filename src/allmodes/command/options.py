@@ -54,5 +54,7 @@ class Run:
     """With --coordinator: which of them this is, from 0."""
     strict: bool = False
     """Exit with status 1 when the verdict is below `trusted`."""
+    compile_cache: bool = True
+    """Keep compiled programs in the user's cache folder, where the next run finds them."""
     quiet: bool = False
     """Show no progress."""

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 
 from tyro.conf import arg
 
+from allmodes.command.kept_programs import keep_programs
 from allmodes.command.options import Run
 from allmodes.command.parse import option_of, parse
 from allmodes.command.settings import choice_fields, options_of, settings_from, with_chosen
@@ -25,9 +26,8 @@ from allmodes.report.tables import print_result
 from allmodes.store.find import find_method, find_target
 
 # What may differ between a run and its going on.
-_MAY_CHANGE = set(
-    "resume seconds judge_repeats strict quiet devices distributed coordinator processes process_id".split()
-)
+_MAY_CHANGE = {"resume", "seconds", "judge_repeats", "strict", "quiet", "compile_cache"}
+_MAY_CHANGE |= {"devices", "distributed", "coordinator", "processes", "process_id"}
 
 
 def command(argv: list[str]) -> int:
@@ -40,6 +40,8 @@ def command(argv: list[str]) -> int:
         )
     if args.judge_repeats < 2:
         raise ConfigError(f"--judge-repeats must be at least 2, for a standard error, got {args.judge_repeats}")
+    if args.compile_cache:
+        keep_programs()
     if args.distributed:
         processes.join(args.coordinator, args.processes, args.process_id)
     with (

@@ -8,6 +8,7 @@ import jax
 from rich.progress import Progress
 from tyro.conf import Positional, arg
 
+from allmodes.command.kept_programs import keep_programs
 from allmodes.command.parse import going_on, parse
 from allmodes.diffusion.corrections import CORRECTIONS
 from allmodes.draws.export import check_file
@@ -52,6 +53,7 @@ def command(argv: list[str]) -> int:
     if args.out.suffix != ".npy":
         check_file(args.out)
     check_writable(args.out)
+    keep_programs()
     sampler = load(args.run)
     options = {name: getattr(args, name) for name in ("steps", "correct", "rounds", "moves")}
     options = {name: value for name, value in options.items() if value is not None}

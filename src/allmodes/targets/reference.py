@@ -5,7 +5,6 @@ with a checksum.
 import dataclasses
 import functools
 import hashlib
-import os
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -20,6 +19,7 @@ from allmodes.draws.estimates import batch_log_z
 from allmodes.errors import ConfigError, RunError
 from allmodes.files.fingerprint import differing, fingerprint
 from allmodes.files.run_folder import Run
+from allmodes.files.user_cache import user_cache
 from allmodes.mcmc.hmc import LEAPS, hmc
 from allmodes.mcmc.tempered_smc import tempering
 from allmodes.metrics.identities import Check, virial
@@ -175,9 +175,8 @@ def _stein(target: Target, frame: Any, z: Float[Array, "n free"]) -> np.ndarray:
 
 
 def folder() -> Path:
-    """Where references are kept: `$ALLMODES_CACHE`, or `allmodes` in the user's cache."""
-    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(os.environ.get("ALLMODES_CACHE") or Path(home) / "allmodes") / "reference"
+    """Where references are kept."""
+    return user_cache("reference")
 
 
 def load(target: Target, n: int, *, progress: Callable[[str], None] | None = None) -> Reference:
