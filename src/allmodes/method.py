@@ -8,6 +8,7 @@ from typing import Any, ClassVar, Literal, NamedTuple
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Scalar
 
+from allmodes.errors import ConfigError
 from allmodes.points.count import Evaluations
 from allmodes.target import Target
 
@@ -66,6 +67,13 @@ class Method(abc.ABC):
     @abc.abstractmethod
     def evaluations(self, state: Any) -> Evaluations:
         """Count what the state has cost so far, the warm start included."""
+
+    def again(self, target: Target, state: Any, key: Array) -> Any:
+        """Make the state before the first step of the last one on another density.
+
+        **Raises** `ConfigError` where the method has no use of it.
+        """
+        raise ConfigError(f"method {self.name} cannot begin where another sampler has ended: leave start out")
 
     # What budgets and the time left go by.
 

@@ -68,10 +68,16 @@ def fit_base(target: Target, found: SearchResult, most: int, key: Array) -> tupl
     it has found.
     """
     stage("fitting a mixture")
-    k_fit, k_even, k_first, k_move, k_second = jax.random.split(key, 5)
+    k_fit, k_rounds = jax.random.split(key)
     seen = found.points if found.passed is None else _thinned(found.passed)
     mixture, spent = _fitted(target, found.frame, seen, most, k_fit)
     found = found._replace(evaluations=jax.tree.map(jnp.add, found.evaluations, spent))
+    return improved(target, found, mixture, k_rounds)
+
+
+def improved(target: Target, found: SearchResult, mixture: GaussianMixture, key: Array) -> tuple[Base, SearchResult]:
+    """The mixture and the points after rounds of draws, and of moves where these are needed."""
+    k_even, k_first, k_move, k_second = jax.random.split(key, 4)
     found = found._replace(points=program(_evened, static=(3,))(mixture, found.points, k_even, DRAWS))
     best, found = _rounds(target, found, mixture, k_first, ROUNDS[0])
     if best.share >= SETTLED:

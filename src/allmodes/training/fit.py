@@ -65,6 +65,7 @@ def fit(
     method: Method | None = None,
     *,
     key: Array,
+    start: Sampler | None = None,
     steps: int | None = None,
     seconds: float | None = None,
     evaluations: int | None = None,
@@ -82,6 +83,10 @@ def fit(
     - `target`: the density; `method`: its configuration, `IWSM()` when not given,
       `IWSM.particles()` for particles.
     - `key`: a JAX key; the same key gives the same sampler, bit for bit, on the same machine.
+    - `start`: a sampler of another density in the same dimension, to begin with: one more datum,
+      another prior, another temperature. Nothing is searched, which saves most of the evaluations,
+      and a mode that the other density does not have is not found. The method is that of the
+      sampler.
     - `steps`: at most so many, instead of the method's own number.
     - `seconds`: for all of it, about: the search, compilation and training. The method winds down
       over the last third of what training gets, so that what it ends with is whole; where it ends
@@ -107,12 +112,14 @@ def fit(
         raise TargetError(
             f"fit needs a Target, got a {type(target).__name__}: wrap it, as in am.Target(log_prob, dim=2)"
         )
-    method = _checked(target, method, steps, seconds, evaluations)
+    method = _checked(
+        target, method if start is None else _of_start(target, method, start), steps, seconds, evaluations
+    )
     target.check()
     budget = Budget(method, seconds, evaluations, reserve)
     with _shown(progress, on_progress) as told:
         training = _Training(target, method, key, budget, run, told)
-        training.begin(resume)
+        training.begin(resume, start)
         training.train()
     return method.sampler(target, training.state, training.clock)
 
@@ -141,6 +148,20 @@ def _checked(
     return method
 
 
+def _of_start(target: Target, method: Method | None, start: Sampler) -> Method:
+    """The method of a sampler to begin with, or why it cannot be that."""
+    if not isinstance(start, Sampler):
+        raise ConfigError(f"start must be a sampler, as fit and load give it, got a {type(start).__name__}")
+    if method is not None and method != start.method:
+        raise ConfigError(f"start goes on with its own method, {start.method.name}: leave method out")
+    if (target.dim, target.symmetry) != (start.target.dim, start.target.symmetry):
+        raise ConfigError(
+            f"start is a sampler of {start.target.name} in {start.target.dim} dimensions, and {target.name} is another "
+            f"space, of {target.dim}"
+        )
+    return start.method
+
+
 class _Training:
     """Training from wherever the run stands: its state, and the seconds that each part has taken.
 
@@ -165,7 +186,7 @@ class _Training:
         self.clock = {"start": 0.0, "compile": 0.0, "train": 0.0}
         self.lines: list[dict] = []
 
-    def begin(self, resume: bool) -> None:
+    def begin(self, resume: bool, start: Sampler | None) -> None:
         """Take the state of the newest checkpoint, or make the first one."""
         if self.run is not None:
             self._restore() if resume else self.run.forget_states()
@@ -174,13 +195,17 @@ class _Training:
         if not broadcast(self.state is not None):
             with self._timed("start"):
                 stage("searching" if self.method.steps else self.method.name)
-                self.state = jax.block_until_ready(self.method.init(self.target, self.k_init))
+                made = self.method.init if start is None else functools.partial(self._again, start)
+                self.state = jax.block_until_ready(made(self.target, self.k_init))
             self._save()  # a search may have taken longer than all that follows
             release_memory()
         elif self.state is None:  # the leading process has read it
             self.state = jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), self.method.template(self.target))
         self.state = self.placement.put(broadcast(self.state))
         self._agree()
+
+    def _again(self, start: Sampler, target: Target, key: Array) -> Any:
+        return self.method.again(target, start.state, key)
 
     def train(self) -> None:
         """Take steps until the method's end, or that of the budget.

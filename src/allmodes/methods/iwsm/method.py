@@ -26,6 +26,7 @@ from allmodes.diffusion.paths import Process
 from allmodes.diffusion.sampler import DiffusionSampler
 from allmodes.errors import ConfigError
 from allmodes.method import Figure, Figures, Method
+from allmodes.methods.iwsm.again import again
 from allmodes.methods.iwsm.batch import LEVELS
 from allmodes.methods.iwsm.end import expected_end, shares_of_renewals
 from allmodes.methods.iwsm.estimators import AnyEstimator, Chain, FreshDraws, MixtureRatio, Neighbours
@@ -223,6 +224,10 @@ class IWSM(Method):
         if self.ready is None or share < self.ready:
             return state
         return dataclasses.replace(state, end=jnp.zeros((), jnp.int32))
+
+    def again(self, target: Target, state: State, key: Array) -> State:
+        """Begin where training on another density has ended."""
+        return again(self, target, state, key)
 
     def template(self, target: Target) -> State:
         """Give the shapes of a state, without the work: what a checkpoint is read into."""
