@@ -23,7 +23,7 @@ from allmodes.points.frame import Frame
 from allmodes.points.mixture import GaussianMixture
 from allmodes.search.base import SETTLED, fit_base
 from allmodes.search.fitting import fit_mixture, with_missing
-from allmodes.search.in_shapes import move_in_shapes
+from allmodes.search.in_shapes import climb_from_beyond, move_in_shapes
 from allmodes.search.refit import refit
 from allmodes.search.search import search
 from allmodes.search.shapes import shape_by_gradients
@@ -235,3 +235,35 @@ def test_nothing_is_trained_where_the_mixture_is_the_density():
     assert draws.ess > 0.9 * 2000
     assert abs(draws.log_z.value - LOG_Z) < SIGMAS * draws.log_z.std_error + 1e-3
     assert draws.verdict().word == "trusted"
+
+
+NARROW = np.array([1.0, 0.01, 0.001])  # spreads of two modes along each other, in three turned dimensions
+APART = 12.0
+
+
+def needles(cls=am.Target):
+    turn = np.linalg.qr(np.random.default_rng(5).normal(size=(3, 3)))[0]
+    whiten, means = jnp.asarray((turn / NARROW).T, jnp.float32), jnp.asarray([0 * turn[:, 0], APART * turn[:, 0]])
+
+    def log_prob(x):
+        away = jnp.matmul(x - means.astype(jnp.float32), whiten.T, precision="highest")
+        return jax.nn.logsumexp(jnp.log(jnp.asarray([0.7, 0.3])) - 0.5 * jnp.sum(away**2, axis=1))
+
+    mixture = GaussianMixture(*(jnp.asarray(a, jnp.float32) for a in ([0.0], [np.zeros(3)], [turn], [NARROW**2])))
+    return cls(log_prob, 3, name="needles"), mixture, turn[:, 0]
+
+
+@pytest.mark.trains
+def test_climbs_from_beyond_a_mode_find_one_that_lies_along_it():
+    """Its gradients are a maze, but not where the known one is round; all is counted."""
+    density, mixture, along = needles(Counting)
+    frame = Frame.of(density, np.zeros(3), np.ones(3))
+    ends, spent = climb_from_beyond(density, frame, mixture, jax.random.key(0), 64)
+    jax.block_until_ready(ends.z)
+    assert int(spent.log_prob) == density.total
+    far = np.asarray(ends.z, float) @ along
+    is_second = np.abs(far - APART) < 5.0
+    assert 5 < np.sum(is_second) < 150
+    assert np.sum(np.abs(far) < 5.0) > 5
+    np.testing.assert_allclose(ends.log_prob, density.values(ends.z), atol=2e-2)
+    assert np.mean(np.asarray(ends.log_prob)[is_second] > np.log(0.3) - 12.0) > 0.5

@@ -20,11 +20,13 @@ from allmodes.points.frame import Frame
 from allmodes.points.mixture import GaussianMixture
 from allmodes.progress.stages import stage
 from allmodes.search.fitting import BELOW, fit_mixture, unexplained, with_missing
-from allmodes.search.in_shapes import move_in_shapes
+from allmodes.search.in_shapes import climb_from_beyond, move_in_shapes
+from allmodes.search.moves import lowest_that_counts
 from allmodes.search.refit import refit
 from allmodes.target import Target
 
 DRAWS = 4096  # of a round
+BEYOND = 128  # climbs from beyond the components
 ROUNDS = 3, 8  # of draws from the mixture, at most: before the points have moved, and after
 REFITS = 2  # between rounds
 ENOUGH = 0.98  # effective share of its draws, beyond which it is left as it is
@@ -72,6 +74,7 @@ def fit_base(target: Target, found: SearchResult, most: int, key: Array) -> tupl
     seen = found.points if found.passed is None else _thinned(found.passed)
     mixture, spent = _fitted(target, found.frame, seen, most, k_fit)
     found = found._replace(evaluations=jax.tree.map(jnp.add, found.evaluations, spent))
+    mixture, found = _with_those_beyond(target, found, mixture, jax.random.fold_in(k_fit, 1))
     return improved(target, found, mixture, k_rounds)
 
 
@@ -113,6 +116,25 @@ def _fitted(target: Target, frame: Frame, seen: Buffer, most: int, key: Array) -
     more, spent = program(move_in_shapes, target, static=(4, 5))(frame, mixture, starts, k_move, 2 * MOVES, MOVES)
     seen = jax.tree.map(lambda a, b: np.concatenate([a, b]), seen, more)
     return fit_mixture(seen, most, k_again, mixture), spent
+
+
+def _with_those_beyond(
+    target: Target, found: SearchResult, mixture: GaussianMixture, key: Array
+) -> tuple[GaussianMixture, SearchResult]:
+    """The mixture and the points with what climbs from beyond the components have met."""
+    if not target.differentiable:
+        return mixture, found
+    k_climb, k_born = jax.random.split(key)
+    ends, spent = program(climb_from_beyond, target, static=(3,))(found.frame, mixture, k_climb, BEYOND)
+    found = found._replace(evaluations=jax.tree.map(jnp.add, found.evaluations, spent))
+    best = float(jnp.maximum(jnp.max(found.points.log_prob), jnp.max(ends.log_prob)))
+    counts = np.asarray(ends.log_prob) >= lowest_that_counts(best, target.free_dim)
+    both = jax.tree.map(lambda a, b: jnp.concatenate([a, b]), found.points, ends)
+    new = unexplained(mixture, both) & np.concatenate([np.zeros(found.points.size, bool), counts])
+    if not new.any():
+        return mixture, found
+    points = both.take(jnp.asarray(np.flatnonzero(new | (np.arange(both.size) < found.points.size))))
+    return with_missing(mixture, points, k_born), found._replace(points=points)
 
 
 def _rounds(
