@@ -17,6 +17,8 @@ from allmodes.devices.blocks import batched_map, block_size
 from allmodes.points.mixture import GaussianMixture
 from allmodes.points.normal import log_normal
 
+TIE = 0.1  # nats by which independent normals must be better than the kernel of a base, to be taken for it
+
 
 class NormalKernel(NamedTuple):
     """Independent normals of one variance for all points."""
@@ -39,9 +41,9 @@ class MixtureKernel(NamedTuple):
     Component k of the base would have made z of a clean point that is normal with mean
     `mean_k + U_k (L_k / v_k) y_k` and variance `U_k (L_k sigma^2 / v_k) U_k'`, where
     `y_k = U_k'(z - mean_k)` and `v_k = L_k + sigma^2`. `scale` widens that variance as far as
-    points of the buffer were seen to need it at this level. Where these are likelier under
-    independent normals of the denoiser's own errors, as where a component covers several modes,
-    `better` is not positive and `otherwise` is the kernel.
+    points of the buffer were seen to need it at this level. They are likelier by it than by
+    independent normals of the denoiser's own errors, by `better` nats; where they are not, as where
+    a component covers several modes, `otherwise` is the kernel.
     """
 
     base: GaussianMixture
@@ -64,7 +66,7 @@ class MixtureKernel(NamedTuple):
             k = jax.random.categorical(key, log_share)
             return z + self.base.axes[k] @ (shift[k] + jnp.sqrt(spread[k]) * normal)
 
-        return jnp.where(self.better > 0.0, self._each(one, jax.random.split(k_which, len(self.z)), normal), plain)
+        return jnp.where(self.better > -TIE, self._each(one, jax.random.split(k_which, len(self.z)), normal), plain)
 
     def log_prob(self, z: Float[Array, "n dim"]) -> Float[Array, " n"]:
         """Log-density of one draw of each."""
@@ -74,7 +76,7 @@ class MixtureKernel(NamedTuple):
             squared = jnp.sum((self.base.turned(lower - z) - shift) ** 2 / spread + jnp.log(spread), axis=1)
             return logsumexp(log_share - 0.5 * (squared + len(z) * jnp.log(2.0 * jnp.pi)))
 
-        return jnp.where(self.better > 0.0, self._each(one, z), self.otherwise.log_prob(z))
+        return jnp.where(self.better > -TIE, self._each(one, z), self.otherwise.log_prob(z))
 
     def _each(self, function: Callable[..., Array], *more: Shaped[Array, "n *_"]) -> Float[Array, "n *_"]:
         block = block_size(len(self.z), self.base.point_bytes)

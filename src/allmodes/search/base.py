@@ -30,7 +30,6 @@ BEYOND = 128  # climbs from beyond the components
 ROUNDS = 3, 8  # of draws from the mixture, at most: before the points have moved, and after
 REFITS = 2  # between rounds
 ENOUGH = 0.98  # effective share of its draws, beyond which it is left as it is
-MISSING = 2e-3  # share of the points, at most, that it may have far too little at
 GAIN, PATIENCE = 0.01, 3  # of the share, that one of so many rounds must have brought
 FEWEST = 8.0  # draws of a component that may change its share, and that each has, on average, at least
 SETTLED = 0.8  # effective share, below which the points need moves of their own
@@ -153,7 +152,7 @@ def _rounds(
         waited = 0 if share > max((b.share for b in tried), default=0.0) + GAIN else waited + 1
         tried.append(Base(mixture, share))
         drawn.append(draws)
-        is_enough = share > ENOUGH and np.mean(unexplained(mixture, points)) < MISSING
+        is_enough = share > ENOUGH and not unexplained(mixture, points).any()
         if is_enough or waited > PATIENCE or i == most - 1:
             break
         mixture = _refitted(_with_shares(mixture, [draws]), points, k_refit)

@@ -104,9 +104,11 @@ def _fill_in_waves(task: _Task, key: Array, box: Frame, unseen: float | None) ->
         waves.append((moved, spent))
         arrived = arrived & has_arrived(moved.points.log_prob, task.target.free_dim)
         basins.add(moved.points, arrived)
-        seen = extent if task.target.symmetry else extent.with_points(moved.points, arrived)
+        # Not for ever: in heavy tails points stay where they begin, each wave further out.
+        may_grow = task.target.symmetry is None and i < WIDENED
+        seen = extent.with_points(moved.points, arrived) if may_grow else extent
         is_wider, extent = bool(jnp.any(seen.half > WIDER * extent.half)), seen
-        if basins.chance_of_new < unseen * (2.0 / task.target.free_dim) ** 0.5 and not (is_wider and i < WIDENED):
+        if basins.chance_of_new < unseen * (2.0 / task.target.free_dim) ** 0.5 and not is_wider:
             break
     moved, spent = _together(waves)
     return moved, jax.tree.map(jnp.add, spent, basins.evaluations.book("completeness"))

@@ -20,6 +20,7 @@ from allmodes.methods.iwsm.state import State
 from allmodes.points import weights
 from allmodes.target import Target
 
+FARTHEST, MOST = 5.0, 10.0  # spreads, nats, that one point counts for: few are far out where tails are heavy
 ONE_IN = 4  # points of a batch, of which it is looked at what the base leaves
 WEIGHTED = "the effective share of the weighted batch"
 FIGURES = {
@@ -109,7 +110,8 @@ def left_of_base(
         k = jnp.argmax(base.log_parts(base.along_noised(z_0)))
         log_normal = -0.5 * jnp.sum(off / scale + jnp.log(scale * variance), axis=1)
         plain = -0.5 * jnp.sum((z_0 - denoised) ** 2 / error + jnp.log(error))
-        return jnp.mean(off[k]), logsumexp(log_share + log_normal) - plain
+        better = logsumexp(log_share + log_normal) - plain
+        return jnp.mean(jnp.minimum(off[k], FARTHEST**2)), jnp.clip(better, -MOST, MOST)
 
     level = jnp.arange(len(z)) * LEVELS // len(z)
     points = z_0, z, denoised, sigma, state.scale[level], state.error[level]
