@@ -155,10 +155,29 @@ def _rounds(
         is_enough = share > ENOUGH and not unexplained(mixture, points).any()
         if is_enough or waited > PATIENCE or i == most - 1:
             break
-        mixture = _refitted(_with_shares(mixture, [draws]), points, k_refit)
+        mixture, spent = _with_moved(target, found.frame, _with_shares(mixture, [draws]), points, k_refit)
+        evaluations = jax.tree.map(jnp.add, evaluations, spent)
+        mixture = _refitted(mixture, points, k_refit)
     found, mixture = found._replace(points=points, evaluations=evaluations), _best(tried, points).mixture
     mixture = _with_shares(mixture, drawn)
     return Base(mixture, float(program(_share_of_own)(mixture, drawn[-1]))), found
+
+
+def _with_moved(
+    target: Target, frame: Frame, mixture: GaussianMixture, points: Buffer, key: Array
+) -> tuple[GaussianMixture, Evaluations]:
+    """The mixture with components for points that it has far too little at, of which there are too
+    few to tell shapes before they have moved; and what the moves have cost.
+    """
+    none, missing = Evaluations.none(target.differentiable), np.flatnonzero(unexplained(mixture, points))
+    if not len(missing):
+        return mixture, none
+    k_round, k_move, k_shape = jax.random.split(key, 3)
+    starts = points.take(jnp.asarray(missing)[jnp.arange(MOVED_OF_FEW) % len(missing)])
+    rough = with_missing(mixture, points, k_round)
+    moved, spent = program(move_in_shapes, target, static=(4, 5))(frame, rough, starts, k_move, 2 * MOVES, MOVES)
+    both = jax.tree.map(lambda a, b: jnp.concatenate([a, b]), points, moved)
+    return with_missing(mixture, both, k_shape), spent
 
 
 def _refitted(mixture: GaussianMixture, points: Buffer, key: Array) -> GaussianMixture:

@@ -107,7 +107,8 @@ def with_missing(mixture: GaussianMixture, points: Buffer, key: Array) -> Gaussi
     count = min(len(free), BORN, -(-len(missing.z) // LEAST))
     if not count:
         return mixture
-    new = _Parts.of(shapes_of(missing, kmeans(missing.z, count, LLOYD, _generator(key))[1])).mixture(count)
+    parts, _ = _fit(missing, kmeans(missing.z, count, LLOYD, _generator(key))[1], count)
+    new = parts.mixture(count)
     where, share = jnp.asarray(free[:count]), np.log(len(missing.z) / len(seen.z))
     log_share = mixture.log_share.at[free].set(-jnp.inf).at[where].set(new.log_share + share)
     mean, axes, variance = (
