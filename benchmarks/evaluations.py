@@ -11,6 +11,8 @@ draws (raw and weighted), and modes with less than half of their share.
 import argparse
 import json
 import platform
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -45,7 +47,7 @@ def measure(name, method, seed):
         "target": name, "method": method, "seed": seed, "evaluations": spent,
         "seconds": round(seconds, 1), "steps": int(sampler.state.step), "share": round(draws.ess / DRAWS, 3),
         "log_z": round(log_z - target.log_z, 4), "std_error": round(std_error, 4),
-        "verdict": draws.verdict().word,
+        "verdict": draws.verdict().word, "spent": sampler.spent,
     }  # fmt: skip
     return row | (weights_of(target, draws) if target.modes is not None else {})
 
@@ -74,12 +76,18 @@ def main():
     parser.add_argument("--targets", nargs="+", default=["gmm40"])
     parser.add_argument("--method", default="iwsm-frugal", choices=METHODS)
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--seed", type=int, help="this seed alone, in this process")
     parser.add_argument("--out", type=Path)
     given = parser.parse_args()
+    if given.seed is not None:
+        print(json.dumps(measure(given.targets[0], given.method, given.seed)))
+        return
     rows = []
     for name in given.targets:
-        for seed in range(given.seeds):
-            rows.append(measure(name, given.method, seed))
+        for seed in range(given.seeds):  # each in a fresh process, which finds nothing compiled
+            command = [sys.executable, "-m", "benchmarks.evaluations", "--targets", name, "--method", given.method]
+            done = subprocess.run([*command, "--seed", str(seed)], stdout=subprocess.PIPE, text=True, check=True)
+            rows.append(json.loads(done.stdout.splitlines()[-1]))
             print(json.dumps(rows[-1]), flush=True)
             if given.out:
                 about = {"machine": f"{platform.machine()}, {jax.default_backend()}", "rows": rows}
