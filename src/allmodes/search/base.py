@@ -26,7 +26,7 @@ from allmodes.search.refit import refit
 from allmodes.target import Target
 
 DRAWS = 4096  # of a round
-BEYOND = 128  # climbs from beyond the components
+BEYOND = 96  # climbs from beyond the components
 ROUNDS = 3, 8  # of draws from the mixture, at most: before the points have moved, and after
 REFITS = 2  # between rounds
 ENOUGH = 0.98  # effective share of its draws, beyond which it is left as it is

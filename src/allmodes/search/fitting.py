@@ -121,7 +121,8 @@ def with_missing(mixture: GaussianMixture, points: Buffer, key: Array) -> Gaussi
 def unexplained(mixture: GaussianMixture, points: Buffer | Seen) -> Bool[np.ndarray, " n"]:
     """Points at which the mixture has far too little."""
     log_density = program(GaussianMixture.log_density)(mixture, jnp.asarray(points.z, jnp.float32))
-    excess = np.asarray(points.log_prob, float) - np.asarray(log_density, float)
+    log_prob = np.asarray(points.log_prob, float)
+    excess = np.where(np.isfinite(log_prob), log_prob, -1e30) - np.asarray(log_density, float)
     return excess > np.median(excess) + UNEXPLAINED + BADLY[1] * points.z.shape[1]
 
 
