@@ -26,7 +26,7 @@ from allmodes.search.refit import refit
 from allmodes.target import Target
 
 DRAWS = 4096  # of a round
-BEYOND = 96  # climbs from beyond the components
+BEYOND = 48  # climbs from beyond the components
 ROUNDS = 3, 8  # of draws from the mixture, at most: before the points have moved, and after
 REFITS = 2  # between rounds
 ENOUGH = 0.98  # effective share of its draws, beyond which it is left as it is
@@ -177,7 +177,7 @@ def _with_moved(
     rough = with_missing(mixture, points, k_round)
     moved, spent = program(move_in_shapes, target, static=(4, 5))(frame, rough, starts, k_move, 2 * MOVES, MOVES)
     both = jax.tree.map(lambda a, b: jnp.concatenate([a, b]), points, moved)
-    return with_missing(mixture, both, k_shape), spent
+    return with_missing(mixture, both, k_shape, len(missing) / points.size), spent
 
 
 def _refitted(mixture: GaussianMixture, points: Buffer, key: Array) -> GaussianMixture:

@@ -97,9 +97,9 @@ def fit_mixture(points: Buffer, most: int, key: Array, first: GaussianMixture | 
     return parts.mixture(most)
 
 
-def with_missing(mixture: GaussianMixture, points: Buffer, key: Array) -> GaussianMixture:
+def with_missing(mixture: GaussianMixture, points: Buffer, key: Array, share: float | None = None) -> GaussianMixture:
     """The mixture with new components where it has far too little, in the place of some of no
-    share.
+    share. Together they get that `share`; when not given, that of the points which are there.
     """
     free = np.flatnonzero(~(np.asarray(mixture.log_share) > -BELOW))
     seen = Seen.of(points)
@@ -109,8 +109,8 @@ def with_missing(mixture: GaussianMixture, points: Buffer, key: Array) -> Gaussi
         return mixture
     parts, _ = _fit(missing, kmeans(missing.z, count, LLOYD, _generator(key))[1], count)
     new = parts.mixture(count)
-    where, share = jnp.asarray(free[:count]), np.log(len(missing.z) / len(seen.z))
-    log_share = mixture.log_share.at[free].set(-jnp.inf).at[where].set(new.log_share + share)
+    where, share = jnp.asarray(free[:count]), len(missing.z) / len(seen.z) if share is None else share
+    log_share = mixture.log_share.at[free].set(-jnp.inf).at[where].set(new.log_share + np.log(share))
     mean, axes, variance = (
         old.at[where].set(fresh)
         for old, fresh in ((mixture.mean, new.mean), (mixture.axes, new.axes), (mixture.variance, new.variance))
