@@ -336,7 +336,7 @@ def test_the_command_writes_its_files_and_exits_by_what_it_found(eight, removed,
         asked.append(options)
         return quiet if options["against"] is None else removed
 
-    monkeypatch.setattr("allmodes.store.load.load", lambda path: exact(eight))
+    monkeypatch.setattr("allmodes.command.audit.load", lambda path: exact(eight))
     monkeypatch.setattr("allmodes.command.audit.audit", instead)
     (tmp_path / "run").mkdir()
     assert call("audit", tmp_path / "run", "-n", 1000, "--quiet") == 0

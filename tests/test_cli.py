@@ -591,7 +591,7 @@ def test_a_finished_run_insists_on_its_last_state_and_trains_to_it_again(finishe
     shutil.copy(finished / "report.html", copy)
     for data in (copy / "checkpoint" / "60" / "state").rglob("d/*"):  # not all of them are read
         content = bytearray(data.read_bytes())
-        content[::7] = bytes(byte ^ 1 for byte in content[::7])
+        content[len(content) // 2] ^= 1
         data.write_bytes(content)
     before = contents(copy)
     for words in (["sample", copy, "--out", tmp_path / "d.npz"], ["report", copy], ["audit", copy],

@@ -11,6 +11,7 @@ SCRIPT = """
 import json, jax
 from allmodes.command.kept_programs import keep_programs
 keep_programs()
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)  # however fast the machine
 jax.block_until_ready(jax.jit(lambda x: jax.numpy.linalg.eigh(x @ x.T)[0].sum())(jax.numpy.ones((9, 9))))
 print(json.dumps(jax.config.jax_compilation_cache_dir))
 """

@@ -67,11 +67,8 @@ def process(perturbed=0.0, scale=1.0, better=1.0):
     weight = perturbed * np.random.default_rng(1).normal(size=network.trunk.last.weight.shape)
     network = eqx.tree_at(lambda m: m.trunk.last.weight, network, jnp.asarray(weight, jnp.float32))
     noise, ones = Noise(jnp.asarray(0.02), jnp.asarray(2.0)), jnp.ones(LEVELS)
-    sigma, z_0 = (
-        noise.sigma((jnp.arange(2048 * LEVELS) + 0.5) / (2048 * LEVELS)),
-        mixture().sample(jax.random.key(8), 2048),
-    )
-    clean = jnp.tile(z_0, (LEVELS, 1))
+    sigma = noise.sigma((jnp.arange(2048 * LEVELS) + 0.5) / (2048 * LEVELS))
+    clean = jnp.tile(mixture().sample(jax.random.key(8), 2048), (LEVELS, 1))
     noised = clean + sigma[:, None] * jax.random.normal(jax.random.key(9), clean.shape)
     error = (clean - jax.vmap(Denoiser(network))(noised, sigma)) ** 2
     error = jnp.mean(error.reshape(LEVELS, 2048, 2), axis=1)

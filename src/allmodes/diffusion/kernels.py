@@ -59,14 +59,17 @@ class MixtureKernel(NamedTuple):
         """One draw from each."""
         k_which, k_normal = jax.random.split(key)
         normal = jax.random.normal(k_normal, self.z.shape)
-        plain = self.otherwise.mean + jnp.sqrt(self.otherwise.variance) * normal
 
         def one(z, denoised, key, normal):
             log_share, shift, spread = self._parts(z, denoised)
             k = jax.random.categorical(key, log_share)
             return z + self.base.axes[k] @ (shift[k] + jnp.sqrt(spread[k]) * normal)
 
-        return jnp.where(self.better > -TIE, self._each(one, jax.random.split(k_which, len(self.z)), normal), plain)
+        return jax.lax.cond(
+            self.better > -TIE,
+            lambda: self._each(one, jax.random.split(k_which, len(self.z)), normal),
+            lambda: self.otherwise.mean + jnp.sqrt(self.otherwise.variance) * normal,
+        )
 
     def log_prob(self, z: Float[Array, "n dim"]) -> Float[Array, " n"]:
         """Log-density of one draw of each."""
@@ -76,7 +79,7 @@ class MixtureKernel(NamedTuple):
             squared = jnp.sum((self.base.turned(lower - z) - shift) ** 2 / spread + jnp.log(spread), axis=1)
             return logsumexp(log_share - 0.5 * (squared + len(z) * jnp.log(2.0 * jnp.pi)))
 
-        return jnp.where(self.better > -TIE, self._each(one, z), self.otherwise.log_prob(z))
+        return jax.lax.cond(self.better > -TIE, lambda: self._each(one, z), lambda: self.otherwise.log_prob(z))
 
     def _each(self, function: Callable[..., Array], *more: Shaped[Array, "n *_"]) -> Float[Array, "n *_"]:
         block = block_size(len(self.z), self.base.point_bytes)
@@ -100,8 +103,7 @@ def clean_of_noised(
     noise = sigma**2
     y, kept = base.along_noised(z), base.variance / (base.variance + noise)
     log_share = jax.nn.log_softmax(base.log_parts(y, noise))
-    share = jnp.exp(log_share)
-    learned = denoised - (share @ base.mean + base.back(kept * y, share))
+    learned = denoised - base.denoised(y, jnp.exp(log_share), noise)
     return log_share, kept * y - y + base.turned(learned), kept * noise
 
 

@@ -9,16 +9,8 @@ from jaxtyping import Array, Int
 from allmodes.target import Evaluation
 
 _BASE = 1_000_000_000
-PURPOSES = (
-    "scouts",
-    "climbs",
-    "moves",
-    "completeness",
-    "mixture",
-    "populations",
-    "training",
-    "renewals",
-)  # that points are booked for
+# What evaluations may be booked for.
+PURPOSES = "scouts", "climbs", "moves", "completeness", "mixture", "populations", "training", "renewals"
 
 
 class Counter(eqx.Module):

@@ -56,6 +56,12 @@ class GaussianMixture(eqx.Module):
         squared = jnp.sum(y**2 / variance + jnp.log(variance), axis=1)
         return self.log_share - 0.5 * (squared + y.shape[1] * jnp.log(2.0 * jnp.pi))
 
+    def denoised(self, y: Float[Array, "k dim"], share: Float[Array, " k"], noise: Scalar) -> Float[Array, " dim"]:
+        """The mean of the clean point, of which the noised one is `along` the components as y and
+        theirs in `share`.
+        """
+        return share @ self.mean + self.back(self.variance / (self.variance + noise) * y, share)
+
     def log_joint(self, z: Float[Array, "n dim"]) -> Float[Array, "n k"]:
         """`log_parts` at each point."""
         return batched_map(lambda one: self.log_parts(self.along(one)), z, AT_A_TIME)

@@ -21,14 +21,15 @@ def tiles(result: Mapping[str, Any], metrics: Mapping[str, Any]) -> list[dict[st
     phases = {key: finite(part) for key, part in (result.get("seconds") or {}).items()}
     phases = {key: part for key, part in phases.items() if part is not None}
     gradients, memory = count(result.get("gradient_evaluations")), finite(result.get("peak_memory_mb"))
-    evaluations, spent = count(result.get("log_prob_evaluations")), _spent(result)
+    evaluations = count(result.get("log_prob_evaluations"))
+    purposes = [part for part in (f"gradient at {gradients}" if gradients else "", _spent(result)) if part]
     khat = _value(metrics, "khat")
     tail = "" if khat is None else "weights reliable: below 0.7" if khat < 0.7 else "weights unreliable: above 0.7"
     tiles = [
         ("log Z", with_error(log_z.get("value"), log_z.get("std_error")), known),
         ("Effective sample size", percent(ess), f"{ess * draws:,.0f} of {draws:,.0f} draws" if ess and draws else ""),
         ("Pareto k\u0302", number(khat, 2), tail),
-        ("Density evaluations", evaluations, spent or (f"gradient at {gradients}" if gradients else "")),
+        ("Density evaluations", evaluations, " · ".join(purposes)),
         (
             "Time",
             duration(sum(phases.values())) if phases else "",

@@ -155,7 +155,8 @@ def _rounds(
         is_enough = share > ENOUGH and not unexplained(mixture, points).any()
         if is_enough or waited > PATIENCE or i == most - 1:
             break
-        mixture, spent = _with_moved(target, found.frame, _with_shares(mixture, [draws]), points, k_refit)
+        k_move = jax.random.fold_in(k_refit, 1)
+        mixture, spent = _with_moved(target, found.frame, _with_shares(mixture, [draws]), points, k_move)
         evaluations = jax.tree.map(jnp.add, evaluations, spent)
         mixture = _refitted(mixture, points, k_refit)
     found, mixture = found._replace(points=points, evaluations=evaluations), _best(tried, points).mixture

@@ -18,7 +18,7 @@ from allmodes.target import Target
 NEIGHBOURS = 3  # of an end that are tried, the nearest first
 VALLEY = 1.0  # nats that half way may be below both ends
 PEAK = 3.0  # nats that it may be below their mean: the flank of a wide mode is no way to a high and narrow one
-BLOCK = 256  # half ways that are evaluated together
+BLOCK = 32  # half ways that are evaluated together: the last block is filled up, in vain
 
 
 class Basins:

@@ -102,11 +102,10 @@ def _fill_in_waves(task: _Task, key: Array, box: Frame, unseen: float | None) ->
         stage(f"searching: climbs from {WAVE:,} starts", i, most)
         moved, spent, arrived = wave(jax.random.fold_in(key, i), box, extent)
         waves.append((moved, spent))
-        arrived = arrived & has_arrived(moved.points.log_prob, task.target.free_dim)
         basins.add(moved.points, arrived)
         # Not for ever: in heavy tails points stay where they begin, each wave further out.
         may_grow = task.target.symmetry is None and i < WIDENED
-        seen = extent.with_points(moved.points, arrived) if may_grow else extent
+        seen = program(_Extent.with_points)(extent, moved.points, arrived) if may_grow else extent
         is_wider, extent = bool(jnp.any(seen.half > WIDER * extent.half)), seen
         if basins.chance_of_new < unseen * (2.0 / task.target.free_dim) ** 0.5 and not is_wider:
             break
@@ -128,7 +127,7 @@ def _together(waves: list[tuple[Moved, Evaluations]]) -> tuple[Moved, Evaluation
 
 def _fill_box(task: _Task, key: Array, box: Frame, extent: _Extent) -> tuple[Moved, Evaluations, Bool[Array, " size"]]:
     """Climb from starts all over an extent of the box and around its middle, and move the points
-    that may carry mass; which of these stand for a start of their own.
+    that may carry mass; which of these stand for a start of their own that has arrived.
     """
     target, size, dim = task.target, task.size, task.target.free_dim
     k_uniform, k_normal, k_fill, k_local = jax.random.split(key, 4)
@@ -142,7 +141,7 @@ def _fill_box(task: _Task, key: Array, box: Frame, extent: _Extent) -> tuple[Mov
     length = jnp.where(alive, c.length, jnp.median(c.length))
     c = c._replace(points=points, length=length, evaluations=c.evaluations.book("climbs"))
     moved, spent = move_locally(target, box, c, k_local, task.local_steps, task.keep)
-    return moved, spent.book("moves"), alive
+    return moved, spent.book("moves"), alive & has_arrived(moved.points.log_prob, dim)
 
 
 def _nearer_the_mass(

@@ -112,9 +112,8 @@ def fit(
         raise TargetError(
             f"fit needs a Target, got a {type(target).__name__}: wrap it, as in am.Target(log_prob, dim=2)"
         )
-    method = _checked(
-        target, method if start is None else _of_start(target, method, start), steps, seconds, evaluations
-    )
+    method = method if start is None else _of_start(target, method, start)
+    method = _checked(target, method, steps, seconds, evaluations)
     target.check()
     budget = Budget(method, seconds, evaluations, reserve)
     with _shown(progress, on_progress) as told:
@@ -195,17 +194,17 @@ class _Training:
         if not broadcast(self.state is not None):
             with self._timed("start"):
                 stage("searching" if self.method.steps else self.method.name)
-                made = self.method.init if start is None else functools.partial(self._again, start)
-                self.state = jax.block_until_ready(made(self.target, self.k_init))
+                self.state = jax.block_until_ready(
+                    self.method.init(self.target, self.k_init)
+                    if start is None
+                    else self.method.again(self.target, start.state, self.k_init)
+                )
             self._save()  # a search may have taken longer than all that follows
             release_memory()
         elif self.state is None:  # the leading process has read it
             self.state = jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), self.method.template(self.target))
         self.state = self.placement.put(broadcast(self.state))
         self._agree()
-
-    def _again(self, start: Sampler, target: Target, key: Array) -> Any:
-        return self.method.again(target, start.state, key)
 
     def train(self) -> None:
         """Take steps until the method's end, or that of the budget.

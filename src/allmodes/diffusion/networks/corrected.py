@@ -56,7 +56,7 @@ class Corrected(eqx.Module):
         x = z / c_in
         y, variance = base.along_noised(x), base.variance + noise
         share = jax.nn.softmax(base.log_parts(y, noise))
-        denoised = share @ base.mean + base.back(base.variance / variance * y, share)
+        denoised = base.denoised(y, share, noise)
         u = base.back(y * jax.lax.rsqrt(variance), share)
 
         return (denoised - c_in * z) / (jnp.exp(log_sigma) * c_in) + learned_around(self, z, log_sigma, u, share)
