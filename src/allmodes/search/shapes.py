@@ -31,9 +31,12 @@ class Seen(NamedTuple):
 
     @classmethod
     def of(cls, points: Buffer) -> "Seen":
-        """Those at which the density and its gradient are finite."""
+        """Those at which the density and its gradient are finite. Copies, which moves leave where
+        they are refused, count once: a cluster of them would be a component of no width.
+        """
         seen = cls(*(np.asarray(a, float) for a in (points.z, points.log_prob, points.grad)))
-        return seen.at(np.isfinite(seen.log_prob) & np.isfinite(seen.grad).all(axis=1))
+        seen = seen.at(np.isfinite(seen.log_prob) & np.isfinite(seen.grad).all(axis=1))
+        return seen.at(np.sort(np.unique(seen.z, axis=0, return_index=True)[1]))
 
     def at(self, which: Shaped[np.ndarray, " _"]) -> "Seen":
         """Some of them."""
@@ -57,16 +60,20 @@ class Shape(NamedTuple):
         return float(np.subtract(*np.quantile(seen.log_prob - self.log_normal(seen.z), [1.0 - TENTH, TENTH])))
 
 
-def shapes_of(seen: Seen, label: Int[np.ndarray, " n"]) -> list[Shape]:
-    """The shape of each cluster; where there are too few points to tell, round and as wide as
-    clusters usually are, about where the gradients lead to.
+def shapes_of(seen: Seen, label: Int[np.ndarray, " n"], least: int = LEAST) -> list[Shape]:
+    """The shape of each cluster; where there are too few points to tell, round, about where the
+    gradients lead to, and as wide as clusters usually are or, if all have few, as the size of
+    their gradients says.
     """
     clusters = [seen.at(label == k) for k in np.unique(label)]
-    known = [better_shape(own) for own in clusters if len(own.z) >= LEAST]
-    if not known:
+    known = [better_shape(own) for own in clusters if len(own.z) >= least]
+    few = [own for own in clusters if len(own.z) < least]
+    if known:
+        width = np.exp(np.median([np.mean(np.log(np.diag(shape.chol))) for shape in known]))
+        return known + [_round(own, width) for own in few]
+    if not np.any(seen.grad):
         return [better_shape(seen)]
-    width = np.exp(np.median([np.mean(np.log(np.diag(shape.chol))) for shape in known]))
-    return known + [_round(own, width) for own in clusters if len(own.z) < LEAST]
+    return [_round(own, (own.z.shape[1] / max(np.mean(np.sum(own.grad**2, axis=1)), 1e-12)) ** 0.5) for own in few]
 
 
 def better_shape(seen: Seen) -> Shape:
