@@ -12,6 +12,7 @@ CHUNK = 100  # most steps in one compiled call
 FIRST = 5  # steps of the first call where evaluations are limited: no more is known of their pace
 GROWTH = 4  # where time is, the first call is of one step, and the next of so many times those taken at most
 SHARE = 20  # and it is looked at after a 20th of what training has, or sooner
+MOST = 10**9  # steps that any budget lasts for: where steps cost no evaluations, before the first renewal
 KEPT = 0.85  # most of what search and compilation leave that is kept for what comes after training
 
 
@@ -56,9 +57,9 @@ class Budget:
         if self._evaluations is not None:
             _, spent = self._spent(state)
             pace = (spent - self._first[1]) / max(self._taken, 1)
-            fits.append(int((self._evaluations - spent) / max(pace, 1e-9)))
+            fits.append(min(MOST, int((self._evaluations - spent) / max(pace, 1e-9))))
         if self._seconds is not None:
-            fits.append(self.pace.steps(step, self.seconds_left, 10**9))
+            fits.append(self.pace.steps(step, self.seconds_left, MOST))
         self.steps_left = max(1, min(fits, default=CHUNK))
 
     def chunk(self, state: Any) -> int:
