@@ -149,10 +149,14 @@ def _nearer_the_mass(
 ) -> tuple[Moved, Evaluations, Bool[Array, " n"] | None]:
     """Rounds of `_resample_by_mass` while most points are in basins of next to no mass; what they
     cost, and which points say how wide the frame is: None for all.
+
+    None are needed where a mixture will be fitted to the points: it tells masses by itself.
     """
     target, dim = task.target, task.target.free_dim
     favour, evaluations = program(_resample_by_mass, task), Evaluations.none(target.differentiable)
     short, wide = shortfall(moved, target.differentiable), None
+    if task.keep:
+        return moved, evaluations, _says_how_wide(short, dim)
     for i, k_favour in enumerate(jax.random.split(jax.random.fold_in(key, 1), _MORE + _ROUNDS)):
         if float(jnp.mean(near_the_mass(short, dim))) > 0.5:
             break
@@ -160,8 +164,15 @@ def _nearer_the_mass(
         moved, more = favour(k_favour, box, moved, short, 1.0 if i < _MORE else _KEPT)
         evaluations = jax.tree.map(jnp.add, evaluations, more)
         short = shortfall(moved, target.differentiable)
-        wide = short < 20.0 + 4.0 * dim**0.5 + 0.25 * dim
+        wide = _says_how_wide(short, dim)
     return moved, evaluations, wide
+
+
+def _says_how_wide(short: Float[Array, " n"], dim: int) -> Bool[Array, " n"]:
+    """Which points have mass enough to tell the scale of the density, by how far they fall short
+    of the most.
+    """
+    return short < 20.0 + 4.0 * dim**0.5 + 0.25 * dim
 
 
 def _resample_by_mass(
