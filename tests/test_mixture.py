@@ -21,7 +21,7 @@ from allmodes.points.count import Evaluations
 from allmodes.points.found import SearchResult
 from allmodes.points.frame import Frame
 from allmodes.points.mixture import GaussianMixture
-from allmodes.search.base import SETTLED, fit_base
+from allmodes.search.base import OF_NO_USE, SETTLED, fit_base
 from allmodes.search.fitting import fit_mixture, with_missing
 from allmodes.search.in_shapes import climb_from_beyond, move_in_shapes
 from allmodes.search.refit import refit
@@ -123,10 +123,11 @@ def test_points_and_gradients_of_a_gaussian_give_its_shape_exactly():
 
 
 def found(density, z):
-    frame = Frame.of(density, np.zeros(2), np.ones(2))
+    dim = z.shape[1]
+    frame = Frame.of(density, np.zeros(dim), np.ones(dim))
     points = Buffer.of(z, frame.evaluate(density, z))
     one = jnp.ones(())
-    return SearchResult(frame, points, one, jnp.ones(2), 0 * one, Evaluations.none())
+    return SearchResult(frame, points, one, jnp.ones(dim), 0 * one, Evaluations.none())
 
 
 def unequal(n):
@@ -173,6 +174,17 @@ def test_a_mode_that_the_mixture_lacks_gets_a_component_of_its_own():
     np.testing.assert_array_equal(more.mean[:2], narrow.mean[:2])
 
 
+@pytest.mark.parametrize("met", [1, 2])
+def test_copies_of_a_point_make_no_component_of_no_width(met):
+    """Moves leave copies where they are refused."""
+    lacking = dataclasses.replace(mixture(), log_share=jnp.log(jnp.array([0.67, 0.33, 0.0])))
+    points = jnp.asarray([[0.1, -0.9], [0.2, -0.8]])[:met].repeat(40, axis=0)
+    everything = found(target(), jnp.concatenate([lacking.sample(jax.random.key(1), 200), points]))
+    more = with_missing(lacking, everything.points, jax.random.key(2))
+    assert np.isfinite(more.log_share[2])
+    assert np.all(more.variance[2] > 0.2 * VARIANCES[2].min())
+
+
 def test_moves_in_the_shapes_of_modes_leave_the_density_as_it_is_and_find_it_from_afar():
     """A condition number of 10^6, where steps of one length for all directions would not move."""
     variances = np.array([1.0, 1e-6])
@@ -207,6 +219,24 @@ def test_the_first_mixture_is_the_density_and_what_it_cost_is_counted():
     left = np.mean(np.asarray(end.points.z)[:, 0] < -0.3)  # two thirds of the points began elsewhere
     z = np.asarray(mixture().sample(jax.random.key(9), 20_000))
     assert abs(left - np.mean(z[:, 0] < -0.3)) < SIGMAS * 0.5 / np.sqrt(512)
+
+
+@pytest.mark.trains
+def test_of_far_too_many_modes_a_single_component_is_left():
+    """1,024 of them: six components would draw the network to themselves."""
+    dim, spread = 10, 0.05
+
+    def log_prob(x):
+        return jnp.sum(jax.nn.logsumexp(-0.5 * ((x[:, None] - jnp.array([-1.0, 1.0])) / spread) ** 2, axis=1))
+
+    signs = jax.random.rademacher(jax.random.key(1), (2048, dim), jnp.float32)
+    start = found(am.Target(log_prob, dim), signs + spread * jax.random.normal(jax.random.key(2), signs.shape))
+    base, end = fit_base(am.Target(log_prob, dim), start, 6, jax.random.key(0))
+    assert base.share < OF_NO_USE
+    assert np.isfinite(base.mixture.log_share).sum() == 1
+    one, z = base.mixture.variance[0], np.asarray(end.points.z, float)
+    covariance = (base.mixture.axes[0] * one) @ base.mixture.axes[0].T
+    np.testing.assert_allclose(covariance, np.cov(z.T, bias=True), atol=1e-3)
 
 
 @pytest.mark.trains

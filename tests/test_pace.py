@@ -47,6 +47,16 @@ def test_before_the_first_renewal_it_is_taken_to_cost_as_much_as_the_steps_betwe
     assert not Pace(EVERY).known
 
 
+def test_a_budget_of_evaluations_lasts_where_steps_cost_none():
+    """Before the first renewal, of which nothing is known: training goes on to its own end."""
+    method = small(20, local_every=0)
+    searched = am.fit(pair(), method, key=jax.random.key(0), steps=1, progress=False).evaluations["log_prob"]
+    allowed = int(1.2 * searched)
+    sampler = am.fit(pair(), method, key=jax.random.key(0), evaluations=allowed, progress=False)
+    assert int(sampler.state.step) == 20
+    assert sampler.evaluations["log_prob"] == searched
+
+
 # What renewals showed: steps and effective shares of the default settings, and where training
 # ended.
 QUICK = ([(500, 0.444), (900, 0.586)], 2800)

@@ -107,7 +107,8 @@ def with_missing(mixture: GaussianMixture, points: Buffer, key: Array, share: fl
     count = min(len(free), BORN, -(-len(missing.z) // LEAST))
     if not count:
         return mixture
-    parts, _ = _fit(missing, kmeans(missing.z, count, LLOYD, _generator(key))[1], count, seen.z.shape[1] + LEAST)
+    label, least = kmeans(missing.z, count, LLOYD, _generator(key))[1], seen.z.shape[1] + LEAST
+    parts, _ = _fit(missing, label, count, least, _usual_width(mixture))
     new = parts.mixture(count)
     where, share = jnp.asarray(free[:count]), len(missing.z) / len(seen.z) if share is None else share
     log_share = mixture.log_share.at[free].set(-jnp.inf).at[where].set(new.log_share + np.log(share))
@@ -130,12 +131,20 @@ def _generator(key: Array) -> np.random.Generator:
     return np.random.default_rng(np.asarray(jax.random.key_data(key)))
 
 
-def _fit(seen: Seen, label: Labels, most: int, least: int = LEAST) -> tuple[_Parts, Labels]:
-    """Hard EM: shapes from the points of each component, of which at least so many tell one, then
-    each point to the one that explains it best.
+def _usual_width(mixture: GaussianMixture) -> float:
+    """Of a component of any share."""
+    there = np.asarray(mixture.log_share) > -BELOW
+    return float(np.exp(0.5 * np.median(np.mean(np.log(np.asarray(mixture.variance, float)[there]), axis=1))))
+
+
+def _fit(
+    seen: Seen, label: Labels, most: int, least: int = LEAST, widest: float | None = None
+) -> tuple[_Parts, Labels]:
+    """Hard EM: shapes from the points of each component, of which at least so many tell one
+    (`shapes_of`), then each point to the one that explains it best.
     """
     for _ in range(ITERATIONS):
-        parts = _Parts.of(shapes_of(seen, label, least))
+        parts = _Parts.of(shapes_of(seen, label, least, widest))
         log_normal = parts.log_normal(seen.z)
         parts = parts._replace(log_mass=_masses(seen.log_prob[:, None] - log_normal, log_normal.argmax(axis=1), seen))
         kept = np.flatnonzero(np.isfinite(parts.log_mass))

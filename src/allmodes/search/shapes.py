@@ -60,10 +60,10 @@ class Shape(NamedTuple):
         return float(np.subtract(*np.quantile(seen.log_prob - self.log_normal(seen.z), [1.0 - TENTH, TENTH])))
 
 
-def shapes_of(seen: Seen, label: Int[np.ndarray, " n"], least: int = LEAST) -> list[Shape]:
+def shapes_of(seen: Seen, label: Int[np.ndarray, " n"], least: int = LEAST, widest: float | None = None) -> list[Shape]:
     """The shape of each cluster; where there are too few points to tell, round, about where the
-    gradients lead to, and as wide as clusters usually are or, if all have few, as the size of
-    their gradients says.
+    gradients lead to, and as wide as clusters usually are or, if all have few and the `widest` is
+    known, as the size of their gradients says: near a peak it says too much.
     """
     clusters = [seen.at(label == k) for k in np.unique(label)]
     known = [better_shape(own) for own in clusters if len(own.z) >= least]
@@ -71,9 +71,9 @@ def shapes_of(seen: Seen, label: Int[np.ndarray, " n"], least: int = LEAST) -> l
     if known:
         width = np.exp(np.median([np.mean(np.log(np.diag(shape.chol))) for shape in known]))
         return known + [_round(own, width) for own in few]
-    if not np.any(seen.grad):
+    if widest is None:
         return [better_shape(seen)]
-    return [_round(own, (own.z.shape[1] / max(np.mean(np.sum(own.grad**2, axis=1)), 1e-12)) ** 0.5) for own in few]
+    return [_round(own, min(widest, _width(own))) for own in few]
 
 
 def better_shape(seen: Seen) -> Shape:
@@ -106,6 +106,12 @@ def shape_by_gradients(z: Float[np.ndarray, "n d"], grad: Float[np.ndarray, "n d
     jump = covariance @ slope
     far = np.sqrt(max(jump @ slope, 0.0) / dim)  # in spreads: jump' C^-1 jump = jump' slope
     return Shape(middle + jump * min(1.0, FARTHEST / max(far, 1e-12)), np.linalg.cholesky(covariance))
+
+
+def _width(seen: Seen) -> float:
+    """Of a round Gaussian with gradients of this size."""
+    steep = np.mean(np.sum(seen.grad**2, axis=1))
+    return float((seen.z.shape[1] / max(steep, 1e-30)) ** 0.5)
 
 
 def _round(seen: Seen, width: float) -> Shape:
