@@ -188,8 +188,8 @@ class IWSM(Method):
         mixture (`IWSM.particles()`).
         """
         fields = dict(
-            name="iwsm-frugal", steps=5000, cooldown=1000, enough=0.7, search=Search(256, moves=8, keep=8, unseen=0.002),
-            local_every=0, network=MixturePerceptron(), sample_steps=50,
+            name="iwsm-frugal", steps=5000, cooldown=1000, enough=0.7, local_every=0,
+            search=Search(256, moves=8, keep=8, unseen=0.002), network=MixturePerceptron(), sample_steps=50,
             reweighting=PathMoves(4096, every=250, path_steps=20),
         )  # fmt: skip
         return cls(**{**fields, **changes})
