@@ -21,7 +21,7 @@ from allmodes.points.count import Evaluations
 from allmodes.points.found import SearchResult
 from allmodes.points.frame import Frame
 from allmodes.points.mixture import GaussianMixture
-from allmodes.search.base import OF_NO_USE, SETTLED, fit_base
+from allmodes.search.base import SETTLED, _is_far_off, fit_base
 from allmodes.search.fitting import fit_mixture, with_missing
 from allmodes.search.in_shapes import climb_from_beyond, move_in_shapes
 from allmodes.search.refit import refit
@@ -221,6 +221,13 @@ def test_the_first_mixture_is_the_density_and_what_it_cost_is_counted():
     assert abs(left - np.mean(z[:, 0] < -0.3)) < SIGMAS * 0.5 / np.sqrt(512)
 
 
+def test_one_point_does_not_tell_that_a_mixture_is_far_off():
+    points = found(target(), mixture().sample(jax.random.key(1), 500)).points
+    outlier = dataclasses.replace(points, log_prob=points.log_prob.at[0].add(100.0))
+    assert not _is_far_off(mixture(), outlier)
+    assert _is_far_off(dataclasses.replace(mixture(), variance=0.05 * mixture().variance), points)
+
+
 @pytest.mark.trains
 def test_of_far_too_many_modes_a_single_component_is_left():
     """1,024 of them: six components would draw the network to themselves."""
@@ -230,9 +237,9 @@ def test_of_far_too_many_modes_a_single_component_is_left():
         return jnp.sum(jax.nn.logsumexp(-0.5 * ((x[:, None] - jnp.array([-1.0, 1.0])) / spread) ** 2, axis=1))
 
     signs = jax.random.rademacher(jax.random.key(1), (2048, dim), jnp.float32)
-    start = found(am.Target(log_prob, dim), signs + spread * jax.random.normal(jax.random.key(2), signs.shape))
-    base, end = fit_base(am.Target(log_prob, dim), start, 6, jax.random.key(0))
-    assert base.share < OF_NO_USE
+    density = am.Target(log_prob, dim)
+    start = found(density, signs + spread * jax.random.normal(jax.random.key(2), signs.shape))
+    base, end = fit_base(density, start, 6, jax.random.key(0))
     assert np.isfinite(base.mixture.log_share).sum() == 1
     one, z = base.mixture.variance[0], np.asarray(end.points.z, float)
     covariance = (base.mixture.axes[0] * one) @ base.mixture.axes[0].T

@@ -387,6 +387,16 @@ def test_basins_of_next_to_no_mass_are_left():
     assert min(right) > 0.1
 
 
+def test_points_for_a_mixture_make_no_rounds_towards_more_mass():
+    """The same basins: every start makes the moves that it was told to, and no more."""
+    plain = Search(128, 1024, moves=6)
+    rounds, kept = (
+        search(two_components(), jax.random.key(0), 1024, spent).evaluations.booked["moves"]
+        for spent in (plain, dataclasses.replace(plain, keep=6))
+    )
+    assert int(kept) == 1024 * 6 < int(rounds)
+
+
 def test_a_wide_mode_counts_as_much_as_a_narrow_one_of_its_mass():
     scale = np.repeat([[0.05], [5.0]], 500, axis=0)  # 23 lower, in five dimensions
     z = scale * np.random.default_rng(0).normal(size=(1000, 5))

@@ -19,10 +19,11 @@ from allmodes.points.found import SearchResult
 from allmodes.points.frame import Frame
 from allmodes.points.mixture import GaussianMixture
 from allmodes.progress.stages import stage
-from allmodes.search.fitting import BELOW, fit_mixture, unexplained, with_missing
+from allmodes.search.fitting import BELOW, WILD, fit_mixture, unexplained, with_missing
 from allmodes.search.in_shapes import climb_from_beyond, move_in_shapes
 from allmodes.search.moves import lowest_that_counts
-from allmodes.search.refit import NARROWEST, refit
+from allmodes.search.refit import eigen, refit
+from allmodes.search.shapes import TENTH
 from allmodes.target import Target
 
 DRAWS = 4096  # of a round
@@ -38,7 +39,6 @@ FEW, MOVED_OF_FEW = 3, 512  # points for each dimension that are few for a compo
 LEAST_PER_DIM = 2  # points of a component for each dimension, before they move
 MOVED, MOVES, KEPT = 2, 6, 4  # how often, by so many moves each, and after how many of these points are kept
 FITTED = 16_384  # points, at most, that a mixture is fitted to at first
-OF_NO_USE = 0.01  # effective share, below which a mixture of many components is left out: there are more modes
 
 
 class Base(NamedTuple):
@@ -75,14 +75,15 @@ def fit_base(target: Target, found: SearchResult, most: int, key: Array) -> tupl
     mixture, spent = _fitted(target, found.frame, seen, most, k_fit)
     found = found._replace(evaluations=jax.tree.map(jnp.add, found.evaluations, spent))
     mixture, found = _with_those_beyond(target, found, mixture, jax.random.fold_in(k_fit, 1))
-    base, found = improved(target, found, mixture, k_rounds)
-    if base.share < OF_NO_USE and np.mean(np.asarray(base.mixture.log_share) > -BELOW) > 0.5:
-        base = base._replace(mixture=_one_for_all(found.points, most))
-    return base, found
+    return improved(target, found, mixture, k_rounds)
 
 
 def improved(target: Target, found: SearchResult, mixture: GaussianMixture, key: Array) -> tuple[Base, SearchResult]:
-    """The mixture and the points after rounds of draws, and of moves where these are needed."""
+    """The mixture and the points after rounds of draws, and of moves where these are needed.
+
+    Where the modes are too many for the mixture, it would draw the network towards those that it
+    has: a single component takes its place, and the share is of what was left out.
+    """
     k_even, k_first, k_move, k_second = jax.random.split(key, 4)
     found = found._replace(points=program(_evened, static=(3,))(mixture, found.points, k_even, DRAWS))
     best, found = _rounds(target, found, mixture, k_first, ROUNDS[0])
@@ -97,17 +98,26 @@ def improved(target: Target, found: SearchResult, mixture: GaussianMixture, key:
         found = found._replace(points=points, evaluations=jax.tree.map(jnp.add, found.evaluations, spent))
         mixture = _refitted(mixture, points, jax.random.fold_in(k_move, MOVED + i))
     second, found = _rounds(target, found, mixture, k_second, ROUNDS[1])
-    return _best([best, second], found.points), found
+    base = _best([best, second], found.points)
+    if _is_far_off(base.mixture, found.points):
+        base = base._replace(mixture=_one_for_all(found.points, len(mixture.log_share)))
+    return base, found
+
+
+def _is_far_off(mixture: GaussianMixture, points: Buffer) -> bool:
+    """Whether `log p - log q` varies wildly over points: by the bulk of them, as a single draw of
+    great weight decides on the effective share.
+    """
+    excess = np.asarray(points.log_prob) - np.asarray(program(GaussianMixture.log_density)(mixture, points.z))
+    low, high = np.nanquantile(np.where(np.isfinite(excess), excess, np.nan), [TENTH, 1.0 - TENTH])
+    return bool(high > low + WILD)
 
 
 def _one_for_all(points: Buffer, size: int) -> GaussianMixture:
-    """A single component, in the place of a mixture that has too few for all the modes: it would
-    draw the network towards those that it has.
-    """
+    """A single component with the moments of the points, and others of no share."""
     middle = jnp.mean(points.z, axis=0)
-    variance, axes = jnp.linalg.eigh((points.z - middle).T @ (points.z - middle) / points.size)
+    axes, variance = eigen((points.z - middle).T @ (points.z - middle) / points.size)
     log_share = jnp.where(jnp.arange(size) == 0, 0.0, -jnp.inf)
-    variance = jnp.maximum(variance, NARROWEST * variance[-1])
     alike = (jnp.broadcast_to(a, (size, *a.shape)) for a in (middle, axes, variance))
     return GaussianMixture(log_share, *alike)
 

@@ -25,7 +25,8 @@ class Search:
     climb: int = 120
     """Most steps of a climb."""
     keep: int = 0
-    """Of how many of the last moves the points are kept, for a mixture to be fitted to."""
+    """Of how many of the last moves the points are kept, for a mixture to be fitted to; it tells
+    masses, so there are no rounds of moves towards more of it then."""
     unseen: float | None = None
     """Waves of 1,024 starts come until the chance that the next start ends in a basin that none has
     ended in is below this, times `sqrt(2 / dim)`; None for all starts at once."""

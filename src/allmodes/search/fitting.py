@@ -102,15 +102,15 @@ def with_missing(mixture: GaussianMixture, points: Buffer, key: Array, share: fl
     share. Together they get that `share`; when not given, that of the points which are there.
     """
     free = np.flatnonzero(~(np.asarray(mixture.log_share) > -BELOW))
-    seen = Seen.of(points)
-    missing = seen.at(unexplained(mixture, seen))
+    is_missing = unexplained(mixture, points)
+    missing = Seen.of(jax.tree.map(lambda a: np.asarray(a)[is_missing], points))  # of any number: on the host
     count = min(len(free), BORN, -(-len(missing.z) // LEAST))
     if not count:
         return mixture
-    label, least = kmeans(missing.z, count, LLOYD, _generator(key))[1], seen.z.shape[1] + LEAST
-    parts, _ = _fit(missing, label, count, least, _usual_width(mixture))
+    label = kmeans(missing.z, count, LLOYD, _generator(key))[1]
+    parts, _ = _fit(missing, label, count, _usual_width(mixture))
     new = parts.mixture(count)
-    where, share = jnp.asarray(free[:count]), len(missing.z) / len(seen.z) if share is None else share
+    where, share = jnp.asarray(free[:count]), np.mean(is_missing) if share is None else share
     log_share = mixture.log_share.at[free].set(-jnp.inf).at[where].set(new.log_share + np.log(share))
     mean, axes, variance = (
         old.at[where].set(fresh)
@@ -119,9 +119,9 @@ def with_missing(mixture: GaussianMixture, points: Buffer, key: Array, share: fl
     return GaussianMixture(jax.nn.log_softmax(log_share), mean, axes, variance)
 
 
-def unexplained(mixture: GaussianMixture, points: Buffer | Seen) -> Bool[np.ndarray, " n"]:
+def unexplained(mixture: GaussianMixture, points: Buffer) -> Bool[np.ndarray, " n"]:
     """Points at which the mixture has far too little."""
-    log_density = program(GaussianMixture.log_density)(mixture, jnp.asarray(points.z, jnp.float32))
+    log_density = program(GaussianMixture.log_density)(mixture, points.z)
     log_prob = np.asarray(points.log_prob, float)
     excess = np.where(np.isfinite(log_prob), log_prob, -1e30) - np.asarray(log_density, float)
     return excess > np.median(excess) + UNEXPLAINED + BADLY[1] * points.z.shape[1]
@@ -137,14 +137,12 @@ def _usual_width(mixture: GaussianMixture) -> float:
     return float(np.exp(0.5 * np.median(np.mean(np.log(np.asarray(mixture.variance, float)[there]), axis=1))))
 
 
-def _fit(
-    seen: Seen, label: Labels, most: int, least: int = LEAST, widest: float | None = None
-) -> tuple[_Parts, Labels]:
-    """Hard EM: shapes from the points of each component, of which at least so many tell one
-    (`shapes_of`), then each point to the one that explains it best.
+def _fit(seen: Seen, label: Labels, most: int, widest: float | None = None) -> tuple[_Parts, Labels]:
+    """Hard EM: shapes from the points of each component (`shapes_of`), then each point to the one
+    that explains it best.
     """
     for _ in range(ITERATIONS):
-        parts = _Parts.of(shapes_of(seen, label, least, widest))
+        parts = _Parts.of(shapes_of(seen, label, widest))
         log_normal = parts.log_normal(seen.z)
         parts = parts._replace(log_mass=_masses(seen.log_prob[:, None] - log_normal, log_normal.argmax(axis=1), seen))
         kept = np.flatnonzero(np.isfinite(parts.log_mass))

@@ -73,21 +73,22 @@ def _shape(points: Buffer, r: Float[Array, " n"], old: _Shape) -> _Shape:
     by_points = known * (away * r[:, None]).T @ away + (1.0 - known) * old.covariance
     by_slopes = known * (turn * r[:, None]).T @ turn + (1.0 - known) * old.precision
     both = _geometric_mean(by_points, by_slopes)
-    plain = _Shape(mean, *_eigen(by_points))
-    by_gradients = _Shape(mean + known * both @ slope, *_eigen(both))
+    plain = _Shape(mean, *eigen(by_points))
+    by_gradients = _Shape(mean + known * both @ slope, *eigen(both))
     is_better = by_gradients.spread(points, r) < plain.spread(points, r)
     return jax.tree.map(lambda a, b: jnp.where(is_better, a, b), by_gradients, plain)
 
 
-def _eigen(covariance: Float[Array, "dim dim"]) -> tuple[Float[Array, "dim dim"], Float[Array, " dim"]]:
+def eigen(covariance: Float[Array, "dim dim"]) -> tuple[Float[Array, "dim dim"], Float[Array, " dim"]]:
+    """Axes of a covariance and the variances along them, none of next to nothing."""
     variance, axes = jnp.linalg.eigh(0.5 * (covariance + covariance.T))
     return axes, jnp.maximum(variance, NARROWEST * variance[-1])
 
 
 def _geometric_mean(a: Float[Array, "dim dim"], b: Float[Array, "dim dim"]) -> Float[Array, "dim dim"]:
     """`a # b^-1`, which is C where a is C and b its inverse."""
-    axes, variance = _eigen(a)
+    axes, variance = eigen(a)
     half = (axes * jnp.sqrt(variance)) @ axes.T
-    turned, values = _eigen(half @ b @ half)
+    turned, values = eigen(half @ b @ half)
     middle = half @ turned
     return (middle / jnp.sqrt(values)) @ middle.T

@@ -70,7 +70,7 @@ def search(target: Target, key: Array, size: int, spent: Search | None = None) -
     reach, then move it locally.
 
     Where most of them end in basins of next to no mass, points with more of it take the place of
-    most that have less.
+    most that have less; not where points are kept for a mixture, which tells masses by itself.
 
     **Raises** `TargetError` when no point with a finite density was found.
     """
@@ -83,8 +83,11 @@ def search(target: Target, key: Array, size: int, spent: Search | None = None) -
     moved, more = _fill_in_waves(task, k_box, box, spent.unseen)
     task = task._replace(size=moved.points.size)
     evaluations = jax.tree.map(jnp.add, evaluations, more)
-    moved, more, wide = _nearer_the_mass(task, k_box, box, moved)
-    evaluations = jax.tree.map(jnp.add, evaluations, more).book("moves")
+    if task.keep:
+        wide = _says_how_wide(shortfall(moved, target.differentiable), target.free_dim)
+    else:
+        moved, more, wide = _nearer_the_mass(task, k_box, box, moved)
+        evaluations = jax.tree.map(jnp.add, evaluations, more).book("moves")
     found = normalise(program(_found, task)(box, moved, evaluations), target.differentiable, wide)
     warn_if_coarse(target, found.frame, found.points.z)
     return found
@@ -149,14 +152,10 @@ def _nearer_the_mass(
 ) -> tuple[Moved, Evaluations, Bool[Array, " n"] | None]:
     """Rounds of `_resample_by_mass` while most points are in basins of next to no mass; what they
     cost, and which points say how wide the frame is: None for all.
-
-    None are needed where a mixture will be fitted to the points: it tells masses by itself.
     """
     target, dim = task.target, task.target.free_dim
     favour, evaluations = program(_resample_by_mass, task), Evaluations.none(target.differentiable)
     short, wide = shortfall(moved, target.differentiable), None
-    if task.keep:
-        return moved, evaluations, _says_how_wide(short, dim)
     for i, k_favour in enumerate(jax.random.split(jax.random.fold_in(key, 1), _MORE + _ROUNDS)):
         if float(jnp.mean(near_the_mass(short, dim))) > 0.5:
             break

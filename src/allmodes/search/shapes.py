@@ -60,11 +60,15 @@ class Shape(NamedTuple):
         return float(np.subtract(*np.quantile(seen.log_prob - self.log_normal(seen.z), [1.0 - TENTH, TENTH])))
 
 
-def shapes_of(seen: Seen, label: Int[np.ndarray, " n"], least: int = LEAST, widest: float | None = None) -> list[Shape]:
+def shapes_of(seen: Seen, label: Int[np.ndarray, " n"], widest: float | None = None) -> list[Shape]:
     """The shape of each cluster; where there are too few points to tell, round, about where the
-    gradients lead to, and as wide as clusters usually are or, if all have few and the `widest` is
-    known, as the size of their gradients says: near a peak it says too much.
+    gradients lead to, and as wide as clusters usually are.
+
+    Of modes that only few points have met, the `widest` round shape is given: a shape takes more
+    points than dimensions, and if no cluster has these, each is as wide as the size of its
+    gradients says, which near a peak says too much.
     """
+    least = LEAST if widest is None else seen.z.shape[1] + LEAST
     clusters = [seen.at(label == k) for k in np.unique(label)]
     known = [better_shape(own) for own in clusters if len(own.z) >= least]
     few = [own for own in clusters if len(own.z) < least]
