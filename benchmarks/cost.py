@@ -36,13 +36,14 @@ import allmodes as am
 from allmodes.devices import blocks
 from allmodes.diffusion.paths import denoise
 from allmodes.jobs.run_job import machine
-from allmodes.methods import MANY_DIMENSIONS, METHODS, default_for
+from allmodes.methods import METHODS
 from allmodes.methods.iwsm.training import train
 from allmodes.parts import Chain
 from allmodes.targets import random_mixture
 from allmodes.training import chunks
 from allmodes.training.placement import Placement
 
+MANY_DIMENSIONS = 16  # from which `thorough` has variants of its own
 DIMENSIONS = (2, 4, 8, 16, 32, 64, 128)
 MODES = (5, 10, 40, 120, 640)
 # Draws, steps of a path, correction, repeats; the last is streamed to a file.
@@ -109,7 +110,8 @@ def of_mixture(modes, dim):
     """All parts of a run on a mixture, by the library's own choice of preset."""
     # Modes as far apart as 40 are in the usual box.
     target, key = random_mixture(7, modes, dim, box=40.0 * (modes / 40) ** (1 / dim)), jax.random.key(0)
-    method = METHODS[default_for(target)]
+    preset = "iwsm-thorough" if dim < MANY_DIMENSIONS else "iwsm-many-dimensions"
+    method = METHODS[preset]
     state, search = searched(method, target, key)
     spent = int(state.evaluations.log_prob)
 
@@ -130,7 +132,7 @@ def of_mixture(modes, dim):
     drawn = sampler.sample(4096, key=key)
     jax.block_until_ready(drawn.x)  # else what is left of it would be timed with the next
     return {
-        "preset": default_for(target),
+        "preset": preset,
         "search": {**search, "evaluations": spent},
         "density": {**density, "points": len(z)},
         "step": {**step, "parameters": nbytes(state.denoiser) // 4, "points": method.batch},
@@ -287,7 +289,10 @@ def devices():
     for count in DEVICES:
         for batch in BATCHES:
             changes = {"buffer": 16 * batch, "start": "broad"}
-            yield f"gmm40, {batch}, {count}", fresh(on_many, "gmm40", "iwsm", count, batch, changes, devices=count)
+            yield (
+                f"gmm40, {batch}, {count}",
+                fresh(on_many, "gmm40", "iwsm-thorough", count, batch, changes, devices=count),
+            )
     for count in (1, 8):
         yield f"lj55, 32, {count}", fresh(on_many, "lj55", "iwsm-many-particles", count, 32, {}, devices=count)
 

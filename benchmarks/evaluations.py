@@ -1,4 +1,4 @@
-"""What few evaluations buy: mixtures by `IWSM.frugal()`, or any registered method.
+"""What few evaluations buy: mixtures by `IWSM()`, or any registered method.
 
     python -m benchmarks.evaluations --targets gmm40 random-16 --out docs/results/evaluations.json
 
@@ -74,7 +74,7 @@ def weights_of(target, draws):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--targets", nargs="+", default=["gmm40"])
-    parser.add_argument("--method", default="iwsm-frugal", choices=METHODS)
+    parser.add_argument("--method", default="iwsm", choices=METHODS)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--seed", type=int, help="this seed alone, in this process")
     parser.add_argument("--out", type=Path)

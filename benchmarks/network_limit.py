@@ -75,7 +75,7 @@ def exact_denoiser(parts, frame):
 def one(parts, target, anchors, steps, seed):
     """The row of one network."""
     network = AnchoredPerceptron(anchors) if anchors else Perceptron()
-    method = IWSM(steps=steps, cooldown=steps // 3, network=network, local_every=0, enough=None)
+    method = IWSM.thorough(steps=steps, cooldown=steps // 3, network=network, local_every=0, enough=None)
     state, seconds = trained(method, target, jax.random.key(seed))
     sampler = DiffusionSampler(target, method, state, {})
     k_draw, k_exact, k_noise, k_level = jax.random.split(jax.random.key(seed + 1000), 4)

@@ -45,7 +45,7 @@ def trained(target, rung, key):
     """Draws of a sampler that IWSM trained for so many steps, its cost, and a function for more
     draws."""
     k_fit, k_draw, k_more = jax.random.split(key, 3)
-    method = am.IWSM() if rung == "default" else am.IWSM(steps=rung, enough=None)
+    method = am.IWSM.thorough() if rung == "default" else am.IWSM.thorough(steps=rung, enough=None)
     sampler = am.fit(target, method, key=k_fit)
     draws = sampler.sample(DRAWS, key=k_draw)
     return draws.x, draws.log_weight, sampler.evaluations["log_prob"], lambda: sampler.sample(MORE, key=k_more).x

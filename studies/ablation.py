@@ -31,7 +31,7 @@ EQUAL_EVALUATIONS = 10_000_000  # the other comparison: those that spend more pe
 
 # Variant -> (method, changed settings, what it shows).
 VARIANTS: dict[str, tuple[str, dict[str, Any], str]] = {
-    "default": ("iwsm", {}, "everything"),
+    "default": ("iwsm-thorough", {}, "everything"),
     "paper": ("iwsm-paper", {}, "the published method"),
     "iDEM": ("idem", {}, "w = 1, buffer of own draws"),
     "iDEM, the paper's buffer": (
@@ -39,21 +39,25 @@ VARIANTS: dict[str, tuple[str, dict[str, Any], str]] = {
         {"reweighting": OwnDraws(1000, 0.2, every=100, path_steps=1000)},
         "w = 1, the same broad draws: what the weights add",
     ),
-    "TSI alone": ("iwsm", {"estimator": Neighbours(score="tsi")}, "no blend: single-draw target scores"),
-    "no neighbours": ("iwsm", {"estimator": Neighbours(1)}, "targets from one draw of the buffer and one other"),
+    "TSI alone": ("iwsm-thorough", {"estimator": Neighbours(score="tsi")}, "no blend: single-draw target scores"),
+    "no neighbours": (
+        "iwsm-thorough",
+        {"estimator": Neighbours(1)},
+        "targets from one draw of the buffer and one other",
+    ),
     "path weights": (
-        "iwsm",
+        "iwsm-thorough",
         {"reweighting": PathResampling()},
         "renewal by tempered path weights, not by Metropolis moves",
     ),
-    "no weights": ("iwsm", {"reweighting": OwnDraws()}, "own draws, w = 1, else the default"),
+    "no weights": ("iwsm-thorough", {"reweighting": OwnDraws()}, "own draws, w = 1, else the default"),
     "kde weights": (
-        "iwsm",
+        "iwsm-thorough",
         {"estimator": FreshDraws(64, weights=MixtureRatio()), "reweighting": OwnDraws(), "batch": 512},
         "the paper's ratio in strata, blended K = 64",
     ),
-    "SMC start": ("iwsm", {"start": "smc"}, "tempered SMC instead of the search"),
-    "broad start": ("iwsm", {"start": "broad"}, "no warm start"),
+    "SMC start": ("iwsm-thorough", {"start": "smc"}, "tempered SMC instead of the search"),
+    "broad start": ("iwsm-thorough", {"start": "broad"}, "no warm start"),
 }
 
 

@@ -15,7 +15,6 @@ import numpy as np
 from allmodes.errors import ConfigError
 from allmodes.files.run_folder import Run
 from allmodes.jobs.run_job import machine
-from allmodes.methods import default_for
 from allmodes.metrics import forward_ess
 from allmodes.metrics.modes import mode_report, normalised
 from allmodes.store.find import find_method
@@ -100,7 +99,7 @@ def one(case: str, method: str, seed: int, budget: int | None, quick: bool) -> d
     """Fit one method and judge what it delivers; runs in a process of its own."""
     target = target_of(case)
     changes = {"steps": 300, "cooldown": 100} if quick and method == "iwsm" else {}
-    name = default_for(target) if method == "iwsm" else method
+    name = "iwsm-many-dimensions" if method == "iwsm" else method
     k_fit, k_draw, k_correct, k_exact, k_noise = jax.random.split(jax.random.key(seed), 5)
     begin = time.monotonic()
     sampler = fit(target, find_method(name, changes), key=k_fit)

@@ -16,7 +16,7 @@ from allmodes.parts import Neighbours, PathMoves, Perceptron
 from allmodes.training.chunks import compiled
 from allmodes.training.placement import Placement
 
-METHOD = am.IWSM(
+METHOD = am.IWSM.thorough(
     start="broad", steps=30, cooldown=10, batch=256, buffer=512, local_every=5, enough=None,
     reweighting=PathMoves(every=10, path_steps=5), network=Perceptron(32, 1), estimator=Neighbours(16),
 )  # fmt: skip

@@ -59,7 +59,7 @@ def pair():
 
 
 def small(steps, **changes):
-    return am.IWSM(**{**SMALL, "steps": steps, **changes})
+    return am.IWSM.thorough(**{**SMALL, "steps": steps, **changes})
 
 
 def little(*, every, path_steps, width=16, depth=1, frequencies=8, neighbours=16, **fields):
@@ -68,7 +68,7 @@ def little(*, every, path_steps, width=16, depth=1, frequencies=8, neighbours=16
         "network": Perceptron(width, depth, frequencies), "estimator": Neighbours(neighbours),
         "reweighting": PathMoves(every=every, path_steps=path_steps),
     }  # fmt: skip
-    return am.IWSM(**{**parts, **fields})
+    return am.IWSM.thorough(**{**parts, **fields})
 
 
 def same_bits(a, b):

@@ -12,7 +12,7 @@ import allmodes as am
 pytestmark = pytest.mark.trains
 
 MEANS = np.array([[-4.0, 0.0], [3.0, 3.0], [2.0, -5.0]])
-SMALL = am.IWSM.frugal(search=am.parts.Search(128, 1024, moves=8, keep=8), buffer=4096, steps=64, batch=128)
+SMALL = am.IWSM(search=am.parts.Search(128, 1024, moves=8, keep=8), buffer=4096, steps=64, batch=128)
 
 
 def three(share, shift=0.0, width=1.0):
@@ -64,7 +64,7 @@ def test_a_network_without_a_base_goes_on_from_what_it_has_learned():
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ({"method": am.IWSM()}, "start goes on with its own method, iwsm-frugal: leave method out"),
+        ({"method": am.IWSM.thorough()}, "start goes on with its own method, iwsm: leave method out"),
         ({"target": am.Target(lambda x: -jnp.sum(x**2), 3)}, "a sampler of three in 2 dimensions, and .* of 3"),
     ],
 )

@@ -31,7 +31,7 @@ OPTIONS = (
     "--reweighting.path-steps 8"
 ).split()
 QUICK = ["--quiet", "--judge-repeats", "2"]
-TINY = [*OPTIONS, "-n", "300", *QUICK]
+TINY = ["--method", "iwsm-thorough", *OPTIONS, "-n", "300", *QUICK]
 
 # The density is that of `helpers.pair`, so that what was compiled for one serves the other.
 PAIR = """
@@ -167,7 +167,7 @@ def test_too_few_repeats_are_refused_before_any_work(models, tmp_path, capsys):
 
 def test_particles_get_their_own_method_metrics_and_pictures(models, tmp_path):
     options = ["--start", "search", "--reweighting.points", 0, "--steps", 30]
-    assert call("run", f"{models / 'springs.py'}:target", "--out", tmp_path / "run", *TINY, *options) == 0
+    assert call("run", f"{models / 'springs.py'}:target", "--out", tmp_path / "run", *TINY[2:], *options) == 0
     settings = json.loads((tmp_path / "run" / "config.json").read_text())["method"]["settings"]
     assert settings["local_every"] == IWSM.few_particles().local_every != IWSM().local_every
     assert (settings["steps"], settings["reweighting"]["points"], settings["batch"]) == (30, 0, 128)
@@ -253,7 +253,7 @@ def test_config_is_enough_to_repeat_the_run(finished, models):
     config = json.loads((finished / "config.json").read_text())
     assert len(config["target"].pop("fingerprint")) == 8
     assert config["target"] == {"origin": f"{models / 'pair.py'}:target", "name": "pair", "dim": 2}
-    assert config["method"]["name"] == "iwsm"
+    assert config["method"]["name"] == "iwsm-thorough"
     settings = config["method"]["settings"]
     assert (settings["batch"], settings["enough"], settings["steps"]) == (128, None, 60)
     assert settings["network"] == {"kind": "Perceptron", **settings_of(Perceptron(16, 1))}
@@ -265,7 +265,7 @@ def test_config_is_enough_to_repeat_the_run(finished, models):
 
 def test_the_result_keeps_the_contract(finished):
     result = json.loads((finished / "result.json").read_text())
-    assert (result["target"], result["method"], result["seed"], result["steps"]) == ("pair", "iwsm", 0, 60)
+    assert (result["target"], result["method"], result["seed"], result["steps"]) == ("pair", "iwsm-thorough", 0, 60)
     assert {"allmodes", "jax", "python"} <= set(result["versions"])
     assert {"compile", "train", "sample"} <= set(result["seconds"])
     assert all(value >= 0.0 for value in result["seconds"].values())
@@ -694,7 +694,7 @@ def test_the_settings_of_a_method_are_options(capsys):
     text = capsys.readouterr().out
     for option in ("--method", "--strict", "--resume", "--seconds", "--reweighting.every", "--estimator"):
         assert option in text
-    assert "(default: 12000)" in text
+    assert "(default: 5000)" in text
     assert call("run", "--method", "iwsm-paper", "--help") == 0
     assert "(default: 500)" in capsys.readouterr().out  # its own defaults
 

@@ -14,6 +14,7 @@ import allmodes as am
 from allmodes import IDEM, IWSM, ConfigError, Target
 from allmodes.diffusion.paths import reverse
 from allmodes.methods import METHODS, Method, default_for
+from allmodes.methods.iwsm import method as module
 from allmodes.methods.iwsm.training import train
 from allmodes.parts import (
     Adam,
@@ -21,6 +22,7 @@ from allmodes.parts import (
     Chain,
     Equivariant,
     FreshDraws,
+    MixturePerceptron,
     MixtureRatio,
     Neighbours,
     NoiseRange,
@@ -28,10 +30,12 @@ from allmodes.parts import (
     PathMoves,
     PathResampling,
     Perceptron,
+    Search,
 )  # fmt: skip
 from allmodes.points.count import Evaluations
 from allmodes.points.found import SearchResult
 from allmodes.points.weights import ess_fraction
+from allmodes.search.search import search
 from allmodes.targets import gaussian_mixture
 
 # Configuration.
@@ -131,10 +135,25 @@ def test_idem_is_the_published_method_without_weights():
     assert dataclasses.replace(paper.reweighting, broad_share=0.0) == idem.reweighting
 
 
-def test_many_dimensions_have_a_default_of_their_own():
-    names = [default_for(Target(lambda x: -jnp.sum(x**2), dim)) for dim in (2, 15, 16, 200)]
-    assert names == ["iwsm", "iwsm", "iwsm-many-dimensions", "iwsm-many-dimensions"]
-    assert METHODS[names[-1]].network == AnchoredPerceptron(64)
+def test_the_default_is_the_same_in_all_dimensions():
+    for dim in (2, 15, 16, 200):
+        assert METHODS[default_for(Target(lambda x: -jnp.sum(x**2), dim))] == IWSM()
+
+
+def test_a_network_without_a_base_keeps_no_points_of_the_search():
+    """Where no mixture is fitted, the search ends with its rounds towards more mass."""
+    seen = []
+
+    def seeing(target, key, size, spent):
+        seen.append(spent.keep)
+        return search(target, key, size, spent)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "search", seeing)
+        for network in (NETWORK, MixturePerceptron(4, 8, 16, 1, 1)):
+            fields = dict(search=Search(64, 256, 4, keep=4), buffer=256, reweighting=PathMoves(64))
+            IWSM(network=network, **fields).init(MIXTURE, jax.random.key(0))
+    assert seen == [0, 4]
 
 
 def test_methods_keep_the_protocol():
@@ -156,14 +175,16 @@ SMALL = dict(
 STEPS = 12  # renewals before steps 5 and 10; local moves before steps 0, 3, 6, 9
 RATIO = FreshDraws(4, weights=MixtureRatio(strata=2), move_buffer=True)
 CHOICES = {
-    "path-dsi": IWSM(**SMALL | dict(reweighting=PathResampling(**TURN), estimator=Neighbours(16, score="dsi"))),
-    "kde-blend": IWSM(**SMALL | dict(estimator=RATIO, reweighting=OwnDraws(32, 0.25, **TURN), start="broad")),
+    "path-dsi": IWSM.thorough(**SMALL | dict(
+        reweighting=PathResampling(**TURN), estimator=Neighbours(16, score="dsi"),
+    )),
+    "kde-blend": IWSM.thorough(**SMALL | dict(estimator=RATIO, reweighting=OwnDraws(32, 0.25, **TURN), start="broad")),
     "idem": IDEM(**SMALL | dict(
         estimator=FreshDraws(3, score="tsi", clip=70.0), reweighting=OwnDraws(32, **TURN), local_every=0,
         network=dataclasses.replace(NETWORK, predicts="score"), optimiser=IDEM().optimiser,
     )),
-    "chain": IWSM(**SMALL | dict(estimator=Chain(4))),
-    "anchors": IWSM(**SMALL | dict(network=AnchoredPerceptron(4, 8, 16, 1, 1))),
+    "chain": IWSM.thorough(**SMALL | dict(estimator=Chain(4))),
+    "anchors": IWSM.thorough(**SMALL | dict(network=AnchoredPerceptron(4, 8, 16, 1, 1))),
 }  # fmt: skip
 # By hand: two renewals, four local moves of 256 points, draws in each of 12 steps.
 COSTS = {
@@ -342,7 +363,7 @@ def test_time_that_runs_out_begins_the_cooldown():
 
 
 def test_a_part_of_the_buffer_is_renewed_in_turn():
-    method = IWSM(**SMALL | dict(local_every=0, reweighting=PathMoves(32, **TURN)))
+    method = IWSM.thorough(**SMALL | dict(local_every=0, reweighting=PathMoves(32, **TURN)))
     state = method.init(MIXTURE, jax.random.key(0))
     refresh = jax.jit(lambda s, k: method.renew(MIXTURE, s, k))
     for turn in (1, 2, 9):

@@ -262,7 +262,7 @@ def test_where_modes_are_no_gaussians_points_are_moved_and_all_of_it_is_counted(
 
 @pytest.mark.trains
 def test_nothing_is_trained_where_the_mixture_is_the_density():
-    method = am.IWSM.frugal(search=am.parts.Search(128, 512, 10))
+    method = am.IWSM(search=am.parts.Search(128, 512, 10))
     sampler = am.fit(target(), method, key=jax.random.key(0))
     assert int(sampler.state.step) == 0
     draws = sampler.sample(2000, key=jax.random.key(1))

@@ -79,7 +79,7 @@ def test_the_time_left_is_right_within_a_factor_of_two(renewals, ended):
 
 
 def test_what_comes_after_training_grows_with_the_pace_and_bounds_the_raw_draws():
-    after = Afterwards(pair(), am.IWSM(), 10_000, judging=8.0, evaluation=1e-6)
+    after = Afterwards(pair(), am.IWSM.thorough(), 10_000, judging=8.0, evaluation=1e-6)
     clock = {"compile": 5.0}
     unknown, known = after.seconds(Pace(EVERY), clock), after.seconds(paced(900), clock)
     # 1.53 renewals' work for 10,000 draws; 8.5 times that for raw, corrected and exact ones.

@@ -22,7 +22,7 @@ from allmodes.points.frame import Frame
 
 PAIR, SIZE = pair(), 256
 SMALL = {"FreshDraws": {"count": 8}, "Chain": {"moves": 2}, "Neighbours": {"count": 16}, "OwnDraws": {"count": 64}}
-METHOD = am.IWSM(buffer=SIZE, batch=2 * LEVELS, network=parts.Perceptron(16, 1, 2))
+METHOD = am.IWSM.thorough(buffer=SIZE, batch=2 * LEVELS, network=parts.Perceptron(16, 1, 2))
 
 
 @pytest.fixture(scope="module")

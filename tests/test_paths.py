@@ -174,8 +174,8 @@ def exact_state(perturbed):
 
 
 SMALL = dict(network=Perceptron(16, 1, 2), buffer=N)
-MOVES = IWSM(reweighting=PathMoves(path_steps=8), **SMALL)
-PATH = IWSM(reweighting=PathResampling(1e-6, path_steps=8), **SMALL)
+MOVES = IWSM.thorough(reweighting=PathMoves(path_steps=8), **SMALL)
+PATH = IWSM.thorough(reweighting=PathResampling(1e-6, path_steps=8), **SMALL)
 
 
 @functools.cache

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from helpers import Counting
 
-from allmodes import ConfigError, Target, TargetError
+from allmodes import Target, TargetError
 from allmodes.mcmc.mala import Moved
 from allmodes.points.buffer import Buffer
 from allmodes.points.count import Evaluations
@@ -19,7 +19,7 @@ from allmodes.points.frame import Frame
 from allmodes.search import mass
 from allmodes.search.ascent import ascend
 from allmodes.search.complete import BLOCK, NEIGHBOURS, Basins, chance_of_new
-from allmodes.search.effort import WAVE, Search
+from allmodes.search.effort import THOROUGH, WAVE, Search
 from allmodes.search.moves import ascend_from
 from allmodes.search.scout import broad, scout
 from allmodes.search.search import _Extent, search
@@ -213,7 +213,9 @@ def test_broad_spreads_points_over_the_box():
 
 def test_search_is_deterministic_and_fills_a_larger_buffer_with_copies():
     _, result, _ = mixture_at(1.0, 0.0)
-    again = search(affine(MIXTURE, 1.0, 0.0), jax.random.key(0), SIZE + 88, Search(starts=SIZE)).filled(SIZE + 88)
+    again = search(
+        affine(MIXTURE, 1.0, 0.0), jax.random.key(0), SIZE + 88, dataclasses.replace(THOROUGH, starts=SIZE)
+    ).filled(SIZE + 88)
     assert again.points.z.shape == (SIZE + 88, 2)
     for new, old in zip(jax.tree.leaves(again.points), jax.tree.leaves(result.points), strict=True):
         assert np.array_equal(new[:SIZE], old)
@@ -255,9 +257,9 @@ def test_waves_of_starts_end_when_none_is_alone():
     stored_values_are_true(all_of_them._replace(points=all_of_them.passed), MIXTURE, 1e-2)
 
 
-def test_a_search_that_cannot_do_what_it_is_told():
-    with pytest.raises(ConfigError, match=r"keep must be at most moves \(40\), got 41"):
-        Search(keep=41)
+def test_points_are_kept_of_no_more_moves_than_there_are():
+    found = search(affine(MIXTURE, 1.0, 0.0), jax.random.key(0), 256, Search(128, 256, moves=3, keep=8))
+    assert found.passed.size == 3 * 256
 
 
 def ends_of(target, middle, number, key, dim):
@@ -389,7 +391,7 @@ def test_basins_of_next_to_no_mass_are_left():
 
 def test_points_for_a_mixture_make_no_rounds_towards_more_mass():
     """The same basins: every start makes the moves that it was told to, and no more."""
-    plain = Search(128, 1024, moves=6)
+    plain = Search(128, 1024, moves=6, keep=0)
     rounds, kept = (
         search(two_components(), jax.random.key(0), 1024, spent).evaluations.booked["moves"]
         for spent in (plain, dataclasses.replace(plain, keep=6))

@@ -194,7 +194,7 @@ def test_config_describes_target_and_method(tmp_path, model):
 
 
 @pytest.mark.parametrize("spec", ["gmm40", "FOLDER/model.py:whole"])
-@pytest.mark.parametrize("method", [am.IDEM(batch=64), am.IWSM(start="smc")])
+@pytest.mark.parametrize("method", [am.IDEM(batch=64), am.IWSM.thorough(start="smc")])
 def test_what_config_names_is_found_again(tmp_path, model, spec, method):
     target = find_target(spec.replace("FOLDER", str(model.parent)))
     run = Run(tmp_path)

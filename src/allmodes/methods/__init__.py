@@ -10,13 +10,11 @@ from allmodes.methods.smc import SMC
 from allmodes.methods.tempering import Tempering
 from allmodes.target import Target
 
-MANY_DIMENSIONS = 16
-
 # Name -> configuration: several may be of one class.
 METHODS: dict[str, Method] = {
     "iwsm": IWSM(),
+    "iwsm-thorough": IWSM.thorough(),
     "iwsm-many-dimensions": IWSM.many_dimensions(),
-    "iwsm-frugal": IWSM.frugal(),
     "iwsm-particles": IWSM.particles(),
     "iwsm-few-particles": IWSM.few_particles(),
     "iwsm-many-particles": IWSM.many_particles(),
@@ -32,7 +30,7 @@ METHODS: dict[str, Method] = {
 def default_for(target: Target) -> str:
     """The name of the method that a target gets when none is asked for."""
     if target.symmetry is None:
-        return "iwsm" if target.dim < MANY_DIMENSIONS else "iwsm-many-dimensions"
+        return "iwsm"
     n = target.symmetry.particles
     return "iwsm-few-particles" if n <= 6 else "iwsm-particles" if n <= 30 else "iwsm-many-particles"
 

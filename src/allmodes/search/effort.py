@@ -2,7 +2,6 @@
 
 import dataclasses
 
-from allmodes.errors import ConfigError
 from allmodes.settings import check
 
 WAVE = 1024  # starts that climb together
@@ -15,23 +14,25 @@ class Search:
     Each start costs an evaluation a step of its climb (some ten) and one a move.
     """
 
-    scouts: int = 1024
+    scouts: int = 256
     """Points that look for the regions of mass over seven decades."""
     starts: int = 8192
     """Most points of the second stage; a larger buffer begins with copies, which local moves
     part."""
-    moves: int = 40
+    moves: int = 8
     """Local moves of each after its climb."""
     climb: int = 120
     """Most steps of a climb."""
-    keep: int = 0
-    """Of how many of the last moves the points are kept, for a mixture to be fitted to; it tells
-    masses, so there are no rounds of moves towards more of it then."""
-    unseen: float | None = None
+    keep: int = 8
+    """Of how many of the last moves (all, where there are fewer) the points are kept, for a mixture
+    to be fitted to, where the network has one; it tells masses, so there are no rounds of moves
+    towards more of it then."""
+    unseen: float | None = 0.002
     """Waves of 1,024 starts come until the chance that the next start ends in a basin that none has
     ended in is below this, times `sqrt(2 / dim)`; None for all starts at once."""
 
     def __post_init__(self):
         check(self, zero=("keep",))
-        if self.keep > self.moves:
-            raise ConfigError(f"keep must be at most moves ({self.moves}), got {self.keep}")
+
+
+THOROUGH = Search(scouts=1024, moves=40, keep=0, unseen=None)  # for a density that is cheap

@@ -16,7 +16,7 @@ from allmodes.points.buffer import Buffer
 from allmodes.points.count import Evaluations
 from allmodes.points.found import SearchResult
 from allmodes.points.frame import Frame
-from allmodes.search.effort import Search
+from allmodes.search.effort import THOROUGH, Search
 from allmodes.search.moves import ascend_from, lowest_that_counts, may_carry_mass, move_locally, refill
 from allmodes.target import Evaluation, Target
 
@@ -71,7 +71,7 @@ class _Explored(NamedTuple):
     flat: Scalar
 
 
-def scout(target: Target, key: Array, spent: Search | None = None) -> tuple[Frame, Evaluations]:
+def scout(target: Target, key: Array, spent: Search = THOROUGH) -> tuple[Frame, Evaluations]:
     """The box that holds the regions of mass found from starts at distances spread over seven
     decades.
 
@@ -80,7 +80,7 @@ def scout(target: Target, key: Array, spent: Search | None = None) -> tuple[Fram
 
     **Raises** `TargetError` when no point with a finite density was found.
     """
-    spent, hints = spent or Search(), _Hints.of(target)
+    hints = _Hints.of(target)
     rough, looked = _rough(target, hints, spent.scouts, key)
     seen = program(_explore, target, hints.decades, spent)(rough, key)
     evaluations = seen.evaluations.add_points(looked, 0, 0, gradient=False) if looked else seen.evaluations

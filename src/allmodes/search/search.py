@@ -20,7 +20,7 @@ from allmodes.points.found import SearchResult, normalise
 from allmodes.points.frame import Frame
 from allmodes.progress.stages import stage
 from allmodes.search.complete import Basins
-from allmodes.search.effort import WAVE, Search
+from allmodes.search.effort import THOROUGH, WAVE, Search
 from allmodes.search.mass import REACH, near_the_mass, shortfall
 from allmodes.search.moves import ascend_from, effort, has_arrived, may_carry_mass, move_locally, refill
 from allmodes.search.resolution import warn_if_coarse
@@ -65,7 +65,7 @@ class _Extent(NamedTuple):
         return _Extent(jnp.minimum(self.low, low), jnp.maximum(self.high, high))
 
 
-def search(target: Target, key: Array, size: int, spent: Search | None = None) -> SearchResult:
+def search(target: Target, key: Array, size: int, spent: Search = THOROUGH) -> SearchResult:
     """Fill the scouts' box with at most `size` starts, climb each into the typical set that it can
     reach, then move it locally.
 
@@ -74,8 +74,7 @@ def search(target: Target, key: Array, size: int, spent: Search | None = None) -
 
     **Raises** `TargetError` when no point with a finite density was found.
     """
-    spent = Search() if spent is None else spent
-    task = _Task(target, min(size, spent.starts), spent.climb, spent.moves, spent.keep)
+    task = _Task(target, min(size, spent.starts), spent.climb, spent.moves, min(spent.keep, spent.moves))
     k_scout, k_box = jax.random.split(key)
     stage("searching: scouts")
     box, evaluations = scout(target, k_scout, spent)

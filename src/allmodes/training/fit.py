@@ -80,8 +80,8 @@ def fit(
 
     **Arguments**
 
-    - `target`: the density; `method`: its configuration, `IWSM()` when not given,
-      `IWSM.particles()` for particles.
+    - `target`: the density; `method`: its configuration. When it is not given, `IWSM()`; for
+      particles `IWSM.particles()`, or its variant for few or many of them.
     - `key`: a JAX key; the same key gives the same sampler, bit for bit, on the same machine.
     - `start`: a sampler of another density in the same dimension, to begin with: one more datum,
       another prior, another temperature. Nothing is searched, which saves most of the evaluations,

@@ -77,6 +77,7 @@ class MixturePerceptron(NetworkSettings):
     frequencies: int = 8
     """Fourier features of each coordinate; fewer above 4 dimensions, none above 32."""
     predicts: ClassVar[str] = "denoiser"
+    fits_mixture: ClassVar[bool] = True
 
     def __post_init__(self):
         check(self, zero=("depth", "frequencies"))

@@ -1,7 +1,7 @@
 """What the settings of all networks share."""
 
 import abc
-from typing import Any
+from typing import Any, ClassVar
 
 import equinox as eqx
 from jaxtyping import Array
@@ -13,8 +13,11 @@ from allmodes.target import Target
 class NetworkSettings(abc.ABC):
     """A frozen dataclass that builds a network; most need nothing of the points for it.
 
-    `predicts` is what the network's output means: the preconditioned denoiser, or the score.
+    `predicts` is what the network's output means: the preconditioned denoiser, or the score;
+    `fits_mixture`, whether `prepare` fits one to the points that a search has kept.
     """
+
+    fits_mixture: ClassVar[bool] = False
 
     predicts: str
     width: int

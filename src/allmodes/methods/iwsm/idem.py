@@ -9,6 +9,7 @@ from allmodes.methods.iwsm.estimators import AnyEstimator, FreshDraws
 from allmodes.methods.iwsm.method import IWSM
 from allmodes.methods.iwsm.reweighting import AnyReweighting, OwnDraws
 from allmodes.methods.optimiser import Adam
+from allmodes.search.effort import THOROUGH, Search
 
 
 @dataclasses.dataclass(frozen=True)
@@ -21,6 +22,11 @@ class IDEM(IWSM):
     """
 
     name: str = "idem"
+    steps: int = 12_000
+    cooldown: int = 2000
+    enough: float | None = 0.5
+    sample_steps: int = 200
+    search: Search = THOROUGH
     batch: int = 512
     buffer: int = 10_000
     start: Literal["search", "smc", "broad"] = "broad"

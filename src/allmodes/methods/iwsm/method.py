@@ -38,7 +38,7 @@ from allmodes.points.count import Evaluations
 from allmodes.points.found import SearchResult, nowhere
 from allmodes.points.frame import Frame
 from allmodes.progress.stages import stage
-from allmodes.search.effort import Search
+from allmodes.search.effort import THOROUGH, Search
 from allmodes.search.scout import broad
 from allmodes.search.search import search
 from allmodes.search.settle import warm_start
@@ -52,20 +52,22 @@ class IWSM(Method):
 
     Minimises `E_t E_{x_t} w(x_t) |D(x_t, sigma_t) - D^(x_t)|^2 / c_out^2`: points x_t come from a
     noised replay buffer, `D^` is an estimate of the posterior mean from the density and its
-    gradient, and w, or the buffer itself, is brought towards `p_t`. The defaults are the best
-    combination that we found (`docs/concepts.md`, `docs/results/ablation.md`); `IWSM.paper()` is
-    the published method.
+    gradient, and w, or the buffer itself, is brought towards `p_t`. The defaults spend few
+    evaluations: a small search, and a mixture fitted to its points and gradients as the base of the
+    denoiser, so that nothing is left to train where the mixture is the density
+    (`docs/results/evaluations.md`). `IWSM.thorough()` spends a million and more, and
+    `IWSM.paper()` is the published method.
     """
 
     figures: ClassVar[Mapping[str, Figure]] = FIGURES
 
     name: str = "iwsm"
     """What results call it: that of a preset, where it is one."""
-    steps: int = 12_000
+    steps: int = 5000
     """Most training steps."""
-    cooldown: int = 2000
+    cooldown: int = 1000
     """Last steps, over which the learning rate falls to nothing; at most half of `steps`."""
-    enough: float | None = 0.5
+    enough: float | None = 0.7
     """Begin the cooldown once the sampler's own draws have this effective share; None spends all
     steps."""
     batch: int = 1024
@@ -77,19 +79,19 @@ class IWSM(Method):
     the scouts."""
     search: Search = Search()
     """What the search spends."""
-    local_every: int = 100
+    local_every: int = 0
     """Steps between local moves of the whole buffer; 0 for none."""
     ready: float | None = 0.9
     """Nothing is trained where the network has a base whose own draws have this effective share;
     None trains all the same."""
-    sample_steps: int = 200
+    sample_steps: int = 50
     """Steps of the reverse path of a draw, when not said otherwise: more of them raise the weights'
     effective share."""
     estimator: AnyEstimator = Neighbours()
     """What the network learns from."""
-    reweighting: AnyReweighting = PathMoves()
+    reweighting: AnyReweighting = PathMoves(4096, every=250, path_steps=20)
     """What brings the buffer to the density."""
-    network: Network = Perceptron()
+    network: Network = MixturePerceptron()
     """What learns; particles get an equivariant one, as wide and as deep."""
     noise: NoiseRange = NoiseRange()
     """The noise levels."""
@@ -107,6 +109,33 @@ class IWSM(Method):
         self.reweighting.check(self.buffer)
 
     @classmethod
+    def thorough(cls, **changes: Any) -> "IWSM":
+        """Give what spends evaluations where they are cheap, with any field changed: a large
+        search, a network that starts from nothing, and renewals of the whole buffer by finer paths.
+
+        What the default was up to 0.1; it takes a million evaluations in two dimensions.
+        """
+        fields = dict(
+            name="iwsm-thorough", steps=12_000, cooldown=2000, enough=0.5, local_every=100, search=THOROUGH,
+            network=Perceptron(), reweighting=PathMoves(), sample_steps=200,
+        )  # fmt: skip
+        return cls(**{**fields, **changes})
+
+    @classmethod
+    def many_dimensions(cls, **changes: Any) -> "IWSM":
+        """Give `thorough` for 16 dimensions or more, with any field changed: renewed more often, by
+        finer paths.
+
+        Whole paths are exchanged more rarely there, and the shapes of modes are what a perceptron
+        learns last: it gets anchors.
+        """
+        fields = dict(
+            name="iwsm-many-dimensions", steps=8000, cooldown=3000, network=AnchoredPerceptron(64),
+            reweighting=PathMoves(every=200, path_steps=60),
+        )  # fmt: skip
+        return cls.thorough(**{**fields, **changes})
+
+    @classmethod
     def paper(cls, **changes: Any) -> "IWSM":
         """Give the published method, with any field changed.
 
@@ -122,7 +151,7 @@ class IWSM(Method):
             network=Perceptron(predicts="score"), noise=NoiseRange(sigma_max=1.0),
             optimiser=Adam(learning_rate=5e-4, clip=0.5, ema=0.0),
         )  # fmt: skip
-        return cls(**{**fields, **changes})
+        return cls.thorough(**{**fields, **changes})
 
     @classmethod
     def particles(cls, **changes: Any) -> "IWSM":
@@ -138,7 +167,7 @@ class IWSM(Method):
             local_every=0, estimator=Chain(8), reweighting=PathMoves(512, every=1000, path_steps=60),
             network=Equivariant(64, 8), noise=NoiseRange(dwell=0.5, dwell_at=0.2),
         )  # fmt: skip
-        return cls(**{**fields, **changes})
+        return cls.thorough(**{**fields, **changes})
 
     @classmethod
     def few_particles(cls, **changes: Any) -> "IWSM":
@@ -165,35 +194,6 @@ class IWSM(Method):
         )  # fmt: skip
         return cls.particles(**{**fields, **changes})
 
-    @classmethod
-    def many_dimensions(cls, **changes: Any) -> "IWSM":
-        """Give what 16 dimensions or more get by default, with any field changed: renewed more
-        often, by finer paths.
-
-        Whole paths are exchanged more rarely there, and the shapes of modes are what a perceptron
-        learns last: it gets anchors.
-        """
-        fields = dict(
-            name="iwsm-many-dimensions", steps=8000, cooldown=3000, network=AnchoredPerceptron(64),
-            reweighting=PathMoves(every=200, path_steps=60),
-        )  # fmt: skip
-        return cls(**{**fields, **changes})
-
-    @classmethod
-    def frugal(cls, **changes: Any) -> "IWSM":
-        """Give what spends the fewest evaluations, with any field changed: a small search, and a
-        mixture fitted to its points and gradients as the base of the denoiser.
-
-        Where the mixture is the density, nothing is left to train. Not for particles, which get no
-        mixture (`IWSM.particles()`).
-        """
-        fields = dict(
-            name="iwsm-frugal", steps=5000, cooldown=1000, enough=0.7, local_every=0,
-            search=Search(256, moves=8, keep=8, unseen=0.002), network=MixturePerceptron(), sample_steps=50,
-            reweighting=PathMoves(4096, every=250, path_steps=20),
-        )  # fmt: skip
-        return cls(**{**fields, **changes})
-
     # The protocol.
 
     def init(self, target: Target, key: Array) -> State:
@@ -203,14 +203,16 @@ class IWSM(Method):
                 f"score='tsi' needs the gradient of the density, and {target.name} has none: 'dsi' and 'blend' do not"
             )
         k_start, k_network = jax.random.split(key)
+        network = network_for(self.network, target.symmetry)
         if self.start == "broad":
             found = broad(target, k_start, self.buffer)
         else:
-            found = search(target, k_start, self.buffer, self.search)
+            spent = self.search if network.fits_mixture else dataclasses.replace(self.search, keep=0)
+            found = search(target, k_start, self.buffer, spent)
         if self.start == "smc":
             stage("searching: tempered SMC")
             found = warm_start(target, found.filled(self.buffer), jax.random.fold_in(k_start, 1))
-        prepared, found = network_for(self.network, target.symmetry).prepare(target, found, k_start)
+        prepared, found = network.prepare(target, found, k_start)
         found = found._replace(passed=None, evaluations=found.evaluations.book("mixture")).filled(self.buffer)
         state = program(_build, self, target)(found, prepared, k_network)
         return state if state.denoiser.base is None else self._begin(state, prepared.share, key)
