@@ -21,6 +21,7 @@ from allmodes.points.count import Evaluations
 from allmodes.points.found import SearchResult
 from allmodes.points.frame import Frame
 from allmodes.points.mixture import GaussianMixture
+from allmodes.search import base
 from allmodes.search.base import SETTLED, _is_far_off, fit_base
 from allmodes.search.fitting import fit_mixture, with_missing
 from allmodes.search.in_shapes import climb_from_beyond, move_in_shapes
@@ -301,3 +302,24 @@ def test_climbs_from_beyond_a_mode_find_one_that_lies_along_it():
     assert np.sum(np.abs(far) < 5.0) > 5
     np.testing.assert_allclose(ends.log_prob, density.values(ends.z), atol=2e-2)
     assert np.mean(np.asarray(ends.log_prob)[is_second] > np.log(0.3) - 12.0) > 0.5
+
+
+def test_draws_proposed_again_move_strays_and_leave_a_mode_that_the_mixture_lacks():
+    """Where the search has met next to no mass no point stays; the lost mode keeps all of its."""
+    rng = np.random.default_rng(0)
+    at = lambda place, n: rng.normal(size=(n, 2)) + place  # noqa: E731
+    z = jnp.asarray(np.concatenate([at(0.0, 600), at(9.0, 300), at(-9.0, 100)]), jnp.float32)
+
+    def log_prob(z):
+        known, lost = (-0.5 * jnp.sum((z - place) ** 2, -1) for place in (0.0, -9.0))
+        return jnp.logaddexp(known, lost)
+
+    one = GaussianMixture(jnp.zeros(1), jnp.zeros((1, 2)), jnp.eye(2)[None], jnp.ones((1, 2)))
+    draws = one.sample(jax.random.key(1), 1000)
+    at_draws = base._Draws(Buffer(draws, log_prob(draws), -draws), one.log_density(draws))
+    points = base._proposed_again(one, Buffer(z, log_prob(z), -z), at_draws, jax.random.key(2))
+    x = np.asarray(points.z)
+    assert np.sum(np.abs(x - 9.0).max(1) < 5.0) == 0
+    assert np.sum(np.abs(x + 9.0).max(1) < 5.0) == 100
+    np.testing.assert_allclose(points.log_prob, log_prob(points.z), rtol=1e-5)
+    np.testing.assert_allclose(np.mean(x[np.abs(x + 9.0).max(1) > 5.0], 0), 0.0, atol=0.2)

@@ -38,6 +38,7 @@ FARTHEST = 30.0  # nats that the mixture may be below the density at a point, wh
 FEW, MOVED_OF_FEW = 3, 512  # points for each dimension that are few for a component; how many are moved for more
 LEAST_PER_DIM = 2  # points of a component for each dimension, before they move
 MOVED, MOVES, KEPT = 2, 6, 4  # how often, by so many moves each, and after how many of these points are kept
+PASSES = 4  # of draws that are proposed again
 FITTED = 16_384  # points, at most, that a mixture is fitted to at first
 
 
@@ -185,9 +186,28 @@ def _rounds(
         mixture, spent = _with_moved(target, found.frame, _with_shares(mixture, [draws]), points, k_move)
         evaluations = jax.tree.map(jnp.add, evaluations, spent)
         mixture = _refitted(mixture, points, k_refit)
-    found, mixture = found._replace(points=points, evaluations=evaluations), _best(tried, points).mixture
-    mixture = _with_shares(mixture, drawn)
-    return Base(mixture, float(program(_share_of_own)(mixture, drawn[-1]))), found
+    mixture = _with_shares(_best(tried, points).mixture, drawn)
+    points = program(_proposed_again)(mixture, points, drawn[-1], jax.random.fold_in(key, most))
+    share = float(program(_share_of_own)(mixture, drawn[-1]))
+    return Base(mixture, share), found._replace(points=points, evaluations=evaluations)
+
+
+def _proposed_again(mixture: GaussianMixture, points: Buffer, draws: _Draws, key: Array) -> Buffer:
+    """The points after draws that are there already were proposed to them anew, some passes long,
+    as draws of the mixture by now.
+
+    Most points of a search may lie where there is next to no mass, and one round of proposals
+    leaves some of them there, which would seem to be regions that the sampler does not reach.
+    """
+    log_q, own = mixture.log_density(draws.points.z), mixture.log_density(points.z)
+    new, old = draws.points.log_prob - log_q, points.log_prob - own
+    for k_pass in jax.random.split(key, PASSES):
+        k_choose, k_accept = jax.random.split(k_pass)
+        index = weights.systematic(k_choose, weights.normalise(log_q - draws.log_proposal), points.size)
+        index = jax.random.permutation(k_choose, index)
+        accept = jnp.log(jax.random.uniform(k_accept, (points.size,))) < new[index] - old
+        points, old = choose(accept, draws.points.take(index), points), jnp.where(accept, new[index], old)
+    return points
 
 
 def _with_moved(
