@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from allmodes.draws.draws import Draws
     from allmodes.errors import AllmodesError, ConfigError, JobError, RunError, RunWarning, SolverError, TargetError
     from allmodes.methods import DDS, IDEM, IWSM, NUTS, SMC, Tempering
+    from allmodes.priors import posterior
     from allmodes.sampler import Sampler
     from allmodes.store.find import find_target
     from allmodes.store.load import load
@@ -53,6 +54,7 @@ __all__ = [
     "load",
     "on_devices",
     "parts",
+    "posterior",
 ]
 
 # Module -> what of it is offered here. Imported when first asked for, so that the command line can
@@ -64,6 +66,7 @@ _OFFERED = {
     "devices.mesh": ("on_devices",),
     "draws.draws": ("Draws",),
     "errors": ("AllmodesError", "ConfigError", "JobError", "RunError", "RunWarning", "SolverError", "TargetError"),
+    "priors": ("posterior",),
     "methods": ("DDS", "IDEM", "IWSM", "NUTS", "SMC", "Tempering"),
     "sampler": ("Sampler",),
     "store.find": ("find_target",),

@@ -39,6 +39,11 @@ class Sampler(abc.ABC):
     state: Any
     seconds: dict[str, float] = dataclasses.field(default_factory=dict)
 
+    @property
+    def free(self) -> "Sampler":
+        """The same sampler over coordinates without bounds: itself where the target has none."""
+        return self
+
     def __init_subclass__(cls, **more: Any):
         """Let what draws and weighs run in float32 where the user has switched to float64: see
         `precision`.

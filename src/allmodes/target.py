@@ -13,6 +13,7 @@ from jax.flatten_util import ravel_pytree
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Int
 
+from allmodes.chart import Chart, chart_of, index_of, pairs_of
 from allmodes.devices.blocks import batched_map, block_size
 from allmodes.devices.compiled import forget
 from allmodes.devices.precision import double, enabled
@@ -52,7 +53,7 @@ class Evaluation(NamedTuple):
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Target:
-    """An unnormalised log-density on R^dim.
+    """An unnormalised log-density on R^dim, or where `bounds` and `periodic` say.
 
     `am.Target(log_prob, dim=2)` is enough; everything else is optional.
 
@@ -63,6 +64,12 @@ class Target:
       mass, and they are counted.
     - `dim`: the dimension, at least 1.
     - `name`: what reports call it.
+    - `names`: of the coordinates, for summaries, plots and files; `x[0]`, .. when not given.
+    - `bounds`: a pair `(low, high)` for each coordinate, None where there is no bound; or a
+      dictionary of pairs by name or number. `log_prob` is only asked between the bounds, and never
+      at one. Draws lie between them, and log Z is with respect to the same volume.
+    - `periodic`: numbers or names of coordinates that are angles or phases. Their period is that of
+      their bounds, -pi to pi where they have none.
     - `differentiable`: False for a `log_prob` that JAX cannot differentiate. It is then taken as
       flat: moves become random walks, and methods that need a gradient refuse it.
     - `symmetry`: `ParticleSymmetry` of particles that may be moved together, turned, mirrored and
@@ -76,14 +83,16 @@ class Target:
     - `modes`: `Modes`; evaluation only.
     - `source`: where the density and its constants come from.
     - `parameters`: maps points `(n, dim)` to the parameters that the user knows them by, a pytree
-      of arrays `(n, ..)`, for `Draws.unravel`; set by `of_tree`.
+      of arrays `(n, ..)`, for `Draws.unravel`; set by `of_tree` and by `names`.
+    - `chart`: how the coordinates are made of free ones, where they have bounds; set by the
+      library.
     - `double`: whether `log_prob` is evaluated in float64, at points in float64; as
       `jax_enable_x64` is set where the target is made, when not said. The network and points in
       unit scale are float32 all the same.
     - `origin`: how a run folder finds the target again; set by the library.
 
-    **Raises** `TargetError` when `dim` is not a positive integer or a hint has the wrong shape or
-    value; `check` (which `am.fit` calls) raises it when `log_prob` cannot be traced or has the
+    **Raises** `TargetError` when `dim` is not a positive integer, a hint has the wrong shape or
+    value, or names or bounds are not one for each coordinate; `check` (which `am.fit` calls) raises it when `log_prob` cannot be traced or has the
     wrong output.
     """
 
@@ -102,6 +111,10 @@ class Target:
     differentiable: bool = True
     reference: int | None = None
     double: bool | None = None
+    names: Sequence[str] | None = None
+    bounds: Any = None
+    periodic: Sequence[int | str] = ()
+    chart: Chart | None = None
 
     def __post_init__(self):
         if isinstance(self.dim, bool) or not isinstance(self.dim, int | np.integer) or self.dim < 1:
@@ -120,6 +133,10 @@ class Target:
                 raise TargetError(f"{n} particles in {d} dimensions have {n * d} coordinates, but dim is {self.dim}")
             if self.location is not None or np.ndim(self.scale) > 0:
                 raise TargetError("with a ParticleSymmetry, location must be left out and scale be one number")
+        self._name()
+        self._bound()
+        if self.chart is not None and self.symmetry is not None:
+            raise TargetError("particles have no bounds: leave out the symmetry, or bounds and periodic")
         for name in ("location", "scale"):
             hint = getattr(self, name)
             if hint is None:
@@ -132,6 +149,43 @@ class Target:
                 raise TargetError(f"{name} must have shape () or ({self.dim},), got {hint.shape}")
             if not np.all(np.isfinite(hint)) or (name == "scale" and np.any(hint <= 0)):
                 raise TargetError(f"{name} must be finite{' and positive' if name == 'scale' else ''}, got {hint}")
+
+    def _name(self) -> None:
+        if self.names is None:
+            return
+        names = [self.names] if isinstance(self.names, str) else list(self.names)
+        if len(names) != self.dim or len(set(names)) != len(names) or not all(isinstance(n, str) and n for n in names):
+            raise TargetError(f"names must be {self.dim} different words, one for each coordinate, got {self.names!r}")
+        object.__setattr__(self, "names", tuple(names))
+        if self.parameters is None:
+            by_name = lambda x: {name: x[:, i] for i, name in enumerate(names)}  # noqa: E731
+            object.__setattr__(self, "parameters", by_name)
+
+    def _bound(self) -> None:
+        if self.bounds is None and not np.size(self.periodic):
+            return
+        names = self.names or [f"x[{i}]" for i in range(self.dim)]
+        pairs = pairs_of(self.dim, self.bounds, names)
+        listed = [self.periodic] if isinstance(self.periodic, str | int) else self.periodic
+        circles = tuple(sorted({index_of(which, self.dim, names) for which in listed}))
+        for name, value in (("bounds", pairs), ("periodic", circles), ("chart", chart_of(pairs, circles, names))):
+            object.__setattr__(self, name, value)
+
+    @functools.cached_property
+    def free(self) -> "Target":
+        """The same density over coordinates without bounds, in which methods work: the target
+        itself where it has none.
+        """
+        chart, log_prob = self.chart, self.log_prob
+        if chart is None:
+            return self
+        hints: dict[str, Any] = {} if chart.spread is None else {"location": 0.0, "scale": chart.spread}
+        if not hints and self.location is not None and chart.to_free is not None:
+            place = jnp.broadcast_to(jnp.asarray(self.location, jnp.float32), (self.dim,))
+            hints = {"location": np.asarray(chart.to_free(jax.random.key(0), place))}
+        more = {"differentiable": self.differentiable, "double": self.double, "source": self.source}
+        free = lambda z: log_prob(chart.to_x(z)) + chart.log_volume(z)  # noqa: E731
+        return Target(free, chart.free_dim, name=self.name, **more, **hints)
 
     @classmethod
     def of_tree(

@@ -73,6 +73,8 @@ def agreement(first: Sampler, second: Sampler, *, key: Array, n: int = 4000) -> 
         raise ConfigError(f"the samplers are of densities in {first.target.dim} and {second.target.dim} dimensions")
     if n < 100:
         raise ConfigError(f"agreement needs n of at least 100, got {n}")
+    if first.target.chart == second.target.chart:  # without bounds no point is lost on the way back
+        first, second = first.free, second.free
     keys = jax.random.split(key, 6)
     draws = first.sample(n, key=keys[0]), second.sample(n, key=keys[1])
     _check_densities(first, second, draws)

@@ -14,7 +14,7 @@ from allmodes.audits import compare
 from allmodes.audits.basins import Basins, find_basins
 from allmodes.audits.density import log_ratios, representatives
 from allmodes.audits.explorers import EXPLORERS, Explored, Explorer, first_look, known, pool_weights
-from allmodes.audits.listing import Compared, finders, listed, notes_on
+from allmodes.audits.listing import Compared, finders, in_bounds, listed, notes_on
 from allmodes.audits.measure import Measure, Measured, adapt, by_mixture, by_populations, by_sampler, possible, usable
 from allmodes.audits.proposal import first_proposal
 from allmodes.audits.result import Audit
@@ -93,8 +93,9 @@ def audit(
     gradient, `TargetError` when it has no mass that can be found.
     """
     begin, say = time.monotonic(), progress or (lambda text: None)
-    target = sampler.target if against is None else against
+    chart, target = sampler.target.chart, sampler.target if against is None else against
     n = _checked(sampler, target, n)
+    sampler, target = sampler.free, target.free
     k_look, k_explore, k_own, k_adapt, k_first, k_again, k_ratio = jax.random.split(key, 7)
     keys, spent = (k_look, k_explore, k_own), Counter()
     searched = _search(sampler, target, EXPLORERS if explorers is None else explorers, keys, n, spent, say)
@@ -107,9 +108,12 @@ def audit(
     spent["sampler"] += asked
     notes = notes_on(searched.basins, compared, counted.masses, counted.theirs, POPULATIONS)
     found_by = finders(searched.pool, searched.label, compared.fold)
+    basins, shown = listed(searched.basins, compared, ratios, found_by), np.asarray(searched.own)[:SHOWN]
+    if chart is not None:
+        basins, shown = [in_bounds(basin, chart) for basin in basins], np.asarray(jax.vmap(chart.to_x)(shown))
     return Audit(
         target=target.name,
-        basins=listed(searched.basins, compared, ratios, found_by),
+        basins=basins,
         verdict=compare.verdict(compared.audited, compared.sampled, compared.differs, notes),
         masses=counted.masses,
         log_z=compared.log_z,
@@ -119,7 +123,7 @@ def audit(
         left_out=searched.basins.left_out,
         evaluations=dict(spent) | {"all": spent.total()},
         seconds=round(time.monotonic() - begin, 1),
-        shown=np.asarray(searched.own)[:SHOWN],
+        shown=shown,
     )
 
 

@@ -12,6 +12,7 @@ from allmodes.audits.explorers import Explored
 from allmodes.audits.masses import Shares
 from allmodes.audits.measure import Measured
 from allmodes.audits.result import ELSEWHERE, Basin
+from allmodes.chart import Chart
 from allmodes.draws.estimates import Estimate
 from allmodes.draws.verdict import MIN_EFFECTIVE
 
@@ -85,6 +86,17 @@ def listed(
     empty = compared.small | (np.maximum(mass, compared.sampled.mass) == 0.0) & (np.arange(len(mass)) == basins.count)
     tops = _tops(basins)
     return [_basin(int(i), compared, tops, ratios, found_by[i]) for i in order if not empty[i]]
+
+
+def in_bounds(basin: Basin, chart: Chart) -> Basin:
+    """The same basin with its peak between the user's bounds: where the density over free
+    coordinates is highest.
+    """
+    if basin.peak is None:
+        return basin
+    z = jnp.asarray(basin.peak)
+    peak = np.asarray(chart.to_x(z), float).tolist()
+    return dataclasses.replace(basin, peak=peak, log_prob=basin.log_prob - float(chart.log_volume(z)))
 
 
 def _tops(basins: Basins) -> list[tuple[list[float] | None, float | None]]:

@@ -54,6 +54,8 @@ class Draws:
       sampler.
     - `findings`: what the sampler found out about these draws when it made them (`Finding`s: a word
       and a reason).
+    - `free`: `(n, free_dim)`, the coordinates without bounds that `x` was made from, where the
+      target has bounds.
     - `parameters`: maps draws to the parameters that the user knows them by, where the target has
       such (`unravel`).
     """
@@ -69,6 +71,7 @@ class Draws:
     pool: Pool | None = None
     forward_ess: float | None = None
     findings: tuple[Finding, ...] = ()
+    free: Float[Array, "n free"] | None = dataclasses.field(default=None, repr=False)
 
     def __len__(self) -> int:
         return self.x.shape[0]
@@ -167,6 +170,7 @@ class Draws:
         return Draws(
             self.x[index], self.log_prob[index], jnp.zeros(n), self.evaluations, self.log_z,
             independent=min(1.0, self.ess / n), parameters=self.parameters, pool=self.pool or self.as_pool(),
+            free=None if self.free is None else self.free[index],
             findings=(*self.findings, of_chains(self.rhat)) if self.chains else self.findings,
         )  # fmt: skip
 

@@ -36,6 +36,10 @@ def describe(target: Target, method: Method, seed: int | None = None) -> dict:
         hints["differentiable"] = False
     if target.double:
         hints["double"] = True
+    if target.names is not None:
+        hints["names"] = list(target.names)
+    if target.bounds is not None or target.periodic:
+        hints |= {"bounds": target.bounds, "periodic": target.periodic}
     if target.origin:  # else it lies in the folder itself
         hints["fingerprint"] = fingerprint(target)
     return {

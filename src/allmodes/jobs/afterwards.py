@@ -90,10 +90,11 @@ def _measured(target: Target, method: Any, n: int, repeats: int) -> Afterwards:
     if target.modes is not None and target.sample is not None:
         report = lambda: mode_report(target.modes, np.asarray(target.sample(jax.random.key(2), n)))  # noqa: E731
         judging += sets_for(n) * _seconds(report, first=report)
-    location = 0.0 if target.location is None else target.location
-    scale = 1.0 if target.scale is None else target.scale
-    points = jnp.asarray(location) + jnp.asarray(scale) * jax.random.normal(jax.random.key(3), (TRIED, target.dim))
-    evaluated = jax.jit(target.evaluate)
+    free = target.free
+    location = 0.0 if free.location is None else free.location
+    scale = 1.0 if free.scale is None else free.scale
+    points = jnp.asarray(location) + jnp.asarray(scale) * jax.random.normal(jax.random.key(3), (TRIED, free.dim))
+    evaluated = jax.jit(free.evaluate)
     density = lambda: jax.block_until_ready(evaluated(points))  # noqa: E731
     each = _seconds(density, first=density) / TRIED
     judging, each = (float(seconds) for seconds in broadcast((judging, each)))  # all processes plan alike

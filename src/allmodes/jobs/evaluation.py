@@ -48,7 +48,8 @@ def evaluation(
     related = max(draws.ess / max(ess(draws.log_weight), 1e-9), 1e-9)  # a share, beside what weights cost
     correction, first, second = evaluated(target, draws, corrected, keys.metrics, related, repeats)
     seen = forward(sampler, draws, keys)
-    checks = identities(target, draws.x, draws.log_weight, related) or []
+    free = draws.x if draws.free is None else draws.free
+    checks = identities(target.free, free, draws.log_weight, related) or []
     stand_in = _reference(target)
     raw = first["metrics"] | diagnostics(draws, seen, target) | evidence_metrics(draws, target, stand_in)
     raw |= identity_metrics(checks)
@@ -101,7 +102,7 @@ def forward(sampler: Sampler, draws: Draws, keys: Keys) -> Forward:
     if target.sample is not None:
         log_weight = sampler.log_weights(target.sample(keys.exact, most), key=keys.forward)
     elif draws.forward_ess is None:  # a sampler that does not tell with its draws
-        log_weight = sampler.log_weights(sampler.method.points(sampler.state)[:most], key=keys.points)
+        log_weight = sampler.free.log_weights(sampler.method.points(sampler.state)[:most], key=keys.points)
     else:
         log_weight = None
     return Forward(log_weight, draws.forward_ess if log_weight is None else forward_ess(log_weight))
@@ -228,7 +229,7 @@ def _levels(sampler: Sampler, run: Run) -> dict[str, Any]:
     names = [name for name, figure in sampler.method.figures.items() if figure.by_level]
     lines = run.read_metrics()
     lines = [line for line in lines[-max(1, len(lines) // 10) :] if names and all(_whole(line, name) for name in names)]
-    proposal = sampler.proposal()
+    proposal = sampler.free.proposal()
     if not lines or proposal is None:  # no paths, and so no levels that could be named
         return {}
     mean = {name: np.mean([line[name] for line in lines], axis=0).tolist() for name in names}

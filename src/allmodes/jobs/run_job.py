@@ -70,7 +70,7 @@ def finished(run: Run) -> dict | None:
         return None
     result = run.read_json("result.json")
     target, method, _ = parse(run)
-    template = method.template(target)
+    template = method.template(target.free)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RunWarning)  # training will say it
         try:

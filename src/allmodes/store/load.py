@@ -10,6 +10,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from allmodes.bounded import sampler_of
 from allmodes.devices.batched import log_prob_of
 from allmodes.devices.precision import single
 from allmodes.errors import AllmodesError, RunError
@@ -40,6 +41,7 @@ def parse(run: Run) -> tuple[Target, Method, dict]:
             hints["symmetry"] = ParticleSymmetry(**about["symmetry"])
         if about.get("differentiable") is False:
             hints["differentiable"] = False
+        hints |= {k: about[k] for k in ("names", "bounds", "periodic") if k in about}
         hints["double"] = about.get("double") is True  # whatever jax_enable_x64 is now
         was = [None if v is None else float(v) for v in about.get("fingerprint", [])]
         Target(abs, dim, **hints)  # for its checks of dim and hints
@@ -89,10 +91,10 @@ def load(path: str | os.PathLike) -> Sampler:
     """
     run = Run(path)
     target, method, _ = parse(run)
-    restored = single(lambda: run.load_state(method.template(target), insist=True))()
+    restored = single(lambda: run.load_state(method.template(target.free), insist=True))()
     if restored is None:
         raise RunError(f"{run / 'checkpoint'} holds no checkpoint: the run stopped before its first; start it again")
-    return method.sampler(target, *restored)
+    return sampler_of(method, target, *restored)
 
 
 def _stored(path: Path) -> Any:

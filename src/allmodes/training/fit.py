@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
+from allmodes.bounded import sampler_of
 from allmodes.devices.memory import release_memory
 from allmodes.devices.mesh import gather
 from allmodes.devices.precision import single
@@ -117,10 +118,10 @@ def fit(
     target.check()
     budget = Budget(method, seconds, evaluations, reserve)
     with _shown(progress, on_progress) as told:
-        training = _Training(target, method, key, budget, run, told)
-        training.begin(resume, start)
+        training = _Training(target.free, method, key, budget, run, told)
+        training.begin(resume, None if start is None else start.free)
         training.train()
-    return method.sampler(target, training.state, training.clock)
+    return sampler_of(method, target, training.state, training.clock)
 
 
 def _checked(
@@ -153,7 +154,7 @@ def _of_start(target: Target, method: Method | None, start: Sampler) -> Method:
         raise ConfigError(f"start must be a sampler, as fit and load give it, got a {type(start).__name__}")
     if method is not None and method != start.method:
         raise ConfigError(f"start goes on with its own method, {start.method.name}: leave method out")
-    if (target.dim, target.symmetry) != (start.target.dim, start.target.symmetry):
+    if (target.dim, target.symmetry, target.chart) != (start.target.dim, start.target.symmetry, start.target.chart):
         raise ConfigError(
             f"start is a sampler of {start.target.name} in {start.target.dim} dimensions, and {target.name} is another "
             f"space, of {target.dim}"

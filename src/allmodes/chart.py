@@ -1,0 +1,311 @@
+"""Coordinates without bounds for parameters that have some: training lives on R^m, draws come back
+where the user's density lives.
+
+A chart maps free coordinates z to the user's x, and says which volume of x a unit volume of z
+stands for, so that `log p(x(z)) + log_volume(z)` integrates to what p does: log Z is that of the
+user's density with respect to the user's volume.
+"""
+
+import abc
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.scipy.special import ndtr, ndtri
+from jax.scipy.stats import norm
+from jaxtyping import Array, Float, Scalar
+
+from allmodes.errors import TargetError
+
+
+class Piece(abc.ABC):
+    """Some of the user's coordinates, made of some free ones.
+
+    `size` of the user's, `free` of the others; `spread`: how far around zero that reaches in free
+    coordinates which is flat in the user's volume, or as the prior has it; None where it is
+    unbounded.
+    """
+
+    size: int = 1
+    free: int = 1
+    spread: float | None = None
+
+    @abc.abstractmethod
+    def to_x(self, z: Float[Array, " free"]) -> Float[Array, " size"]:
+        """Give the user's coordinates of a free point."""
+
+    @abc.abstractmethod
+    def log_volume(self, z: Float[Array, " free"]) -> Scalar:
+        """Give the log of the user's volume that a unit of free volume stands for there."""
+
+    @abc.abstractmethod
+    def to_free(self, key: Array, x: Float[Array, " size"]) -> Float[Array, " free"]:
+        """Give a free point of the user's coordinates; with a key, as several may be of one."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Line(Piece):
+    """Coordinates without bounds, as they are."""
+
+    size: int = 1
+
+    @property
+    def free(self) -> int:
+        """As many."""
+        return self.size
+
+    def to_x(self, z: Float[Array, " free"]) -> Float[Array, " size"]:
+        """Leave them as they are."""
+        return z
+
+    def log_volume(self, z: Float[Array, " free"]) -> Scalar:
+        """Zero."""
+        return jnp.zeros((), z.dtype)
+
+    def to_free(self, key: Array, x: Float[Array, " size"]) -> Float[Array, " free"]:
+        """Leave them as they are."""
+        return x
+
+
+@dataclasses.dataclass(frozen=True)
+class HalfLine(Piece):
+    """On one side of a bound, by the exponential."""
+
+    bound: float
+    above: bool = True
+
+    def to_x(self, z: Float[Array, " free"]) -> Float[Array, " size"]:
+        """Never the bound itself, where a density may be infinite."""
+        side = 1.0 if self.above else -1.0
+        x, least = self.bound + side * jnp.exp(z), jnp.nextafter(_as(z, self.bound), _as(z, side * jnp.inf))
+        return jnp.maximum(x, least) if self.above else jnp.minimum(x, least)
+
+    def log_volume(self, z: Float[Array, " free"]) -> Scalar:
+        """The point itself, as that of the exponential is."""
+        return z[0]
+
+    def to_free(self, key: Array, x: Float[Array, " size"]) -> Float[Array, " free"]:
+        """The log of the distance from the bound."""
+        return jnp.log(jnp.abs(x - self.bound))
+
+
+@dataclasses.dataclass(frozen=True)
+class Interval(Piece):
+    """Between two bounds, by the normal quantile: flat becomes a standard normal, and mass piled up
+    at a bound is reached as easily as mass inside.
+    """
+
+    low: float
+    high: float
+    spread = 1.0
+
+    def to_x(self, z: Float[Array, " free"]) -> Float[Array, " size"]:
+        """Count from the nearer bound, and never give the bound itself, where a density may be
+        infinite.
+        """
+        is_low = z < 0.0
+        step = (self.high - self.low) * ndtr(jnp.where(is_low, z, -z))
+        least = jnp.nextafter(_as(z, self.low), _as(z, jnp.inf))
+        most = jnp.nextafter(_as(z, self.high), _as(z, -jnp.inf))
+        return jnp.where(is_low, jnp.maximum(self.low + step, least), jnp.minimum(self.high - step, most))
+
+    def log_volume(self, z: Float[Array, " free"]) -> Scalar:
+        """That of the normal density, times the width."""
+        return norm.logpdf(z[0]) + np.log(self.high - self.low)
+
+    def to_free(self, key: Array, x: Float[Array, " size"]) -> Float[Array, " free"]:
+        """The normal quantile, counted from the nearer bound."""
+        below, above = (x - self.low) / (self.high - self.low), (self.high - x) / (self.high - self.low)
+        return jnp.where(below < above, ndtri(below), -ndtri(above))
+
+
+@dataclasses.dataclass(frozen=True)
+class Plane(Piece):
+    """A circle, by the angle of a point in the plane: no seam, and flat is a standard normal.
+
+    `theta = low + period (1/2 + atan2(v, u) / 2 pi)`, with the density times `period N(u, v)`.
+    """
+
+    low: float
+    high: float
+    free = 2
+    spread = 1.0
+
+    def to_x(self, z: Float[Array, " free"]) -> Float[Array, " size"]:
+        """The angle."""
+        turn = 0.5 + jnp.arctan2(z[1], z[0]) / (2.0 * jnp.pi)
+        return (self.low + (self.high - self.low) * turn)[None]
+
+    def log_volume(self, z: Float[Array, " free"]) -> Scalar:
+        """That of the normal density, times the period."""
+        return jnp.sum(norm.logpdf(z)) + np.log(self.high - self.low)
+
+    def to_free(self, key: Array, x: Float[Array, " size"]) -> Float[Array, " free"]:
+        """At a distance from the origin that is drawn as a normal's is."""
+        angle = 2.0 * jnp.pi * ((x[0] - self.low) / (self.high - self.low) - 0.5)
+        radius = jnp.sqrt(-2.0 * jnp.log(jax.random.uniform(key, (), x.dtype, jnp.finfo(x.dtype).tiny)))
+        return radius * jnp.array([jnp.cos(angle), jnp.sin(angle)])
+
+
+@dataclasses.dataclass(frozen=True)
+class Cover(Piece):
+    """A circle, by a line that is wound around it and fades out smoothly.
+
+    `theta = z mod period`, with the density times `Phi((z + h) / s) - Phi((z - h) / s)`, h half of
+    the period: over all turns of one angle these sum to one.
+    """
+
+    low: float
+    high: float
+    soft: float = 0.125  # of the period
+
+    @property
+    def spread(self) -> float:
+        """Some more than the standard deviation of an angle that is uniform."""
+        return 0.3 * (self.high - self.low)
+
+    def to_x(self, z: Float[Array, " free"]) -> Float[Array, " size"]:
+        """The remainder."""
+        period = self.high - self.low
+        return self.low + jnp.mod(z + 0.5 * period, period)
+
+    def log_volume(self, z: Float[Array, " free"]) -> Scalar:
+        """That of the share of this turn."""
+        half = 0.5 * (self.high - self.low)
+        far, s = jnp.abs(z[0]), self.soft * 2.0 * half
+        upper, lower = norm.logcdf((half - far) / s), norm.logcdf(-(half + far) / s)
+        return upper + jnp.log1p(-jnp.exp(lower - upper))
+
+    def to_free(self, key: Array, x: Float[Array, " size"]) -> Float[Array, " free"]:
+        """In a turn that is drawn by the shares."""
+        period = self.high - self.low
+        turns = period * (jnp.arange(-2, 3) + (x[0] - self.low) / period - 0.5)
+        return turns[jax.random.categorical(key, jax.vmap(self.log_volume)(turns[:, None]))][None]
+
+
+@dataclasses.dataclass(frozen=True)
+class Chart:
+    """All of the user's coordinates, piece by piece."""
+
+    pieces: tuple[Piece, ...]
+
+    @property
+    def dim(self) -> int:
+        """How many coordinates the user has."""
+        return sum(piece.size for piece in self.pieces)
+
+    @property
+    def free_dim(self) -> int:
+        """How many free coordinates there are."""
+        return sum(piece.free for piece in self.pieces)
+
+    @property
+    def spread(self) -> Float[np.ndarray, " free"] | None:
+        """How far the mass reaches around zero, where that is known of all pieces; else None."""
+        if any(piece.spread is None for piece in self.pieces):
+            return None
+        return np.concatenate([np.full(piece.free, piece.spread) for piece in self.pieces])
+
+    def to_x(self, z: Float[Array, " free"]) -> Float[Array, " dim"]:
+        """Give the user's coordinates of a free point."""
+        return jnp.concatenate([piece.to_x(part) for piece, part in self._parts(z, "free")])
+
+    def log_volume(self, z: Float[Array, " free"]) -> Scalar:
+        """Give the log of the user's volume that a unit of free volume stands for there."""
+        return sum(piece.log_volume(part) for piece, part in self._parts(z, "free"))
+
+    def to_free(self, key: Array, x: Float[Array, " dim"]) -> Float[Array, " free"]:
+        """Give a free point of the user's coordinates."""
+        keys = jax.random.split(key, len(self.pieces))
+        parts = self._parts(x, "size")
+        return jnp.concatenate([piece.to_free(k, part) for k, (piece, part) in zip(keys, parts, strict=True)])
+
+    def _parts(self, point: Float[Array, " n"], what: str) -> list[tuple[Piece, Float[Array, " k"]]]:
+        ends = np.cumsum([getattr(piece, what) for piece in self.pieces])
+        return list(zip(self.pieces, jnp.split(point, ends[:-1]), strict=True))
+
+
+Pairs = tuple[tuple[float | None, float | None], ...]
+
+
+def chart_of(pairs: Pairs, circles: Sequence[int], names: Sequence[str]) -> Chart | None:
+    """The chart of bounds, a pair for each coordinate, and of which are circles; None where there
+    are none.
+
+    **Raises** `TargetError`, which names the coordinate, where a circle has but one bound.
+    """
+    if not circles and all(pair == (None, None) for pair in pairs):
+        return None
+    return Chart(tuple(_piece(names[i], *pair, i in circles) for i, pair in enumerate(pairs)))
+
+
+def _piece(name: str, low: float | None, high: float | None, is_circle: bool) -> Piece:
+    if is_circle and (low is None) != (high is None):
+        raise TargetError(f"{name} is periodic: give both ends of its period or none, for -pi to pi, got {(low, high)}")
+    if is_circle:
+        return circle(*((-np.pi, np.pi) if low is None else (low, high)))
+    return line(low, high)
+
+
+def circle(low: float, high: float) -> Piece:
+    """A circle that is as long as from one end to the other."""
+    return Cover(low, high)
+
+
+def line(low: float | None, high: float | None) -> Piece:
+    """A line, as far as its bounds."""
+    if low is not None and high is not None:
+        return Interval(low, high)
+    if low is not None:
+        return HalfLine(low)
+    return Line() if high is None else HalfLine(high, above=False)
+
+
+def pairs_of(dim: int, bounds: Any, names: Sequence[str]) -> Pairs:
+    """Bounds as one pair for each coordinate, from a sequence of pairs or a dictionary by name or
+    number.
+
+    **Raises** `TargetError`, which names the coordinate, where a bound is not a number, or the
+    upper is not above the lower.
+    """
+    if bounds is None:
+        return ((None, None),) * dim
+    if isinstance(bounds, dict):
+        given = {index_of(which, dim, names): pair for which, pair in bounds.items()}
+        bounds = [given.get(i) for i in range(dim)]
+    elif not hasattr(bounds, "__len__") or len(bounds) != dim:
+        given = len(bounds) if hasattr(bounds, "__len__") else bounds
+        raise TargetError(f"bounds must have a pair for each of the {dim} coordinates, got {given!r}")
+    return tuple(_pair(names[i], pair) for i, pair in enumerate(bounds))
+
+
+def _pair(name: str, pair: Any) -> tuple[float | None, float | None]:
+    if pair is None:
+        return None, None
+    try:
+        low, high = (None if b is None or np.isinf(b) else float(b) for b in pair)
+    except (TypeError, ValueError):
+        raise TargetError(f"bounds of {name} must be a pair of numbers, or None for no bound, got {pair!r}") from None
+    if any(b is not None and np.isnan(b) for b in (low, high)):
+        raise TargetError(f"bounds of {name} must be numbers, or None for no bound, got {pair!r}")
+    if low is not None and high is not None and not low < high:
+        raise TargetError(f"bounds of {name}: the upper must be above the lower, got {pair!r}")
+    return low, high
+
+
+def index_of(which: Any, dim: int, names: Sequence[str]) -> int:
+    """The place of a coordinate that is given by its number or its name."""
+    if isinstance(which, str):
+        if which not in names:
+            raise TargetError(f"there is no parameter {which!r}: there are {', '.join(names)}")
+        return list(names).index(which)
+    if isinstance(which, bool) or not isinstance(which, int | np.integer) or not -dim <= which < dim:
+        raise TargetError(f"a coordinate is a number from 0 to {dim - 1}, or a name, got {which!r}")
+    return int(which) % dim
+
+
+def _as(z: Array, value: Any) -> Array:
+    return jnp.asarray(value, z.dtype)

@@ -1,0 +1,145 @@
+"""Problems written for nested samplers: a likelihood, and a transform of the unit cube that is the
+prior.
+
+The interface of dynesty, UltraNest, nautilus, pocoMC and JAXNS: `log_likelihood(theta)` and
+`prior_transform(u)`. Through the normal quantile the prior is a standard normal in the coordinates
+that methods work in, so its place and scale are known, and log Z is the evidence.
+"""
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Scalar
+
+from allmodes.chart import Chart, Interval, circle, index_of
+from allmodes.errors import TargetError
+from allmodes.interop import numpy as on_host
+from allmodes.target import Target
+
+
+def target(
+    log_likelihood: Callable[[Any], Any],
+    prior_transform: Callable[[Any], Any],
+    dim: int,
+    *,
+    periodic: Sequence[int | str] = (),
+    vectorized: bool = False,
+    names: Sequence[str] | None = None,
+    **more: Any,
+) -> Target:
+    """The posterior of a likelihood and a prior over the unit cube; its log Z is the evidence.
+
+    - `log_likelihood`: maps parameters `(k,)` to a number, `prior_transform` maps a point `(dim,)`
+      of the unit cube to parameters. Of JAX or of NumPy: what JAX cannot trace is called on the
+      host, as it is, and has no gradient.
+    - `dim`: the dimension of the cube.
+    - `periodic`: numbers or names of coordinates of the cube whose two ends are one.
+    - `vectorized`: whether both take many points at once, `(n, dim)`.
+    - `names`: of the parameters. `more`: the other arguments of `Target`.
+
+    `draws.x` are parameters, `draws.log_prob` their log-likelihood.
+
+    **Raises** `TargetError` where a function fails at the middle of the cube or returns another
+    shape.
+    """
+    if isinstance(dim, bool) or not isinstance(dim, int | np.integer) or dim < 1:
+        raise TargetError(f"dim must be a whole number of at least 1, got {dim!r}")
+    coordinates = list(names) if names is not None and len(names) == dim else [f"u[{i}]" for i in range(dim)]
+    circles = {index_of(which, dim, coordinates) for which in periodic}
+    cube = Chart(tuple(circle(0.0, 1.0) if i in circles else Interval(0.0, 1.0) for i in range(dim)))
+    more = {"name": getattr(log_likelihood, "__name__", "nested"), "source": "a likelihood and a prior transform"} | more
+    traced = _traced(log_likelihood, prior_transform, dim, vectorized)
+    if traced is not None:
+        of_one, to_theta = traced
+        size = jax.eval_shape(to_theta, jax.ShapeDtypeStruct((dim,), jnp.float32)).shape[0]
+        return Target(of_one, size, names=names, chart=OfCube(cube, to_theta), **more)
+    return _on_host(log_likelihood, prior_transform, dim, vectorized, cube, names, more)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class OfCube:
+    """Parameters made of a point of the cube, which is made of free coordinates; the volume is the
+    prior's mass.
+    """
+
+    cube: Chart
+    transform: Callable[[Float[Array, " dim"]], Float[Array, " k"]]
+    to_free = None
+
+    @property
+    def free_dim(self) -> int:
+        """That of the cube's own chart."""
+        return self.cube.free_dim
+
+    @property
+    def spread(self) -> Float[np.ndarray, " free"] | None:
+        """How far the prior reaches."""
+        return self.cube.spread
+
+    def to_x(self, z: Float[Array, " free"]) -> Float[Array, " k"]:
+        """Give the parameters."""
+        return self.transform(self.cube.to_x(z))
+
+    def log_volume(self, z: Float[Array, " free"]) -> Scalar:
+        """Give the log of the prior's density over free coordinates."""
+        return self.cube.log_volume(z)
+
+
+def _traced(log_likelihood: Callable, prior_transform: Callable, dim: int, vectorized: bool) -> tuple | None:
+    """Both functions of one point, where JAX can trace them; else None."""
+
+    def one(function: Callable) -> Callable:
+        return (lambda x: function(x[None])[0]) if vectorized else function
+
+    to_theta = lambda u: jnp.atleast_1d(jnp.asarray(one(prior_transform)(u)))  # noqa: E731
+    of_one = lambda theta: jnp.asarray(one(log_likelihood)(theta))  # noqa: E731
+    try:
+        theta = jax.eval_shape(to_theta, jax.ShapeDtypeStruct((dim,), jnp.float32))
+        value = jax.eval_shape(of_one, theta)
+    except Exception:  # whatever a function does that knows NumPy alone
+        return None
+    if len(theta.shape) != 1 or value.shape != () or not jnp.issubdtype(value.dtype, jnp.floating):
+        return None  # what is wrong is said where it is called on the host
+    return of_one, to_theta
+
+
+def _on_host(
+    log_likelihood: Callable,
+    prior_transform: Callable,
+    dim: int,
+    vectorized: bool,
+    cube: Chart,
+    names: Sequence[str] | None,
+    more: dict[str, Any],
+) -> Target:
+    """The target of functions that are called on the host, many points at a time."""
+
+    def thetas(u: np.ndarray) -> np.ndarray:
+        u = np.asarray(u, np.float64)
+        found = prior_transform(u.copy()) if vectorized else [np.array(prior_transform(point.copy()), float) for point in u]
+        return np.asarray(found, np.float64)
+
+    middle = np.full((2, dim), 0.5)
+    try:
+        theta = thetas(middle)
+    except Exception as error:
+        raise TargetError(f"prior_transform fails at the middle of the cube: {type(error).__name__}: {error}") from error
+    if theta.ndim != 2 or len(theta) != 2:
+        raise TargetError(f"prior_transform must give one array of parameters for each point, got shape {theta.shape}")
+    size = theta.shape[1]
+
+    def to_theta(u: Float[Array, " dim"]) -> Float[Array, " k"]:
+        def call(points: np.ndarray) -> np.ndarray:
+            flat = np.asarray(points).reshape(-1, dim)
+            return thetas(flat).reshape(*np.shape(points)[:-1], size).astype(np.float32)
+
+        shape = jax.ShapeDtypeStruct((*u.shape[:-1], size), jnp.float32)
+        return jax.pure_callback(call, shape, u, vmap_method="expand_dims")
+
+    return on_host.target(
+        log_likelihood, size, batched=vectorized, names=names, chart=OfCube(cube, to_theta), location=theta[0], **more
+    )

@@ -1,0 +1,293 @@
+"""A likelihood and a prior as a target: log Z is then the evidence."""
+
+import abc
+import dataclasses
+import math
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.scipy.stats import norm
+from jaxtyping import Array, Float, Scalar
+
+from allmodes.chart import Chart, Line, Piece, circle, line, pairs_of
+from allmodes.errors import TargetError
+from allmodes.target import Target
+
+END, KNOTS = 8.0, 2049  # standard deviations of the normal at which a quantile function is tabulated; of how many points
+
+
+def posterior(log_likelihood: Callable[[dict[str, Array]], Scalar], prior: Mapping[str, Any], **more: Any) -> Target:
+    """The posterior of a likelihood and a prior over named parameters; its log Z is the evidence.
+
+    - `log_likelihood`: maps a dictionary of parameters, each of the shape that its prior gives it,
+      to a scalar; traceable by JAX.
+    - `prior`: for each parameter a NumPyro distribution, a frozen distribution of SciPy (by its
+      `ppf`), or a pair of bounds between which it is uniform.
+    - `more`: the other arguments of `Target`, but for `dim`, `names`, `bounds` and `periodic`.
+
+    Draws lie where the prior has mass, in the order of the dictionary (`draws.x`), and by name
+    (`draws.unravel()`).
+
+    **Raises** `TargetError`, which names the parameter, where a prior is none of these, discrete or
+    improper.
+    """
+    if not isinstance(prior, Mapping) or not prior:
+        raise TargetError(f"prior must be a dictionary of distributions or bounds by name, got {prior!r}")
+    parts = {str(name): _prior(str(name), given) for name, given in prior.items()}
+    ends = np.cumsum([part.size for part in parts.values()])
+    names = tuple(word for name, part in parts.items() for word in part.names(name))
+
+    def split(x: Float[Array, " dim"]) -> dict[str, Array]:
+        values = jnp.split(x, ends[:-1])
+        return {name: value.reshape(part.shape) for (name, part), value in zip(parts.items(), values, strict=True)}
+
+    def log_prob(x: Float[Array, " dim"]) -> Scalar:
+        values = split(x)
+        return log_likelihood(values) + sum(part.log_prob(values[name]) for name, part in parts.items())
+
+    chart = Chart(tuple(piece for part in parts.values() for piece in part.pieces))
+    more = {"source": "a likelihood and a prior", "name": getattr(log_likelihood, "__name__", "posterior")} | more
+    return Target(log_prob, int(ends[-1]), chart=chart, names=names, parameters=jax.vmap(split), **more)
+
+
+class Prior(abc.ABC):
+    """Of one parameter: its shape, the pieces of the chart that it lives on, and its log-density."""
+
+    shape: tuple[int, ...]
+    pieces: tuple[Piece, ...]
+
+    @property
+    def size(self) -> int:
+        """How many numbers it has."""
+        return math.prod(self.shape)
+
+    def names(self, name: str) -> list[str]:
+        """One for each number."""
+        return [f"{name}[{', '.join(map(str, i))}]" if i else name for i in np.ndindex(*self.shape)]
+
+    @abc.abstractmethod
+    def log_prob(self, value: Array) -> Scalar:
+        """Give the log-density of a value."""
+
+
+def _prior(name: str, given: Any) -> Prior:
+    if isinstance(given, Prior):
+        return given
+    if hasattr(given, "ppf") and hasattr(given, "dist"):
+        return Tabulated.of(name, given)
+    if hasattr(given, "log_prob") and hasattr(given, "support"):
+        return OfNumPyro.of(name, given)
+    try:
+        ((low, high),) = pairs_of(1, [given], [name])
+    except TargetError as error:
+        raise TargetError(
+            f"prior of {name} must be a NumPyro distribution, a frozen one of SciPy, or a pair of bounds, got {given!r}"
+        ) from error
+    if low is None or high is None:
+        raise TargetError(
+            f"prior of {name} is improper: between {low} and {high} nothing is uniform, and there is no evidence. "
+            "Give both bounds, or a distribution"
+        )
+    return Uniform(low, high)
+
+
+@dataclasses.dataclass(frozen=True)
+class Uniform(Prior):
+    """Between two bounds."""
+
+    low: float
+    high: float
+    shape = ()
+
+    @property
+    def pieces(self) -> tuple[Piece, ...]:
+        """The interval."""
+        return (line(self.low, self.high),)
+
+    def log_prob(self, value: Array) -> Scalar:
+        """Minus the log of the width."""
+        return jnp.full((), -np.log(self.high - self.low), value.dtype)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Tabulated(Prior, Piece):
+    """A distribution that is known by its quantile function, tabulated over the standard normal
+    that it is made of, with cubic pieces between.
+    """
+
+    values: Float[np.ndarray, " knots"]
+    shape = ()
+    spread = 1.0
+
+    @classmethod
+    def of(cls, name: str, frozen: Any) -> "Tabulated":
+        """Ask SciPy's distribution, in its own double precision."""
+        from scipy.stats import norm as normal
+
+        if not hasattr(frozen, "pdf") or hasattr(frozen.dist, "pmf"):
+            raise TargetError(f"prior of {name} is discrete: a density needs continuous parameters")
+        z = np.linspace(-END, END, KNOTS)
+        lower, upper = frozen.ppf(normal.cdf(z[z < 0])), frozen.isf(normal.sf(z[z >= 0]))
+        values = np.concatenate([lower, upper])
+        if values.shape != z.shape:
+            raise TargetError(f"prior of {name} must be of one number, got one of shape {np.shape(frozen.mean())}")
+        if not np.all(np.isfinite(values)) or not np.all(np.diff(values) >= 0):
+            raise TargetError(f"prior of {name}: its ppf must rise and be finite between 0 and 1")
+        return cls(values)
+
+    @property
+    def pieces(self) -> tuple[Piece, ...]:
+        """Itself."""
+        return (self,)
+
+    def to_x(self, z: Float[Array, "1"]) -> Float[Array, "1"]:
+        """The quantile."""
+        return self._cubic(z[0])[0][None]
+
+    def log_volume(self, z: Float[Array, "1"]) -> Scalar:
+        """Of the slope of the quantile."""
+        return jnp.log(self._cubic(z[0])[1])
+
+    def to_free(self, key: Array, x: Float[Array, "1"]) -> Float[Array, "1"]:
+        """By the table, read the other way round."""
+        return jnp.interp(x, jnp.asarray(self.values, x.dtype), jnp.linspace(-END, END, KNOTS, dtype=x.dtype))
+
+    def log_prob(self, value: Array) -> Scalar:
+        """That of the normal over the slope."""
+        z = self.to_free(jax.random.key(0), value.reshape(1))
+        return norm.logpdf(z[0]) - self.log_volume(z)
+
+    def _cubic(self, z: Scalar) -> tuple[Scalar, Scalar]:
+        """Value and slope: Hermite's pieces with slopes that keep them rising (Fritsch and
+        Carlson).
+        """
+        step = 2.0 * END / (KNOTS - 1)
+        slopes = jnp.asarray(_slopes(self.values, step), z.dtype)
+        values = jnp.asarray(self.values, z.dtype)
+        inside = jnp.clip(z, -END, END)
+        i = jnp.clip(jnp.floor((inside + END) / step).astype(int), 0, KNOTS - 2)
+        t = (inside + END) / step - i
+        rise, m0, m1 = (values[i + 1] - values[i]) / step, slopes[i], slopes[i + 1]
+        value = values[i] + step * t * (m0 + t * (3 * rise - 2 * m0 - m1 + t * (m0 + m1 - 2 * rise)))
+        slope = m0 + t * (2 * (3 * rise - 2 * m0 - m1) + 3 * t * (m0 + m1 - 2 * rise))
+        slope = jnp.maximum(slope, jnp.finfo(z.dtype).tiny)
+        return value + slope * (z - inside), slope
+
+
+def _slopes(values: Float[np.ndarray, " knots"], step: float) -> Float[np.ndarray, " knots"]:
+    """At each knot: the harmonic mean of the slopes on both sides."""
+    rise = np.diff(values) / step
+    with np.errstate(divide="ignore", invalid="ignore"):
+        inner = 2.0 / (1.0 / rise[1:] + 1.0 / rise[:-1])
+    return np.concatenate([rise[:1], np.nan_to_num(inner), rise[-1:]])
+
+
+@dataclasses.dataclass(frozen=True)
+class Affine(Piece):
+    """Numbers without bounds, counted from a place in units of a scale."""
+
+    location: tuple[float, ...]
+    scale: tuple[float, ...]
+    spread = 1.0
+
+    @property
+    def size(self) -> int:
+        """As many as there are scales."""
+        return len(self.scale)
+
+    @property
+    def free(self) -> int:
+        """As many."""
+        return len(self.scale)
+
+    def to_x(self, z: Float[Array, " free"]) -> Float[Array, " size"]:
+        """Scale and shift."""
+        return jnp.asarray(self.location, z.dtype) + jnp.asarray(self.scale, z.dtype) * z
+
+    def log_volume(self, z: Float[Array, " free"]) -> Scalar:
+        """The scales' product."""
+        return jnp.asarray(np.sum(np.log(self.scale)), z.dtype)
+
+    def to_free(self, key: Array, x: Float[Array, " size"]) -> Float[Array, " free"]:
+        """Shift back and scale."""
+        return (x - jnp.asarray(self.location, x.dtype)) / jnp.asarray(self.scale, x.dtype)
+
+
+@dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
+class Bijection(Piece):
+    """A parameter by NumPyro's own bijection from R^n to its support: a simplex, a correlation."""
+
+    transform: Any
+    size: int
+    free: int
+    shape: tuple[int, ...]
+    free_shape: tuple[int, ...]
+
+    def to_x(self, z: Float[Array, " free"]) -> Float[Array, " size"]:
+        """Apply it."""
+        return self.transform(z.reshape(self.free_shape)).reshape(-1)
+
+    def log_volume(self, z: Float[Array, " free"]) -> Scalar:
+        """The log-determinant of its Jacobian."""
+        z = z.reshape(self.free_shape)
+        return jnp.sum(self.transform.log_abs_det_jacobian(z, self.transform(z)))
+
+    def to_free(self, key: Array, x: Float[Array, " size"]) -> Float[Array, " free"]:
+        """Apply its inverse."""
+        return self.transform.inv(x.reshape(self.shape)).reshape(-1)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class OfNumPyro(Prior):
+    """A distribution of NumPyro."""
+
+    dist: Any
+    pieces: tuple[Piece, ...]
+    shape: tuple[int, ...]
+
+    @classmethod
+    def of(cls, name: str, dist: Any) -> "OfNumPyro":
+        """Choose the pieces by its support."""
+        shape = tuple(dist.batch_shape) + tuple(dist.event_shape)
+        support = dist.support
+        if support is None or support.is_discrete:
+            raise TargetError(f"prior of {name} is discrete: a density needs continuous parameters")
+        if type(dist).__name__ in ("ImproperUniform", "Unit"):
+            raise TargetError(f"prior of {name} is improper: there is no evidence. Give a distribution that is one")
+        return cls(dist, pieces_of(dist, support, shape), shape)
+
+    def log_prob(self, value: Array) -> Scalar:
+        """Its own."""
+        return jnp.sum(self.dist.log_prob(value))
+
+
+def pieces_of(dist: Any, support: Any, shape: tuple[int, ...]) -> tuple[Piece, ...]:
+    """The pieces that a distribution of NumPyro asks for: bounds and circles as those of `Target`,
+    else NumPyro's own bijection from R^n to the support.
+    """
+    from numpyro.distributions import Independent, Normal, constraints, transforms
+
+    size = math.prod(shape)
+    while isinstance(dist, Independent):
+        dist = dist.base_dist
+    inner = support
+    while hasattr(inner, "base_constraint"):
+        inner = inner.base_constraint
+    if type(dist) is Normal:
+        location, scale = (np.broadcast_to(np.asarray(a, float), shape).ravel().tolist() for a in (dist.loc, dist.scale))
+        return (Affine(tuple(location), tuple(scale)),)
+    if inner in (constraints.real, constraints.real_vector):
+        return (Line(size),)
+    if inner is constraints.circular:
+        return (circle(-np.pi, np.pi),) * size
+    low, high = (getattr(inner, side, None) for side in ("lower_bound", "upper_bound"))
+    if low is None and high is None:
+        transform = transforms.biject_to(support)
+        free_shape = tuple(transform.inverse_shape(shape))
+        free = math.prod(free_shape)
+        return (Bijection(transform=transform, size=size, free=free, shape=shape, free_shape=free_shape),)
+    bounds = [[None] * size if b is None else np.broadcast_to(np.asarray(b, float), shape).ravel() for b in (low, high)]
+    return tuple(line(a, b) for a, b in zip(*bounds, strict=True))
