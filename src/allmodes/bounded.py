@@ -6,7 +6,7 @@ from typing import Any
 import jax
 from jaxtyping import Array, Float
 
-from allmodes.chart import Chart
+from allmodes.chart import Support
 from allmodes.devices.precision import double
 from allmodes.draws.draws import Draws, LogDensity
 from allmodes.errors import ConfigError
@@ -60,9 +60,8 @@ class Bounded(Sampler):
     def log_weights(self, x: Float[Array, "n dim"], *, key: Array) -> Float[Array, " n"] | None:
         """Weights of free points of the given ones: of a circle, one of many that are as good."""
         k_free, k_weights = jax.random.split(key)
-        if self.target.chart.to_free is None:
-            return None
-        return self.free.log_weights(self._free_points(x, k_free), key=k_weights)
+        z = self._free_points(x, k_free)
+        return None if z is None else self.free.log_weights(z, key=k_weights)
 
     def log_density(self, x: Float[Array, "n dim"], **options: Any) -> LogDensity:
         """The sampler's log-density with respect to the user's volume.
@@ -72,10 +71,10 @@ class Bounded(Sampler):
         """
         chart = self.target.chart
         ask = getattr(self.free, "log_density", None)
-        if ask is None or chart.to_free is None or self.target.periodic:
+        z = None if ask is None or self.target.periodic else self._free_points(x, jax.random.key(0))
+        if z is None:
             what = "has none" if ask is None else "is that of coordinates of which several points are one of yours"
             raise ConfigError(f"the density of a sampler of {self.target.name} {what}: ask sampler.free")
-        z = self._free_points(x, jax.random.key(0))
         found = ask(z, **options)
         return found._replace(log_density=found.log_density - jax.vmap(chart.log_volume)(z))
 
@@ -86,9 +85,9 @@ class Bounded(Sampler):
             draws, x=x, log_prob=draws.log_prob - log_volume, free=draws.x, parameters=self.target.parameters
         )
 
-    def _free_points(self, x: Float[Array, "n dim"], key: Array) -> Float[Array, "n free"]:
+    def _free_points(self, x: Float[Array, "n dim"], key: Array) -> Float[Array, "n free"] | None:
         return jax.vmap(self.target.chart.to_free)(jax.random.split(key, len(x)), x)
 
 
-def _in_x(chart: Chart, z: Float[Array, "n free"]) -> tuple[Float[Array, "n dim"], Float[Array, " n"]]:
+def _in_x(chart: Support, z: Float[Array, "n free"]) -> tuple[Float[Array, "n dim"], Float[Array, " n"]]:
     return jax.jit(jax.vmap(lambda point: (chart.to_x(point), chart.log_volume(point))))(z)

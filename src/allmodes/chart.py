@@ -8,7 +8,7 @@ user's density with respect to the user's volume.
 
 import abc
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -80,7 +80,7 @@ class HalfLine(Piece):
     def to_x(self, z: Float[Array, " free"]) -> Float[Array, " size"]:
         """Never the bound itself, where a density may be infinite."""
         side = 1.0 if self.above else -1.0
-        x, least = self.bound + side * jnp.exp(z), jnp.nextafter(_as(z, self.bound), _as(z, side * jnp.inf))
+        x, least = self.bound + side * jnp.exp(z), _next(self.bound, side, z.dtype)
         return jnp.maximum(x, least) if self.above else jnp.minimum(x, least)
 
     def log_volume(self, z: Float[Array, " free"]) -> Scalar:
@@ -108,8 +108,7 @@ class Interval(Piece):
         """
         is_low = z < 0.0
         step = (self.high - self.low) * ndtr(jnp.where(is_low, z, -z))
-        least = jnp.nextafter(_as(z, self.low), _as(z, jnp.inf))
-        most = jnp.nextafter(_as(z, self.high), _as(z, -jnp.inf))
+        least, most = _next(self.low, 1.0, z.dtype), _next(self.high, -1.0, z.dtype)
         return jnp.where(is_low, jnp.maximum(self.low + step, least), jnp.minimum(self.high - step, most))
 
     def log_volume(self, z: Float[Array, " free"]) -> Scalar:
@@ -123,39 +122,13 @@ class Interval(Piece):
 
 
 @dataclasses.dataclass(frozen=True)
-class Plane(Piece):
-    """A circle, by the angle of a point in the plane: no seam, and flat is a standard normal.
-
-    `theta = low + period (1/2 + atan2(v, u) / 2 pi)`, with the density times `period N(u, v)`.
-    """
-
-    low: float
-    high: float
-    free = 2
-    spread = 1.0
-
-    def to_x(self, z: Float[Array, " free"]) -> Float[Array, " size"]:
-        """The angle."""
-        turn = 0.5 + jnp.arctan2(z[1], z[0]) / (2.0 * jnp.pi)
-        return (self.low + (self.high - self.low) * turn)[None]
-
-    def log_volume(self, z: Float[Array, " free"]) -> Scalar:
-        """That of the normal density, times the period."""
-        return jnp.sum(norm.logpdf(z)) + np.log(self.high - self.low)
-
-    def to_free(self, key: Array, x: Float[Array, " size"]) -> Float[Array, " free"]:
-        """At a distance from the origin that is drawn as a normal's is."""
-        angle = 2.0 * jnp.pi * ((x[0] - self.low) / (self.high - self.low) - 0.5)
-        radius = jnp.sqrt(-2.0 * jnp.log(jax.random.uniform(key, (), x.dtype, jnp.finfo(x.dtype).tiny)))
-        return radius * jnp.array([jnp.cos(angle), jnp.sin(angle)])
-
-
-@dataclasses.dataclass(frozen=True)
-class Cover(Piece):
-    """A circle, by a line that is wound around it and fades out smoothly.
+class Circle(Piece):
+    """A circle, by a line that is wound around it and fades out smoothly: there is no seam, and a
+    narrow mode keeps its shape wherever it lies.
 
     `theta = z mod period`, with the density times `Phi((z + h) / s) - Phi((z - h) / s)`, h half of
-    the period: over all turns of one angle these sum to one.
+    the period: over all turns of one angle these sum to one. An angle in the plane,
+    `theta = atan2(v, u)`, makes a wedge of a narrow mode (`docs/supports.md` has both).
     """
 
     low: float
@@ -186,9 +159,36 @@ class Cover(Piece):
         return turns[jax.random.categorical(key, jax.vmap(self.log_volume)(turns[:, None]))][None]
 
 
+class Support(abc.ABC):
+    """How all of the user's coordinates are made of free ones.
+
+    `free_dim`: how many of these there are; `spread`: how far around zero the mass reaches along
+    each, None where that is not known.
+    """
+
+    free_dim: int
+    spread: Float[np.ndarray, " free"] | None
+
+    @abc.abstractmethod
+    def to_x(self, z: Float[Array, " free"]) -> Float[Array, " dim"]:
+        """Give the user's coordinates of a free point."""
+
+    @abc.abstractmethod
+    def log_volume(self, z: Float[Array, " free"]) -> Scalar:
+        """Give the log of the user's volume that a unit of free volume stands for there."""
+
+    def to_free(self, key: Array, x: Float[Array, " dim"]) -> Float[Array, " free"] | None:
+        """Give a free point of the user's coordinates; None where they do not tell it."""
+        return None
+
+    def over(self, log_prob: Callable[[Float[Array, " dim"]], Scalar]) -> Callable[[Float[Array, " free"]], Scalar]:
+        """Give a density over free coordinates, for one over the user's."""
+        return lambda z: log_prob(self.to_x(z)) + self.log_volume(z)
+
+
 @dataclasses.dataclass(frozen=True)
-class Chart:
-    """All of the user's coordinates, piece by piece."""
+class Chart(Support):
+    """Piece by piece."""
 
     pieces: tuple[Piece, ...]
 
@@ -217,7 +217,7 @@ class Chart:
         """Give the log of the user's volume that a unit of free volume stands for there."""
         return sum(piece.log_volume(part) for piece, part in self._parts(z, "free"))
 
-    def to_free(self, key: Array, x: Float[Array, " dim"]) -> Float[Array, " free"]:
+    def to_free(self, key: Array, x: Float[Array, " dim"]) -> Float[Array, " free"] | None:
         """Give a free point of the user's coordinates."""
         keys = jax.random.split(key, len(self.pieces))
         parts = self._parts(x, "size")
@@ -252,7 +252,7 @@ def _piece(name: str, low: float | None, high: float | None, is_circle: bool) ->
 
 def circle(low: float, high: float) -> Piece:
     """A circle that is as long as from one end to the other."""
-    return Cover(low, high)
+    return Circle(low, high)
 
 
 def line(low: float | None, high: float | None) -> Piece:
@@ -274,7 +274,7 @@ def pairs_of(dim: int, bounds: Any, names: Sequence[str]) -> Pairs:
     if bounds is None:
         return ((None, None),) * dim
     if isinstance(bounds, dict):
-        given = {index_of(which, dim, names): pair for which, pair in bounds.items()}
+        given = {i: pair for which, pair in bounds.items() for i in indices_of(which, dim, names)}
         bounds = [given.get(i) for i in range(dim)]
     elif not hasattr(bounds, "__len__") or len(bounds) != dim:
         given = len(bounds) if hasattr(bounds, "__len__") else bounds
@@ -296,16 +296,24 @@ def _pair(name: str, pair: Any) -> tuple[float | None, float | None]:
     return low, high
 
 
-def index_of(which: Any, dim: int, names: Sequence[str]) -> int:
-    """The place of a coordinate that is given by its number or its name."""
+def indices_of(which: Any, dim: int, names: Sequence[str]) -> list[int]:
+    """The places of a coordinate that is given by its number or its name, or of all that an array
+    of that name has.
+
+    **Raises** `TargetError` where there is none such.
+    """
     if isinstance(which, str):
-        if which not in names:
+        found = [i for i, name in enumerate(names) if name == which or name.startswith(f"{which}[")]
+        if not found:
             raise TargetError(f"there is no parameter {which!r}: there are {', '.join(names)}")
-        return list(names).index(which)
+        return found
     if isinstance(which, bool) or not isinstance(which, int | np.integer) or not -dim <= which < dim:
         raise TargetError(f"a coordinate is a number from 0 to {dim - 1}, or a name, got {which!r}")
-    return int(which) % dim
+    return [int(which) % dim]
 
 
-def _as(z: Array, value: Any) -> Array:
-    return jnp.asarray(value, z.dtype)
+def _next(bound: float, side: float, dtype: Any) -> np.floating:
+    """The next number beside a bound; of zero, one that a processor does not flush to zero."""
+    kind = np.dtype(dtype).type
+    beside = np.nextafter(kind(bound), kind(side * np.inf))
+    return beside if abs(beside) >= np.finfo(kind).tiny else kind(side) * np.finfo(kind).tiny

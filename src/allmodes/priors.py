@@ -3,7 +3,7 @@
 import abc
 import dataclasses
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -12,49 +12,83 @@ import numpy as np
 from jax.scipy.stats import norm
 from jaxtyping import Array, Float, Scalar
 
-from allmodes.chart import Chart, Line, Piece, circle, line, pairs_of
+from allmodes.chart import Chart, Interval, Line, Piece, circle, line, pairs_of
 from allmodes.errors import TargetError
 from allmodes.target import Target
 
-END, KNOTS = 8.0, 2049  # standard deviations of the normal at which a quantile function is tabulated; of how many points
+END, KNOTS = 8.0, 2049  # of the table of a quantile function: how far it goes in the normal, and its points
 
 
-def posterior(log_likelihood: Callable[[dict[str, Array]], Scalar], prior: Mapping[str, Any], **more: Any) -> Target:
+def posterior(
+    log_likelihood: Callable[[dict[str, Array]], Scalar],
+    prior: Mapping[str, Any],
+    *,
+    periodic: Sequence[str] = (),
+    **more: Any,
+) -> Target:
     """The posterior of a likelihood and a prior over named parameters; its log Z is the evidence.
 
     - `log_likelihood`: maps a dictionary of parameters, each of the shape that its prior gives it,
       to a scalar; traceable by JAX.
     - `prior`: for each parameter a NumPyro distribution, a frozen distribution of SciPy (by its
       `ppf`), or a pair of bounds between which it is uniform.
-    - `more`: the other arguments of `Target`, but for `dim`, `names`, `bounds` and `periodic`.
+    - `periodic`: names of parameters that are angles or phases; the bounds of their priors are one
+      point.
+    - `more`: the other arguments of `Target`, but for `dim`, `names` and `bounds`.
 
     Draws lie where the prior has mass, in the order of the dictionary (`draws.x`), and by name
     (`draws.unravel()`).
 
     **Raises** `TargetError`, which names the parameter, where a prior is none of these, discrete or
-    improper.
+    improper, or one that is periodic has no two bounds.
     """
     if not isinstance(prior, Mapping) or not prior:
         raise TargetError(f"prior must be a dictionary of distributions or bounds by name, got {prior!r}")
-    parts = {str(name): _prior(str(name), given) for name, given in prior.items()}
-    ends = np.cumsum([part.size for part in parts.values()])
+    circles = [periodic] if isinstance(periodic, str) else periodic
+    for name in circles:
+        if name not in prior:
+            raise TargetError(f"there is no parameter {name!r}: there are {', '.join(prior)}")
+    parts = {str(name): _prior(str(name), given, name in circles) for name, given in prior.items()}
+    chart = OfPriors(tuple(piece for part in parts.values() for piece in part.pieces), parts, log_likelihood)
     names = tuple(word for name, part in parts.items() for word in part.names(name))
-
-    def split(x: Float[Array, " dim"]) -> dict[str, Array]:
-        values = jnp.split(x, ends[:-1])
-        return {name: value.reshape(part.shape) for (name, part), value in zip(parts.items(), values, strict=True)}
-
-    def log_prob(x: Float[Array, " dim"]) -> Scalar:
-        values = split(x)
-        return log_likelihood(values) + sum(part.log_prob(values[name]) for name, part in parts.items())
-
-    chart = Chart(tuple(piece for part in parts.values() for piece in part.pieces))
     more = {"source": "a likelihood and a prior", "name": getattr(log_likelihood, "__name__", "posterior")} | more
-    return Target(log_prob, int(ends[-1]), chart=chart, names=names, parameters=jax.vmap(split), **more)
+    return Target(chart.log_prob, chart.dim, chart=chart, names=names, parameters=jax.vmap(chart.split), **more)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class OfPriors(Chart):
+    """Free coordinates in which a prior that is uniform, normal or tabulated is a standard
+    normal.
+    """
+
+    parts: dict[str, "Prior"]
+    log_likelihood: Callable[[dict[str, Array]], Scalar]
+
+    def split(self, x: Float[Array, " dim"]) -> dict[str, Array]:
+        """Give the parameters by name, each in its shape."""
+        values = jnp.split(x, np.cumsum([part.size for part in self.parts.values()])[:-1])
+        named = zip(self.parts.items(), values, strict=True)
+        return {name: value.reshape(part.shape) for (name, part), value in named}
+
+    def log_prob(self, x: Float[Array, " dim"]) -> Scalar:
+        """Give the log of likelihood times prior, with respect to the user's volume."""
+        values = self.split(x)
+        return self.log_likelihood(values) + sum(part.log_prob(values[name]) for name, part in self.parts.items())
+
+    def over(self, log_prob: Any) -> Callable[[Float[Array, " free"]], Scalar]:
+        """Give the same over free coordinates, where a prior need not be undone to be applied."""
+
+        def free(z: Float[Array, " free"]) -> Scalar:
+            values = self.split(self.to_x(z))
+            sizes = [sum(piece.free for piece in part.pieces) for part in self.parts.values()]
+            each = zip(self.parts.items(), jnp.split(z, np.cumsum(sizes)[:-1]), strict=True)
+            return self.log_likelihood(values) + sum(part.log_free(own, values[name]) for (name, part), own in each)
+
+        return free
 
 
 class Prior(abc.ABC):
-    """Of one parameter: its shape, the pieces of the chart that it lives on, and its log-density."""
+    """Of one parameter: its shape, the pieces of the chart that it lives on, its log-density."""
 
     shape: tuple[int, ...]
     pieces: tuple[Piece, ...]
@@ -66,20 +100,35 @@ class Prior(abc.ABC):
 
     def names(self, name: str) -> list[str]:
         """One for each number."""
-        return [f"{name}[{', '.join(map(str, i))}]" if i else name for i in np.ndindex(*self.shape)]
+        return [f"{name}[{','.join(map(str, i))}]" if i else name for i in np.ndindex(*self.shape)]
 
     @abc.abstractmethod
     def log_prob(self, value: Array) -> Scalar:
         """Give the log-density of a value."""
 
+    def log_free(self, z: Float[Array, " free"], value: Array) -> Scalar:
+        """Give the log-density over free coordinates: a standard normal's where that is what the
+        prior is there.
+        """
+        if all(isinstance(piece, Interval | Affine | Tabulated) for piece in self.pieces) and self.is_standard:
+            return jnp.sum(norm.logpdf(z))
+        ends = np.cumsum([piece.free for piece in self.pieces])[:-1]
+        parts = zip(self.pieces, jnp.split(z, ends), strict=True)
+        return self.log_prob(value) + sum(piece.log_volume(part) for piece, part in parts)
 
-def _prior(name: str, given: Any) -> Prior:
-    if isinstance(given, Prior):
-        return given
-    if hasattr(given, "ppf") and hasattr(given, "dist"):
-        return Tabulated.of(name, given)
+    @property
+    def is_standard(self) -> bool:
+        """Whether the pieces were chosen so that the prior is a standard normal."""
+        return True
+
+
+def _prior(name: str, given: Any, is_circle: bool) -> Prior:
     if hasattr(given, "log_prob") and hasattr(given, "support"):
-        return OfNumPyro.of(name, given)
+        return OfNumPyro.of(name, given, is_circle)
+    if hasattr(given, "ppf") and hasattr(given, "dist"):
+        if is_circle:
+            raise TargetError(f"prior of {name} is periodic: give a pair of bounds, or a NumPyro distribution")
+        return Tabulated.of(name, given)
     try:
         ((low, high),) = pairs_of(1, [given], [name])
     except TargetError as error:
@@ -91,7 +140,7 @@ def _prior(name: str, given: Any) -> Prior:
             f"prior of {name} is improper: between {low} and {high} nothing is uniform, and there is no evidence. "
             "Give both bounds, or a distribution"
         )
-    return Uniform(low, high)
+    return Uniform(low, high, is_circle)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -100,12 +149,13 @@ class Uniform(Prior):
 
     low: float
     high: float
+    is_circle: bool = False
     shape = ()
 
     @property
     def pieces(self) -> tuple[Piece, ...]:
-        """The interval."""
-        return (line(self.low, self.high),)
+        """The interval, or the circle of its ends."""
+        return ((circle if self.is_circle else line)(self.low, self.high),)
 
     def log_prob(self, value: Array) -> Scalar:
         """Minus the log of the width."""
@@ -249,7 +299,7 @@ class OfNumPyro(Prior):
     shape: tuple[int, ...]
 
     @classmethod
-    def of(cls, name: str, dist: Any) -> "OfNumPyro":
+    def of(cls, name: str, dist: Any, is_circle: bool) -> "OfNumPyro":
         """Choose the pieces by its support."""
         shape = tuple(dist.batch_shape) + tuple(dist.event_shape)
         support = dist.support
@@ -257,7 +307,18 @@ class OfNumPyro(Prior):
             raise TargetError(f"prior of {name} is discrete: a density needs continuous parameters")
         if type(dist).__name__ in ("ImproperUniform", "Unit"):
             raise TargetError(f"prior of {name} is improper: there is no evidence. Give a distribution that is one")
-        return cls(dist, pieces_of(dist, support, shape), shape)
+        pieces = pieces_of(dist, support, shape)
+        if is_circle:
+            low, high = (getattr(support, side, None) for side in ("lower_bound", "upper_bound"))
+            if low is None or high is None or np.size(low) != 1 or np.size(high) != 1:
+                raise TargetError(f"prior of {name} is periodic: it needs two bounds, and its support is {support}")
+            pieces = (circle(float(np.squeeze(low)), float(np.squeeze(high))),) * math.prod(shape)
+        return cls(dist, pieces, shape)
+
+    @property
+    def is_standard(self) -> bool:
+        """Of a uniform and a normal."""
+        return type(_base(self.dist)).__name__ in ("Uniform", "Normal")
 
     def log_prob(self, value: Array) -> Scalar:
         """Its own."""
@@ -268,17 +329,15 @@ def pieces_of(dist: Any, support: Any, shape: tuple[int, ...]) -> tuple[Piece, .
     """The pieces that a distribution of NumPyro asks for: bounds and circles as those of `Target`,
     else NumPyro's own bijection from R^n to the support.
     """
-    from numpyro.distributions import Independent, Normal, constraints, transforms
+    from numpyro.distributions import Normal, constraints, transforms
 
-    size = math.prod(shape)
-    while isinstance(dist, Independent):
-        dist = dist.base_dist
+    size, dist = math.prod(shape), _base(dist)
     inner = support
     while hasattr(inner, "base_constraint"):
         inner = inner.base_constraint
     if type(dist) is Normal:
-        location, scale = (np.broadcast_to(np.asarray(a, float), shape).ravel().tolist() for a in (dist.loc, dist.scale))
-        return (Affine(tuple(location), tuple(scale)),)
+        location, scale = (np.broadcast_to(np.asarray(a, float), shape).ravel() for a in (dist.loc, dist.scale))
+        return (Affine(tuple(location.tolist()), tuple(scale.tolist())),)
     if inner in (constraints.real, constraints.real_vector):
         return (Line(size),)
     if inner is constraints.circular:
@@ -291,3 +350,10 @@ def pieces_of(dist: Any, support: Any, shape: tuple[int, ...]) -> tuple[Piece, .
         return (Bijection(transform=transform, size=size, free=free, shape=shape, free_shape=free_shape),)
     bounds = [[None] * size if b is None else np.broadcast_to(np.asarray(b, float), shape).ravel() for b in (low, high)]
     return tuple(line(a, b) for a, b in zip(*bounds, strict=True))
+
+
+def _base(dist: Any) -> Any:
+    """What a distribution of NumPyro is of each number."""
+    while hasattr(dist, "base_dist") and type(dist).__name__ in ("Independent", "ExpandedDistribution"):
+        dist = dist.base_dist
+    return dist

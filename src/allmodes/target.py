@@ -13,7 +13,7 @@ from jax.flatten_util import ravel_pytree
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Int
 
-from allmodes.chart import Chart, chart_of, index_of, pairs_of
+from allmodes.chart import Support, chart_of, indices_of, pairs_of
 from allmodes.devices.blocks import batched_map, block_size
 from allmodes.devices.compiled import forget
 from allmodes.devices.precision import double, enabled
@@ -92,8 +92,8 @@ class Target:
     - `origin`: how a run folder finds the target again; set by the library.
 
     **Raises** `TargetError` when `dim` is not a positive integer, a hint has the wrong shape or
-    value, or names or bounds are not one for each coordinate; `check` (which `am.fit` calls) raises it when `log_prob` cannot be traced or has the
-    wrong output.
+    value, or names or bounds are not one for each coordinate; `check` (which `am.fit` calls) raises
+    it when `log_prob` cannot be traced or has the wrong output.
     """
 
     log_prob: Callable[[Float[Array, " dim"]], Float[Array, ""]]
@@ -114,7 +114,7 @@ class Target:
     names: Sequence[str] | None = None
     bounds: Any = None
     periodic: Sequence[int | str] = ()
-    chart: Chart | None = None
+    chart: Support | None = None
 
     def __post_init__(self):
         if isinstance(self.dim, bool) or not isinstance(self.dim, int | np.integer) or self.dim < 1:
@@ -167,7 +167,7 @@ class Target:
         names = self.names or [f"x[{i}]" for i in range(self.dim)]
         pairs = pairs_of(self.dim, self.bounds, names)
         listed = [self.periodic] if isinstance(self.periodic, str | int) else self.periodic
-        circles = tuple(sorted({index_of(which, self.dim, names) for which in listed}))
+        circles = tuple(sorted({i for which in listed for i in indices_of(which, self.dim, names)}))
         for name, value in (("bounds", pairs), ("periodic", circles), ("chart", chart_of(pairs, circles, names))):
             object.__setattr__(self, name, value)
 
@@ -176,16 +176,16 @@ class Target:
         """The same density over coordinates without bounds, in which methods work: the target
         itself where it has none.
         """
-        chart, log_prob = self.chart, self.log_prob
+        chart = self.chart
         if chart is None:
             return self
         hints: dict[str, Any] = {} if chart.spread is None else {"location": 0.0, "scale": chart.spread}
-        if not hints and self.location is not None and chart.to_free is not None:
+        if not hints and self.location is not None:
             place = jnp.broadcast_to(jnp.asarray(self.location, jnp.float32), (self.dim,))
-            hints = {"location": np.asarray(chart.to_free(jax.random.key(0), place))}
+            found = chart.to_free(jax.random.key(0), place)
+            hints = {} if found is None else {"location": np.asarray(found)}
         more = {"differentiable": self.differentiable, "double": self.double, "source": self.source}
-        free = lambda z: log_prob(chart.to_x(z)) + chart.log_volume(z)  # noqa: E731
-        return Target(free, chart.free_dim, name=self.name, **more, **hints)
+        return Target(chart.over(self.log_prob), chart.free_dim, name=self.name, **more, **hints)
 
     @classmethod
     def of_tree(
@@ -202,7 +202,8 @@ class Target:
         - `example`: parameters of the right structure and shapes; their values do not matter.
         - `constrain`: what `draws.unravel()` applies to each draw's parameters besides; nothing
           when not given.
-        - `more`: the other arguments of `Target`, but for `dim`.
+        - `more`: the other arguments of `Target`, but for `dim`; bounds by the names of parameters,
+          `{"scale": (0, None)}`, which hold for all numbers of an array.
 
         **Raises** `TargetError` when the example has no number in it, or numbers that are not real.
         """
@@ -214,6 +215,8 @@ class Target:
                 raise TargetError(f"parameters must be real floating-point numbers, got {jnp.result_type(leaf)}")
         flat, to_tree = ravel_pytree(example)
         one = to_tree if constrain is None else lambda x: constrain(to_tree(x))
+        if constrain is None:
+            more = {"names": _names_of(example)} | more
         return cls(lambda x: log_prob(to_tree(x)), flat.size, parameters=jax.vmap(one), **more)
 
     @property
@@ -323,6 +326,15 @@ class Target:
             jnp.sum(nan, dtype=jnp.int32),
             jnp.sum(zero, dtype=jnp.int32),
         )
+
+
+def _names_of(example: Any) -> list[str]:
+    """A name for each number of a tree: `mu[0]`, `w[1,2]`, `scale`."""
+    names = []
+    for path, leaf in jax.tree_util.tree_leaves_with_path(example):
+        name = jax.tree_util.keystr(path, simple=True, separator=".") or "x"
+        names += [f"{name}[{','.join(map(str, i))}]" if i else name for i in np.ndindex(np.shape(leaf))]
+    return names
 
 
 def _flat(log_prob: Callable[[Array], Array]) -> Callable[[Array], Array]:

@@ -12,7 +12,7 @@ from allmodes.audits.explorers import Explored
 from allmodes.audits.masses import Shares
 from allmodes.audits.measure import Measured
 from allmodes.audits.result import ELSEWHERE, Basin
-from allmodes.chart import Chart
+from allmodes.chart import Support
 from allmodes.draws.estimates import Estimate
 from allmodes.draws.verdict import MIN_EFFECTIVE
 
@@ -88,7 +88,7 @@ def listed(
     return [_basin(int(i), compared, tops, ratios, found_by[i]) for i in order if not empty[i]]
 
 
-def in_bounds(basin: Basin, chart: Chart) -> Basin:
+def in_bounds(basin: Basin, chart: Support) -> Basin:
     """The same basin with its peak between the user's bounds: where the density over free
     coordinates is highest.
     """

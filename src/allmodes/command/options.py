@@ -17,6 +17,13 @@ class Run:
     """A registered name, or FILE.py:FUNCTION."""
     dim: int | None = None
     """Dimension of a function of your own."""
+    names: str | None = None
+    """Names of its coordinates, with commas between them: f,phase,a."""
+    bounds: str | None = None
+    """Their bounds, LOW:HIGH with commas between them, nothing for no bound: 0:5,-3.2:3.2,: ; or
+    those of some by name: f=0:5."""
+    periodic: str | None = None
+    """Names or numbers of those that are angles or phases, with commas between them."""
     method: str | None = None
     """One of those that `allmodes methods` lists, or one of your own as FILE.py:NAME; its settings
     become options here. iwsm when not given, one of the iwsm-particles for particles."""

@@ -4,11 +4,13 @@ import dataclasses
 import inspect
 import os
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
+from jaxtyping import Array
 
 from allmodes.devices.precision import double
 from allmodes.errors import ConfigError, RunError
@@ -21,6 +23,7 @@ from allmodes.target import Target
 
 EXPORTED = "target.stablehlo"
 PARAMETERS = "parameters.stablehlo"
+CHART, FREE = "chart.stablehlo", "free.stablehlo"  # parameters of free coordinates, and the density over these
 
 
 def describe(target: Target, method: Method, seed: int | None = None) -> dict:
@@ -40,6 +43,9 @@ def describe(target: Target, method: Method, seed: int | None = None) -> dict:
         hints["names"] = list(target.names)
     if target.bounds is not None or target.periodic:
         hints |= {"bounds": target.bounds, "periodic": target.periodic}
+    elif target.chart is not None and not target.origin:
+        spread = target.chart.spread
+        hints["chart"] = {"free_dim": target.chart.free_dim, "spread": None if spread is None else spread.tolist()}
     if target.origin:  # else it lies in the folder itself
         hints["fingerprint"] = fingerprint(target)
     return {
@@ -74,7 +80,7 @@ def save(target: Target, method: Method, state: Any, seconds: dict[str, float], 
     """
     path = Path(path)
     old = set(os.listdir(path)) if path.is_dir() else set()
-    if not old <= {"config.json", "checkpoint", EXPORTED, PARAMETERS}:
+    if not old <= {"config.json", "checkpoint", EXPORTED, PARAMETERS, CHART, FREE}:
         raise RunError(f"{path} holds more than a saved sampler: choose another folder")
     Run(path).create()
     with tempfile.TemporaryDirectory(dir=path.absolute().parent, prefix=f".{path.name}.") as temporary:
@@ -93,28 +99,33 @@ def export(target: Target, run: Run) -> None:
 
     No pickle: the file holds a computation, not code. Constants are part of it.
     """
+    exported = _exported(jax.value_and_grad(target.log_prob), target)
+    if isinstance(exported, Exception):
+        reason = str(exported).strip().split("\n")[0]
+        raise RunError(
+            f"log_prob cannot be stored in {run.path} ({type(exported).__name__}: {reason}). Put it in a file and use "
+            "am.find_target('FILE.py:FUNCTION', dim), which a run folder finds again."
+        ) from exported
+    parts = {EXPORTED: exported}
+    if target.chart is not None and target.bounds is None:  # no bounds tell what the support is
+        chart, free = target.chart, target.free
+        parts[CHART] = _exported(lambda z: (chart.to_x(z), chart.log_volume(z)), free)
+        parts[FREE] = _exported(jax.value_and_grad(free.log_prob), free)
+    if target.parameters is not None:
+        parts[PARAMETERS] = _exported(lambda x: jax.tree.map(lambda a: a[0], target.parameters(x[None])), target)
+    for name, part in parts.items():
+        if not isinstance(part, Exception):  # a structure without a name that a file could hold: the draws are still x
+            write_atomically(run / name, lambda file, part=part: file.write(bytes(part)), mode="wb")
+
+
+def _exported(function: Callable[[Array], Any], target: Target) -> bytes | Exception:
+    """A function of one point, over a symbolic batch of them; or why it cannot be stored."""
     from jax import export
 
-    def both(x):
-        return jax.vmap(jax.value_and_grad(target.log_prob))(x)
-
     (n,) = export.symbolic_shape("n")
-    points = jax.ShapeDtypeStruct((n, target.dim), target.dtype)
     try:
         with double(target.double):
-            exported = export.export(jax.jit(both))(points).serialize()
+            points = jax.ShapeDtypeStruct((n, target.dim), target.dtype)
+            return bytes(export.export(jax.jit(jax.vmap(function)))(points).serialize())
     except Exception as error:
-        reason = str(error).strip().split("\n")[0]
-        raise RunError(
-            f"log_prob cannot be stored in {run.path} ({type(error).__name__}: {reason}). Put it in a file and use "
-            "am.find_target('FILE.py:FUNCTION', dim), which a run folder finds again."
-        ) from error
-    write_atomically(run / EXPORTED, lambda file: file.write(bytes(exported)), mode="wb")
-    if target.parameters is None:
-        return
-    try:
-        with double(target.double):
-            exported = export.export(jax.jit(target.parameters))(points).serialize()
-    except Exception:  # its structure has no name that a file could hold: the draws are still x
-        return
-    write_atomically(run / PARAMETERS, lambda file: file.write(bytes(exported)), mode="wb")
+        return error

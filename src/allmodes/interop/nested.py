@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Scalar
 
-from allmodes.chart import Chart, Interval, circle, index_of
+from allmodes.chart import Chart, Interval, Support, circle, indices_of
 from allmodes.errors import TargetError
 from allmodes.interop import numpy as on_host
 from allmodes.target import Target
@@ -49,9 +49,10 @@ def target(
     if isinstance(dim, bool) or not isinstance(dim, int | np.integer) or dim < 1:
         raise TargetError(f"dim must be a whole number of at least 1, got {dim!r}")
     coordinates = list(names) if names is not None and len(names) == dim else [f"u[{i}]" for i in range(dim)]
-    circles = {index_of(which, dim, coordinates) for which in periodic}
+    circles = {i for which in periodic for i in indices_of(which, dim, coordinates)}
     cube = Chart(tuple(circle(0.0, 1.0) if i in circles else Interval(0.0, 1.0) for i in range(dim)))
-    more = {"name": getattr(log_likelihood, "__name__", "nested"), "source": "a likelihood and a prior transform"} | more
+    name = getattr(log_likelihood, "__name__", "nested")
+    more = {"name": name, "source": "a likelihood and a prior transform"} | more
     traced = _traced(log_likelihood, prior_transform, dim, vectorized)
     if traced is not None:
         of_one, to_theta = traced
@@ -61,14 +62,13 @@ def target(
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class OfCube:
+class OfCube(Support):
     """Parameters made of a point of the cube, which is made of free coordinates; the volume is the
     prior's mass.
     """
 
     cube: Chart
     transform: Callable[[Float[Array, " dim"]], Float[Array, " k"]]
-    to_free = None
 
     @property
     def free_dim(self) -> int:
@@ -120,20 +120,22 @@ def _on_host(
 
     def thetas(u: np.ndarray) -> np.ndarray:
         u = np.asarray(u, np.float64)
-        found = prior_transform(u.copy()) if vectorized else [np.array(prior_transform(point.copy()), float) for point in u]
-        return np.asarray(found, np.float64)
+        if vectorized:
+            return np.asarray(prior_transform(u.copy()), np.float64)
+        return np.asarray([np.array(prior_transform(point.copy()), np.float64) for point in u])
 
     middle = np.full((2, dim), 0.5)
     try:
         theta = thetas(middle)
     except Exception as error:
-        raise TargetError(f"prior_transform fails at the middle of the cube: {type(error).__name__}: {error}") from error
+        words = f"{type(error).__name__}: {error}"
+        raise TargetError(f"prior_transform fails at the middle of the cube: {words}") from error
     if theta.ndim != 2 or len(theta) != 2:
-        raise TargetError(f"prior_transform must give one array of parameters for each point, got shape {theta.shape}")
+        raise TargetError(f"prior_transform must map each point to one array of parameters, got shape {theta.shape}")
     size = theta.shape[1]
 
     def to_theta(u: Float[Array, " dim"]) -> Float[Array, " k"]:
-        def call(points: np.ndarray) -> np.ndarray:
+        def call(points: Any) -> np.ndarray:
             flat = np.asarray(points).reshape(-1, dim)
             return thetas(flat).reshape(*np.shape(points)[:-1], size).astype(np.float32)
 

@@ -9,14 +9,16 @@ from typing import Any
 
 import jax
 import numpy as np
+from jaxtyping import Array
 
 from allmodes.bounded import sampler_of
+from allmodes.chart import Support
 from allmodes.devices.batched import log_prob_of
 from allmodes.devices.precision import single
 from allmodes.errors import AllmodesError, RunError
 from allmodes.files.fingerprint import differing, fingerprint
 from allmodes.files.run_folder import Run
-from allmodes.files.saved import EXPORTED, PARAMETERS
+from allmodes.files.saved import CHART, EXPORTED, FREE, PARAMETERS
 from allmodes.methods import Method
 from allmodes.sampler import Sampler
 from allmodes.store.find import find_method, find_target
@@ -56,12 +58,13 @@ def parse(run: Run) -> tuple[Target, Method, dict]:
             "train again in a new folder"
         )
     if not origin:
-        target = _imported(run, name, dim)
+        target = _imported(run, name, dim, about.get("chart"))
     elif ":" in origin:
         target = dataclasses.replace(find_target(origin, dim), name=name)
     else:
         target = find_target(origin)
-    target = dataclasses.replace(target, double=hints["double"])
+    support = {name: hints[name] for name in ("names", "bounds", "periodic") if name in hints}
+    target = dataclasses.replace(target, double=hints["double"], **support)
     other = differing(was, fingerprint(target)) if was else None
     if other is not None:
         raise RunError(
@@ -106,9 +109,48 @@ def _stored(path: Path) -> Any:
         raise RunError(f"{path} cannot be read ({error}): the target of this run lived in memory") from error
 
 
-def _imported(run: Run, name: str, dim: int) -> Target:
-    parameters = _stored(run / PARAMETERS).call if (run / PARAMETERS).exists() else None
-    call = jax.jit(_stored(run / EXPORTED).call)
+@dataclasses.dataclass(frozen=True, eq=False)
+class StoredSupport(Support):
+    """One that was exported, with the density over its free coordinates; the way back to these is
+    lost.
+    """
 
-    log_prob = log_prob_of(lambda x: call(x)[0], call)
-    return Target(log_prob, dim, name=name, parameters=parameters)
+    both: Any
+    log_prob: Any
+    free_dim: int
+    spread: Any
+
+    def to_x(self, z: Array) -> Array:
+        """As the support that was stored."""
+        return self.both(z)[0]
+
+    def log_volume(self, z: Array) -> Array:
+        """As the support that was stored."""
+        return self.both(z)[1]
+
+    def over(self, log_prob: Any) -> Any:
+        """The density that was stored with it."""
+        return self.log_prob
+
+
+def _of_one(call: Any) -> Any:
+    """A function of one point that JAX can batch, of an exported one of many."""
+    one = jax.custom_batching.custom_vmap(lambda z: jax.tree.map(lambda a: a[0], call(z[None])))
+    one.def_vmap(lambda size, batched, z: ((made := call(z)), jax.tree.map(lambda _: True, made)))
+    return one
+
+
+def _log_prob(path: Path) -> Any:
+    call = jax.jit(_stored(path).call)
+    return log_prob_of(lambda x: call(x)[0], call)
+
+
+def _imported(run: Run, name: str, dim: int, chart: dict | None) -> Target:
+    parameters = _stored(run / PARAMETERS).call if (run / PARAMETERS).exists() else None
+    log_prob = _log_prob(run / EXPORTED)
+    stored = None
+    if chart is not None:
+        spread = None if chart["spread"] is None else np.asarray(chart["spread"], float)
+        both = _of_one(jax.jit(_stored(run / CHART).call))
+        stored = StoredSupport(both, _log_prob(run / FREE), int(chart["free_dim"]), spread)
+    return Target(log_prob, dim, name=name, parameters=parameters, chart=stored)
