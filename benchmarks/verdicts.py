@@ -2,7 +2,7 @@
 methods go wrong.
 
     python benchmarks/verdicts.py --methods smc --seeds 3 --out docs/results/verdicts-smc.json
-    python benchmarks/verdicts.py --methods iwsm --cases schools --seeds 3 --out
+    python benchmarks/verdicts.py --methods iwsm-thorough --cases schools --seeds 3 --out
     docs/results/verdicts-iwsm.json
 
 A row is `wrong` where log Z is off by more than .1 and 4 of its errors, or a share of the mass by
@@ -26,7 +26,9 @@ from allmodes.targets import gaussian_mixture, get
 from allmodes.targets.funnel import funnel
 from allmodes.targets.mixture import random_mixture
 
-METHODS = {"iwsm": None, "smc": am.SMC(), "tempering": am.Tempering(), "nuts": am.NUTS()}
+METHODS = {
+    "iwsm": None, "iwsm-thorough": am.IWSM.thorough(), "smc": am.SMC(), "tempering": am.Tempering(), "nuts": am.NUTS(),
+}  # fmt: skip
 EFFECT = np.array([28.0, 8.0, -3.0, 7.0, -1.0, 1.0, 18.0, 12.0])
 ERROR = np.array([15.0, 10.0, 16.0, 11.0, 9.0, 11.0, 10.0, 18.0])
 
