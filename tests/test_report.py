@@ -15,6 +15,7 @@ from allmodes.progress.numbers import duration, number, percent, with_error
 from allmodes.report import plots
 from allmodes.report.figures import resample
 from allmodes.report.page import pretty, write_report
+from allmodes.report.scatter import log_density
 from allmodes.report.tables import print_result, print_table
 from allmodes.target import Target
 
@@ -331,3 +332,13 @@ def test_quiet_progress():
         progress.message("text")
         progress.update(step=1, total_steps=1)
     assert out.getvalue() == ""
+
+
+def test_coordinates_have_the_names_of_their_density_and_end_at_its_bounds():
+    target = Target(lambda x: -jnp.sum(x), 2, names=["rate", "scale"], bounds=[(0, None), (0, 2)])
+    x = np.random.default_rng(0).uniform(0.1, 1.9, size=(200, 2))
+    axes = plots.plot_draws(x, target=target).axes[0]
+    assert (axes.get_xlabel(), axes.get_ylabel()) == ("rate", "scale")
+    assert {axis.get_xlabel() for axis in plots.plot_marginals({"raw": x}, target=target).axes} == {"rate", "scale"}
+    beyond = log_density(target, np.array([[1.0, 1.0], [-1.0, 1.0], [1.0, 3.0]]))
+    np.testing.assert_array_equal(np.isfinite(beyond), [True, False, False])

@@ -48,7 +48,7 @@ def draw_axes(
     first, second = _widest(frame, exact, 2)
     pairs = [points[:, [first, second]] for points in (x, frame, exact) if points is not None]
     low, high = _extent(pairs[1:])
-    axes.set(xlim=(low[0], high[0]), ylim=(low[1], high[1]), xlabel=f"x[{first}]", ylabel=f"x[{second}]")
+    axes.set(xlim=(low[0], high[0]), ylim=(low[1], high[1]), xlabel=label(target, first), ylabel=label(target, second))
     if target is not None and target.dim == 2:
         _contours(axes, target, low, high, pairs[-1])
     elif exact is not None:
@@ -94,7 +94,7 @@ def plot_marginals(
                 if mass > 0:
                     axis.plot(grid, density / mass, color=EXACT, linewidth=1, label="density")
             axis.spines["left"].set_visible(False)
-            axis.set(xlim=(low[0], high[0]), xlabel=f"x[{coordinate}]", yticks=[])
+            axis.set(xlim=(low[0], high[0]), xlabel=label(target, coordinate), yticks=[])
         axes[0, -1].legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=4, columnspacing=1.2)
     return figure
 
@@ -120,14 +120,20 @@ def _extent(groups: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
 
 
 def log_density(target: Target, points: Float[np.ndarray, "n dim"]) -> Float[np.ndarray, " n"]:
-    """Evaluate the log-density, -inf where it is undefined; in pieces, so that memory stays
-    small.
+    """Evaluate the log-density, -inf where it is undefined or beyond its bounds; in pieces, so that
+    memory stays small.
     """
     import jax
 
     values = jax.jit(target.values)
     pieces = [np.asarray(values(points[i : i + 5000].astype(np.float32)), float) for i in range(0, len(points), 5000)]
-    return np.concatenate(pieces)
+    low, high = np.array(target.bounds or [(None, None)] * target.dim, float).T  # NaN: no bound
+    return np.where(np.any((points <= low) | (points >= high), axis=1), -np.inf, np.concatenate(pieces))
+
+
+def label(target: Target | None, coordinate: int) -> str:
+    """Call a coordinate what its density does."""
+    return f"x[{coordinate}]" if target is None or target.names is None else target.names[coordinate]
 
 
 def _density(target: Target, points: np.ndarray) -> np.ndarray:
