@@ -108,10 +108,10 @@ def nautilus(problem: Problem, likelihood: Counted, seed: int) -> Found:
     """
     from nautilus import Sampler
 
+    periodic = np.array(problem.periodic) if problem.periodic else None
     sampler = Sampler(
-        lambda u: u, likelihood, n_dim=problem.dim, periodic=np.array(problem.periodic, int) if problem.periodic else None,
-        vectorized=True, pass_dict=False, seed=seed,
-    )  # fmt: skip
+        lambda u: u, likelihood, n_dim=problem.dim, periodic=periodic, vectorized=True, pass_dict=False, seed=seed
+    )
     sampler.run()
     u, log_weight, _ = sampler.posterior()
     return Found(float(sampler.log_z), float(sampler.n_eff) ** -0.5, u, log_weight, float(sampler.n_eff))

@@ -110,7 +110,7 @@ def normal(x: Any, mean: float, std: float) -> Any:
 
 def mixture(name: str, means: np.ndarray, chols: np.ndarray, weights: np.ndarray, box: float) -> Problem:
     """Gaussian modes inside `[-box, box]^dim`, with no mass to speak of outside (in the tests)."""
-    modes, dim = means.shape
+    dim = means.shape[1]
     whiten = np.linalg.inv(chols)
     log_norm = np.log(weights) + np.log(np.abs(np.linalg.det(whiten))) - 0.5 * dim * math.log(2 * math.pi)
 
@@ -124,8 +124,8 @@ def mixture(name: str, means: np.ndarray, chols: np.ndarray, weights: np.ndarray
 
 
 def gmm40() -> Problem:
-    """`gmm40` of `allmodes.targets`: 40 equal modes in the plane; prior uniform in `[-60, 60]^2`."""
-    bits = np.random.RandomState(0).randint(0, 2**32, size=(40, 2), dtype=np.uint32)  # noqa: NPY002, torch's stream
+    """`gmm40` of `allmodes.targets`: 40 equal modes in the plane, prior uniform in a box."""
+    bits = np.random.RandomState(0).randint(0, 2**32, size=(40, 2), dtype=np.uint32)  # torch's stream
     means = ((bits & 0xFFFFFF) / 2**24 - 0.5) * 80
     chols = np.broadcast_to(math.log1p(math.e) * np.eye(2), (40, 2, 2))
     return mixture("gmm40", means, chols, np.full(40, 1 / 40), 60.0)
@@ -194,13 +194,14 @@ def rosenbrock_log_z(dim: int, nodes: int = 2000) -> float:
 
 
 def rosenbrock(dim: int = 10) -> Problem:
-    """Rosenbrock's function as log-likelihood, as in Lange (2023): prior uniform in `[-5, 5]^dim`."""
+    """Rosenbrock's function as log-likelihood (Lange 2023), prior uniform in `[-5, 5]^dim`."""
 
     def log_parts(x, xp):
         a, b = x[..., :-1], x[..., 1:]
         return -xp.sum(100 * (b - a**2) ** 2 + (1 - a) ** 2, axis=-1)[..., None]
 
-    return Problem(f"rosenbrock-{dim}", np.full(dim, -5.0), np.full(dim, 5.0), log_parts, np.array([rosenbrock_log_z(dim)]))
+    log_masses = np.array([rosenbrock_log_z(dim)])
+    return Problem(f"rosenbrock-{dim}", np.full(dim, -5.0), np.full(dim, 5.0), log_parts, log_masses)
 
 
 def box_and_angle() -> Problem:

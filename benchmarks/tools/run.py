@@ -9,6 +9,7 @@ which ends after `--limit` CPU seconds, and then is a row too.
 """
 
 import argparse
+import contextlib
 import json
 import os
 import platform
@@ -43,10 +44,8 @@ def measure(tool: str, name: str, seed: int, limit: int) -> dict:
     resource.setrlimit(resource.RLIMIT_CPU, (limit, limit + 60))
     problem = PROBLEMS[name]()
     likelihood, begin, found = Counted(problem), time.process_time(), None
-    try:
+    with contextlib.suppress(OutOfTime):
         found = TOOLS[tool](problem, likelihood, seed)
-    except OutOfTime:
-        pass
     row = {"tool": tool, "problem": name, "seed": seed, "ended": found is not None, "calls": likelihood.calls}
     process = time.process_time() - likelihood.aside
     row |= {
