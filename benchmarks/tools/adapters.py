@@ -28,7 +28,7 @@ def our_method():
 @dataclasses.dataclass(frozen=True)
 class Found:
     """What a tool gives: log Z with the error that it states, and weighted draws `(n, dim)` in the
-    unit cube with their effective number.
+    unit cube with their effective number; in a word how far it trusts them, where it says so.
     """
 
     log_z: float
@@ -36,6 +36,7 @@ class Found:
     u: np.ndarray
     log_weight: np.ndarray
     ess: float
+    verdict: str = ""
 
 
 class Counted:
@@ -77,7 +78,7 @@ def ours(problem: Problem, likelihood: Counted, seed: int) -> Found:
     log_z, std_error = draws.log_z
     found = Found(
         log_z - problem.log_volume, std_error, problem.cube(np.asarray(draws.x, float), np),
-        np.asarray(draws.log_weight, float), draws.ess,
+        np.asarray(draws.log_weight, float), draws.ess, draws.verdict().word,
     )  # fmt: skip
     likelihood.calls = sampler.evaluations["log_prob"] + draws.evaluations
     start = time.process_time()

@@ -61,6 +61,8 @@ def figures(problem, found) -> dict:
         "log_z": round(found.log_z, 4), "error": round(found.log_z - problem.log_z, 4),
         "std_error": round(found.std_error, 4), "ess": round(found.ess), "kish": round(kish(found.log_weight)),
     }  # fmt: skip
+    if found.verdict:
+        row["verdict"] = found.verdict
     if len(problem.weights) == 1:
         return row
     shares = problem.shares(found.u, weight)

@@ -34,7 +34,7 @@ SETTINGS = [
     "with a normal density, which makes four coordinates of three. Its density is compiled into the sampler: "
     "seconds in the likelihood are the number of calls times what one takes in a batch of a thousand.",
     "nautilus: 2,000 live points, four networks, 10,000 effective draws, points of the exploration kept: all "
-    "default. It states no error of log Z; here it is one over the root of the effective draws. "
+    "default (`discard_exploration=True`, which it wants where estimates are to be free of bias, takes more). It states no error of log Z; here it is one over the root of the effective draws. "
     "`periodic` for the angle.",
     "pocoMC: 512 effective and 256 active particles, 4,096 effective draws, 4,096 importance samples for the "
     "evidence: all default. `periodic` for the angle.",
@@ -62,7 +62,11 @@ def summary(rows, tool, problem):
     middle["s"] = median(row["own"] + row["calls"] for row in mine)
     off = [row for row in mine if abs(row["error"]) > FAR * row["std_error"] + SLACK]
     lost = [row for row in mine if row.get("found", 1.0) < 1.0]
-    wrong = [f"log Z off by {row['error']:+.2f} (stated error {row['std_error']:.3f})" for row in off]
+    wrong = [
+        f"log Z off by {row['error']:+.2f} (stated error {row['std_error']:.3f}"
+        f"{'; verdict: ' + row['verdict'] if 'verdict' in row else ''})"
+        for row in off
+    ]
     wrong += [f"{1 - row['found']:.0%} of the modes missed" for row in lost]
     return middle | {"rows": mine, "wrong": ", ".join(dict.fromkeys(wrong))}
 
@@ -203,8 +207,9 @@ def page(rows):
     parts += [
         "## How",
         wrapped(
-            "Machine: a two-core x86-64 sandbox, each run on one core and in one thread, the other core busy with "
-            f"other work. Seeds: {', '.join(map(str, seeds))}. Each run is a fresh process, with nothing compiled "
+            "Machine: a two-core x86-64 sandbox, each run on one core and in one thread. Both cores were shared with "
+            "other work, so CPU seconds are given and no others, and they are rather too many than too few. Seeds: "
+            f"{', '.join(map(str, seeds))}. Each run is a fresh process, with nothing compiled "
             "before, that ends after 900 CPU seconds. The tools live in an environment of their own, ours in the "
             "project's:"
         ),
