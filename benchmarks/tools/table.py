@@ -34,7 +34,8 @@ SETTINGS = [
     "with a normal density, which makes four coordinates of three. Its density is compiled into the sampler: "
     "seconds in the likelihood are the number of calls times what one takes in a batch of a thousand.",
     "nautilus: 2,000 live points, four networks, 10,000 effective draws, points of the exploration kept: all "
-    "default (`discard_exploration=True`, which it wants where estimates are to be free of bias, takes more). It states no error of log Z; here it is one over the root of the effective draws. "
+    "default (`discard_exploration=True`, which it wants where estimates are to be free of bias, takes more). "
+    "It states no error of log Z; here it is one over the root of the effective draws. "
     "`periodic` for the angle.",
     "pocoMC: 512 effective and 256 active particles, 4,096 effective draws, 4,096 importance samples for the "
     "evidence: all default. `periodic` for the angle.",
