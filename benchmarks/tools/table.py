@@ -19,17 +19,16 @@ TOOLS = {
 DIMS = {"gmm40": 2, "box-and-angle": 3, "loggamma-10": 10, "rosenbrock-10": 10, "modes-16": 16, "loggamma-30": 30}
 ABOUT = {
     "gmm40": "40 equal modes in the plane, prior uniform in `[-60, 60]^2`",
-    "box-and-angle": "two parameters in a box, most of the mass of one of them at its bound, and an angle of "
+    "box-and-angle": "Two parameters in a box, most of the mass of one of them at its bound, and an angle of "
     "period 2 pi with two opposite modes",
     "loggamma-10": "LogGamma (Beaujean and Caldwell 2013) in 10 dimensions: four modes, half of the coordinates skewed",
     "rosenbrock-10": "Rosenbrock's function in 10 dimensions as log-likelihood, prior uniform in `[-5, 5]^10`",
     "modes-16": "40 modes of unequal weights and shapes in 16 dimensions, prior uniform in `[-60, 60]^16`",
     "loggamma-30": "LogGamma in 30 dimensions",
 }
-HEAD = (
-    "| tool | seeds | calls | log Z less the truth | stated error | effective draws | of these per 1,000 calls | modes found | own CPU s | \
+HEAD = "| tool | seeds | calls | log Z less the truth | stated error | effective draws | \
+of these per 1,000 calls | modes found | own CPU s | \
 whole process, CPU s | total at 1 ms | total at 1 s |\n|---|---|---|---|---|---|---|---|---|---|---|---|"
-)
 SETTINGS = [
     "Ours: `IWSM.frugal()`, nothing changed. Gaussian mixtures as densities on R^d, log Z less the log of the "
     "box's volume; all else in normal quantiles of the prior, and the angle as that of a point in the plane "
@@ -100,25 +99,30 @@ def line(rows, tool, problem):
     found = f"{middle['found']:.0%}" if "found" in middle else ""
     cells = [
         TOOLS[tool], seeds, thousands(middle["calls"]), errors, f"{middle['std_error']:.3f}",
-        thousands(middle["ess"]), thousands(1e3 * middle["ess"] / middle["calls"]), found, f"{middle['own']:.0f}", f"{middle['process']:.0f}",
+        thousands(middle["ess"]), thousands(1e3 * middle["ess"] / middle["calls"]), found,
+        f"{middle['own']:.0f}", f"{middle['process']:.0f}",
         clock(middle["ms"]), clock(middle["s"]),
     ]  # fmt: skip
     return "| " + " | ".join(cells) + " |"
 
 
 def standing(rows, problem, key, say):
-    """Whether ours is the least of a figure among what ended and is right; None where ours is not
-    there. What is wrong leads nothing, and neither does ours."""
+    """Whether ours is the least of a figure among what ended and is right, and why; None for
+    whether where there is nothing to compare. What is wrong leads nothing, and neither does ours.
+    """
     ours = summary(rows, "ours", problem)
     others = {TOOLS[tool]: summary(rows, tool, problem) for tool in TOOLS if tool != "ours"}
     if ours is None:
-        return None
+        return None, "no run of ours has ended"
+    tried = any(row["problem"] == problem and row["tool"] != "ours" for row in rows)
     right = {tool: middle for tool, middle in others.items() if middle and not middle["wrong"]}
     if ours["wrong"]:
         return False, f"ours is wrong there: {ours['wrong']}"
     less = sorted((middle[key], tool) for tool, middle in right.items() if middle[key] < ours[key])
     if less:
         return False, f"ours {say(ours[key])}; " + ", ".join(f"{tool} {say(value)}" for value, tool in less)
+    if not tried:
+        return None, f"ours {say(ours[key])}, and no other tool was run there"
     if not right:
         return True, f"ours {say(ours[key])}; no other ended and was right"
     value, tool = min((middle[key], tool) for tool, middle in right.items())
@@ -126,17 +130,14 @@ def standing(rows, problem, key, say):
 
 
 def goals(rows):
-    """The two lists of the page's beginning: where we do not lead, and where we do."""
-    behind, ahead = [], []
+    """The lists of the page's beginning: where we do not lead, where it is not known, where we do."""
+    lists = {False: [], None: [], True: []}
     for problem, dim in DIMS.items():
         for key, say, what in (("calls", thousands, "calls"), ("ms", clock, "total time at 1 ms a call")):
-            at = standing(rows, problem, key, say)
+            leads, why = standing(rows, problem, key, say)
             goal = key == "ms" or dim >= 10
-            if at is None:
-                behind.append(f"{problem}, {what}: no run of ours has ended.")
-            else:
-                (ahead if at[0] else behind).append(f"{problem}, {what}{'' if goal else ' (no goal there)'}: {at[1]}.")
-    return behind, ahead
+            lists[leads].append(f"{problem}, {what}{'' if goal else ' (no goal there)'}: {why}.")
+    return lists[False], lists[None], lists[True]
 
 
 def wrapped(text, hang=""):
@@ -163,8 +164,7 @@ def missing(rows):
 
 
 def page(rows):
-    behind, ahead = goals(rows)
-    rows = [row for row in rows if row["problem"] in DIMS]
+    behind, unknown, ahead = goals(rows)
     seeds = sorted({row["seed"] for row in rows})
     several = sorted({(r["problem"], r["tool"]) for r in rows if sum(
         (q["problem"], q["tool"]) == (r["problem"], r["tool"]) for q in rows) > 1})  # fmt: skip
@@ -190,6 +190,7 @@ def page(rows):
             "with less than a tenth of its share) leads nothing. Behind:"
         ),
         bullets(behind),
+        *(["Not known:", bullets(unknown)] if unknown else []),
         "What is wrong or was not run:",
         bullets(missing(rows)),
         "## Where we lead",
@@ -199,8 +200,8 @@ def page(rows):
             f"{about}: a single seed says little of what another one gives. Own: CPU seconds from the problem to the "
             "draws less those in the likelihood, compilation included. Whole process: with imports and likelihood. "
             "Totals: own seconds and so many calls of 1 ms or 1 s, one at a time. Errors of log Z are those of each "
-            "seed. **Calls buy different things**: each tool ends where its own settings say, UltraNest at 400 effective "
-            "draws and an error of log Z up to .5, pocoMC at 4,096, nautilus and dynesty at 10,000, ours with 10,000 "
+            "seed. **Calls buy different things**: each tool ends where its own settings say, UltraNest at 400 "
+            "effective draws and an error of log Z up to .5, pocoMC at 4,096, nautilus and dynesty at 10,000, ours with 10,000 "
             "draws. Stated errors and effective draws say what was bought; runs of equal precision were not made."
         ),
     ]
