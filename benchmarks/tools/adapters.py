@@ -11,9 +11,9 @@ from collections.abc import Callable
 import numpy as np
 
 try:
-    from problems import Problem
+    from problems import Problem, log_sum
 except ImportError:  # as part of the repository, in tests
-    from benchmarks.tools.problems import Problem
+    from benchmarks.tools.problems import Problem, log_sum
 
 DRAWS = 10_000
 
@@ -22,7 +22,7 @@ def our_method():
     """What stands for us: the one place to change."""
     import allmodes as am
 
-    return am.IWSM.frugal()
+    return am.IWSM()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,13 +76,15 @@ def ours(problem: Problem, likelihood: Counted, seed: int) -> Found:
     sampler = am.fit(target, our_method(), key=jax.random.key(seed), progress=False)
     draws = jax.block_until_ready(sampler.sample(DRAWS, key=jax.random.key(1000 + seed)))
     log_z, std_error = draws.log_z
+    u = (np.asarray(draws.x, float) - problem.low) / (problem.high - problem.low)
     found = Found(
-        log_z - problem.log_volume, std_error, problem.cube(np.asarray(draws.x, float), np),
+        log_z - problem.log_volume, std_error, u,
         np.asarray(draws.log_weight, float), draws.ess, draws.verdict().word,
     )  # fmt: skip
     likelihood.calls = sampler.evaluations["log_prob"] + draws.evaluations
     start = time.process_time()
-    evaluate, x = jax.jit(lambda x: target.evaluate(x)[:2]), jnp.asarray(draws.x[:1000])
+    evaluate = jax.jit(lambda x: target.free.evaluate(x)[:2])
+    x = jnp.asarray((draws.x if draws.free is None else draws.free)[:1000])
     jax.block_until_ready(evaluate(x))
     begin = time.process_time()
     for _ in range(10):
@@ -93,13 +95,21 @@ def ours(problem: Problem, likelihood: Counted, seed: int) -> Found:
 
 
 def target_of(problem: Problem):
-    """The problem as `am.Target`."""
+    """The problem as our target: as the nested samplers take it, or a density on R^dim."""
     import jax.numpy as jnp
-    from jax.scipy.special import ndtr
 
     import allmodes as am
 
-    return am.Target(lambda z: problem.log_prob(z, jnp, ndtr), dim=problem.free_dim, name=problem.name)
+    low, wide = (jnp.asarray(a, jnp.float32) for a in (problem.low, problem.high - problem.low))
+
+    def log_likelihood(x):
+        return log_sum(problem.log_parts(x, jnp), jnp)
+
+    if problem.plain:
+        return am.Target(log_likelihood, problem.dim, name=problem.name)
+    return am.interop.nested.target(
+        log_likelihood, lambda u: low + wide * u, problem.dim, periodic=problem.periodic, name=problem.name
+    )
 
 
 def nautilus(problem: Problem, likelihood: Counted, seed: int) -> Found:

@@ -64,38 +64,10 @@ class Problem:
         belongs = np.exp(parts - log_sum(parts, np)[:, None])
         return weights @ belongs / weights.sum()
 
-    # As our sampler sees it: on R^n, where the evidence under the prior is the integral.
-
-    @property
-    def free_dim(self) -> int:
-        """Coordinates of `log_prob`: a circle takes the two of the plane that it is wound in."""
-        return self.dim + len(self.periodic)
-
     @property
     def log_volume(self) -> float:
-        """What the log evidence is less than the log-integral of `log_prob`."""
+        """What the log evidence is less than the log-integral that our sampler is given."""
         return float(np.sum(np.log(self.high - self.low))) if self.plain else 0.0
-
-    def cube(self, z: Any, xp: Any, cdf: Callable[[Any], Any] = ndtr) -> Any:
-        """Map our coordinates `(.., free_dim)` to the unit cube; `cdf` is the normal one in `xp`.
-
-        Normal quantiles for a box. A circle is the angle in a plane with a normal density, which is
-        uniform and has no seam.
-        """
-        if self.plain:
-            return (z - xp.asarray(self.low, z.dtype)) / xp.asarray(self.high - self.low, z.dtype)
-        flat = self.dim - len(self.periodic)
-        pairs = z[..., flat:].reshape(*z.shape[:-1], len(self.periodic), 2)
-        turns = xp.arctan2(pairs[..., 1], pairs[..., 0]) / (2 * math.pi)
-        return xp.concatenate([cdf(z[..., :flat]), turns % 1.0], axis=-1)
-
-    def log_prob(self, z: Any, xp: Any, cdf: Callable[[Any], Any] = ndtr) -> Any:
-        """Log-density of our coordinates, with the prior's: log N(z; 0, I), if not `plain`."""
-        if self.plain:
-            return log_sum(self.log_parts(z, xp), xp)
-        x = xp.asarray(self.low, z.dtype) + xp.asarray(self.high - self.low, z.dtype) * self.cube(z, xp, cdf)
-        prior = -0.5 * xp.sum(z**2, axis=-1) - 0.5 * self.free_dim * math.log(2 * math.pi)
-        return log_sum(self.log_parts(x, xp), xp) + prior
 
 
 def log_sum(parts: Any, xp: Any) -> Any:

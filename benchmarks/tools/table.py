@@ -31,9 +31,8 @@ HEAD = "| tool | seeds | calls | log Z less the truth | stated error | effective
 of these per 1,000 calls | modes found | own CPU s | \
 whole process, CPU s | total at 1 ms | total at 1 s |\n|---|---|---|---|---|---|---|---|---|---|---|---|"
 SETTINGS = [
-    "Ours: `IWSM.frugal()`, nothing changed. Gaussian mixtures as densities on R^d, log Z less the log of the "
-    "box's volume; all else in normal quantiles of the prior, and the angle as that of a point in the plane "
-    "with a normal density, which makes four coordinates of three. Its density is compiled into the sampler: "
+    "Ours: `IWSM()`, nothing changed. Gaussian mixtures as densities on R^d, log Z less the log of the "
+    "box's volume; all else by `am.interop.nested.target`. Its density is compiled into the sampler: "
     "seconds in the likelihood are the number of calls times what one takes in a batch of a thousand.",
     "nautilus: 2,000 live points, four networks, 10,000 effective draws, points of the exploration kept: all "
     "default (`discard_exploration=True`, which it wants where estimates are to be free of bias, takes more). "
@@ -180,7 +179,7 @@ def page(rows):
     parts = [
         "# Beside tools for few calls",
         wrapped(
-            "`IWSM.frugal()` beside four tools that are chosen where each call of the likelihood is dear: nautilus "
+            "`IWSM()` beside four tools that are chosen where each call of the likelihood is dear: nautilus "
             "1.0.6, pocoMC 1.2.6, dynesty 3.1.0 and UltraNest 4.6.3, each with the settings that its own pages "
             "recommend, on posteriors whose evidence is known. **A call of ours is a value and its gradient, a call "
             "of theirs a value alone**; ours include 10,000 draws."
