@@ -30,6 +30,7 @@ def two(x):
 """
 SMALL = (
     "--start broad --cooldown 10 --batch 64 --buffer 256 --reweighting.every 20 --reweighting.path-steps 5 "
+    "--reweighting.points 256 "
     "--network.width 16 --network.depth 1"
 )
 

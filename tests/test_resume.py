@@ -47,8 +47,8 @@ cli.main(sys.argv[1:])
 """
 CHUNKS = 40
 SETTINGS = (
-    "--batch 64 --buffer 512 --network.width 16 --network.depth 1 --reweighting.every 20 --reweighting.path-steps 8 "
-    "--local-every 30 "
+    "--method iwsm-thorough --batch 64 --buffer 512 --network.width 16 --network.depth 1 --reweighting.every 20 "
+    "--reweighting.path-steps 8 --local-every 30 "
     f"--cooldown 10 --enough None --steps {10 * CHUNKS} -n 300 --quiet --judge-repeats 2"
 ).split()
 

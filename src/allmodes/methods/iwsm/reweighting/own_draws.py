@@ -56,4 +56,4 @@ class OwnDraws(Reweighting):
         if not 0.0 <= self.broad_share <= 1.0:
             raise ConfigError(f"broad_share must lie in [0, 1], got {self.broad_share}")
         if self.count > buffer:
-            raise ConfigError(f"draws of a renewal must not exceed the buffer ({buffer}), got {self.count}")
+            raise ConfigError(f"draws of a renewal must not exceed the buffer ({buffer}), got {self.count}: set both")

@@ -43,4 +43,4 @@ class PathMoves(Reweighting):
     def check(self, buffer: int) -> None:
         """**Raises** `ConfigError` where there are fewer points in the buffer."""
         if self.points > buffer:
-            raise ConfigError(f"points of a renewal must not exceed the buffer ({buffer}), got {self.points}")
+            raise ConfigError(f"points of a renewal must not exceed the buffer ({buffer}), got {self.points}: set both")
