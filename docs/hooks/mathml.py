@@ -9,13 +9,13 @@ from html import unescape
 
 from latex2mathml.converter import convert
 
-# The name of a function, unless it has an index or a bracket follows, stands apart from its argument.
+# The name of a function, unless it has an index or a bracket follows, is set apart.
 FUNCTION = re.compile(r"(?<!<ms..>)<mi>(log|exp|sin|cos|det)</mi>(?!<mo stretchy|<mo fence)")
 MARKED = re.compile(r'<(span|div) class="arithmatex">\\[(\[](.*?)\\[)\]]</\1>', re.DOTALL)
 
 
 def mathml(marked: re.Match) -> str:
-    """One marked formula. A command that the converter does not know is an error, not a red word."""
+    """One marked formula; a command that the converter does not know is an error."""
     tag, tex = marked[1], unescape(marked[2]).strip()
     formula = convert(tex, display="block" if tag == "div" else "inline")
     if unknown := re.search(r"\\[A-Za-z]+", formula):
