@@ -11,6 +11,7 @@ from allmodes.devices.compiled import program
 from allmodes.diffusion import blocks
 from allmodes.diffusion.corrections.chain_moves import Plan, chain_evaluations, chains
 from allmodes.diffusion.paths import Process
+from allmodes.draws.doubt import Forward
 from allmodes.draws.estimates import Estimate, ess
 from allmodes.draws.verdict import Finding
 from allmodes.errors import ConfigError
@@ -53,8 +54,8 @@ class Proposal(Protocol):
         """
         ...
 
-    def look_forward(self) -> tuple[float | None, int]:
-        """Give the forward effective share, None where nothing tells, and what it cost."""
+    def look_forward(self) -> tuple[Forward | None, int]:
+        """Give what points of the target see, None where nothing tells, and what it cost."""
         ...
 
 
