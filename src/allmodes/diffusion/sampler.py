@@ -22,6 +22,7 @@ from allmodes.diffusion.programs import Programs
 from allmodes.draws.doubt import Forward
 from allmodes.draws.draws import Draws, LogDensity
 from allmodes.draws.estimates import forward_ess
+from allmodes.draws.verdict import Finding
 from allmodes.errors import ConfigError, SolverError
 from allmodes.points.frame import Frame
 from allmodes.progress.stages import parts_of
@@ -88,7 +89,16 @@ class DiffusionSampler(Sampler):
         seen, spent = self.look_forward()
         doubt = seen.doubt(np.asarray(log_weight, np.float64) - self.frame.constant)
         cost, named = spent + n * (1 + self.process.path_evaluations(steps)), self.target.parameters
-        return Draws(x, log_prob, log_weight, cost, parameters=named, forward_ess=seen.ess, doubt=doubt)
+        return Draws(
+            x,
+            log_prob,
+            log_weight,
+            cost,
+            parameters=named,
+            forward_ess=seen.ess,
+            doubt=doubt,
+            findings=self.findings,
+        )
 
     def corrected(self, n: int, *, key: Array, pool: int | None = None) -> Draws:
         """`sample` with `correct="mcmc"`."""
@@ -104,6 +114,11 @@ class DiffusionSampler(Sampler):
     def steps(self) -> int:
         """Steps of a draw's reverse path when not said otherwise: the method's own number."""
         return self.method.sample_steps
+
+    @property
+    def findings(self) -> tuple[Finding, ...]:
+        """What is known of all draws: how complete the search was."""
+        return self.method.findings(self.state)
 
     @property
     def frame(self) -> Frame:

@@ -220,9 +220,11 @@ CHECKS: tuple[Callable[[Seen], MaybeFinding], ...] = (
 
 
 def _found(seen: Seen) -> list[MaybeFinding]:
-    """All that is found: by the checks, by the sampler itself, and by each identity."""
+    """All that is found: by the sampler itself, first of all how complete its search was, by the
+    checks, and by each identity.
+    """
     found = [check(seen) for check in CHECKS]
-    return [*found, *seen.findings, _broken(seen), *map(_of_identity, seen.identities)]
+    return [*seen.findings, *found, _broken(seen), *map(_of_identity, seen.identities)]
 
 
 def _of_tail(khat: float, share: float) -> Finding:

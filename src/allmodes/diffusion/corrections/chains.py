@@ -94,9 +94,10 @@ class Chains(Correction):
         # Shares of modes keep the errors of the weighted draws that the chains start from, on top
         # of their own.
         independent = sum(effective) / (sum(effective) + n)
+        found = (*proposal.findings, *findings_of(raws))
         return Draws(
             x, log_prob, jnp.zeros(n), sum(cost) + spent, evidence, independent=independent,
-            parameters=proposal.target.parameters, pool=pool_of(raws, evidence, seen), findings=findings_of(raws),
+            parameters=proposal.target.parameters, pool=pool_of(raws, evidence, seen), findings=found,
         )  # fmt: skip
 
     def _for_proposal(self, proposal: Proposal) -> "Chains":

@@ -38,11 +38,14 @@ class Raw(NamedTuple):
 
 @runtime_checkable
 class Proposal(Protocol):
-    """What chains ask for. `process` is None where draws do not come by paths."""
+    """What chains ask for. `process` is None where draws do not come by paths; `findings` are true
+    of all draws.
+    """
 
     target: Target
     frame: Frame
     process: Process | None
+    findings: tuple[Finding, ...]
 
     def paths(self, key: Array, n: int, steps: int | None) -> Raw:
         """Draw n, with weights."""
@@ -78,6 +81,7 @@ class WeightedDraws:
     """
 
     process = None
+    findings = ()  # each of the draws has its own
 
     def __init__(self, sampler: Any):
         self.sampler, self.target = sampler, sampler.target
