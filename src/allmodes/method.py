@@ -68,6 +68,10 @@ class Method(abc.ABC):
     def evaluations(self, state: Any) -> Evaluations:
         """Count what the state has cost so far, the warm start included."""
 
+    def findings(self, state: Any) -> tuple[Any, ...]:
+        """Say what is known of all draws (`Finding`s); nothing by default."""
+        return ()
+
     def again(self, target: Target, state: Any, key: Array) -> Any:
         """Make the state before the first step of the last one on another density.
 

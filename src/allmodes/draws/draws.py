@@ -13,6 +13,7 @@ from jaxtyping import Array, Float
 
 from allmodes.devices.precision import double
 from allmodes.draws import estimates, export
+from allmodes.draws.doubt import Doubt
 from allmodes.draws.estimates import Estimate
 from allmodes.draws.verdict import Finding, Pool, Seen, Verdict, judge, of_chains
 from allmodes.errors import ConfigError, TargetError
@@ -50,8 +51,8 @@ class Draws:
       `n / (sum of squared families)`. Moves part relatives, but not from mode to mode.
     - `pool`: of draws that were made of weighted ones, by resampling or a correction, what those
       showed (`Pool`).
-    - `forward_ess`: effective share, in [0, 1], as the points that training ended with see the
-      sampler.
+    - `forward_ess`, `doubt`: effective share, in [0, 1], and the share of the mass that draws leave
+      out, as the points that training ended with see the sampler.
     - `findings`: what the sampler found out about these draws when it made them (`Finding`s: a word
       and a reason).
     - `free`: `(n, free_dim)`, the coordinates without bounds that `x` was made from, where the
@@ -70,6 +71,7 @@ class Draws:
     parameters: Callable[[Float[Array, "n dim"]], Any] | None = dataclasses.field(default=None, repr=False)
     pool: Pool | None = None
     forward_ess: float | None = None
+    doubt: Doubt | None = None
     findings: tuple[Finding, ...] = ()
     free: Float[Array, "n free"] | None = dataclasses.field(default=None, repr=False)
 
@@ -180,7 +182,7 @@ class Draws:
         """
         if self.chains:
             return None
-        return Pool(len(self), self.ess, self.khat, self.log_z.std_error, self.forward_ess)
+        return Pool(len(self), self.ess, self.khat, self.log_z.std_error, self.forward_ess, self.doubt)
 
     def verdict(self) -> Verdict:
         """`trusted`, `use with correction` or `do not use`, with the reasons: from these draws
@@ -193,7 +195,7 @@ class Draws:
         raw = self.pool is None and not self.chains and not self.equally_weighted
         seen = Seen(
             n=len(self), ess=self.ess, equal=self.equally_weighted, khat=self.khat if raw else None, pool=self.pool,
-            log_z_error=None if np.isnan(value) else error, forward_ess=self.forward_ess, exact=False,
+            log_z_error=None if np.isnan(value) else error, forward_ess=self.forward_ess, doubt=self.doubt, exact=False,
             broken=int(jnp.sum(self.log_prob == -jnp.inf)), rhat=self.rhat, findings=self.findings,
         )  # fmt: skip
         return judge(seen)

@@ -12,13 +12,14 @@ import jax.numpy as jnp
 import numpy as np
 
 from allmodes.devices.precision import double
+from allmodes.draws.doubt import Doubt
 from allmodes.draws.draws import Draws
 from allmodes.draws.estimates import Estimate
 from allmodes.draws.verdict import Finding, Pool
 from allmodes.files.run_folder import Run
 from allmodes.target import Target
 
-RECORDS: dict[str, Any] = {kind.__name__: kind for kind in (Estimate, Finding, Pool)}
+RECORDS: dict[str, Any] = {kind.__name__: kind for kind in (Doubt, Estimate, Finding, Pool)}
 ABOUT = "about"  # the array, a JSON text, beside those of the draws
 _ERRORS = (OSError, ValueError, KeyError, TypeError, AttributeError, EOFError, zipfile.BadZipFile, zlib.error)
 

@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from allmodes.draws import verdict as trust
+from allmodes.draws.doubt import Doubt, doubt_of
 from allmodes.draws.draws import Draws
 from allmodes.draws.estimates import elbo, ess, eubo
 from allmodes.files.run_folder import Run
@@ -38,6 +39,7 @@ class Forward(NamedTuple):
 
     log_weight: Float[Array | np.ndarray, " m"] | None
     ess: float | None  # in [0, 1]
+    doubt: Doubt | None  # of draws with weights
 
 
 def evaluation(
@@ -105,7 +107,10 @@ def forward(sampler: Sampler, draws: Draws, keys: Keys) -> Forward:
         log_weight = sampler.free.log_weights(sampler.method.points(sampler.state)[:most], key=keys.points)
     else:
         log_weight = None
-    return Forward(log_weight, draws.forward_ess if log_weight is None else forward_ess(log_weight))
+    if log_weight is None:
+        return Forward(None, draws.forward_ess, draws.doubt)
+    doubt = None if draws.chains else doubt_of(log_weight, draws.log_weight, len(log_weight))
+    return Forward(log_weight, forward_ess(log_weight), doubt)
 
 
 def diagnostics(draws: Draws, seen: Forward, target: Target) -> dict[str, Any]:
@@ -174,6 +179,7 @@ def seen_of(
         log_z_error=draws.log_z.std_error if has_evidence(draws) else None,
         findings=draws.findings,
         forward_ess=seen.ess,
+        doubt=seen.doubt,
         exact=target.sample is not None,
         known=known,
         rhat=draws.rhat,
