@@ -202,10 +202,10 @@ def _compiled(code: str) -> Any:
 
 def _parameters(code: str) -> list[str]:
     """The names of a program's parameters, by Stan's own compiler."""
-    with tempfile.TemporaryDirectory() as folder, importlib.resources.path("httpstan", "stanc") as stanc:
-        path = Path(folder) / "program.stan"
+    with tempfile.TemporaryDirectory() as folder:
+        path, stanc = Path(folder) / "program.stan", importlib.resources.files("httpstan") / "stanc"
         path.write_text(code)
-        done = subprocess.run([stanc, "--info", path], capture_output=True, text=True, check=False)
+        done = subprocess.run([str(stanc), "--info", path], capture_output=True, text=True, check=False)
     if done.returncode:
         raise TargetError(f"the Stan program has an error:\n{done.stderr.strip()}")
     return list(json.loads(done.stdout)["parameters"])
