@@ -4,7 +4,8 @@
 
 A sinusoid with an amplitude, a frequency, a phase and an offset, uniform priors, and 30 noisy data.
 The truth is a quadrature (`log_evidence`), at two resolutions. Each run is a fresh process with
-nothing compiled before; the page beside the JSON file is written anew after each.
+nothing compiled before; file and page are written anew after each, and what is in the file already
+is not run again.
 """
 
 import argparse
@@ -131,8 +132,8 @@ def numpyro():
 
 FORMS = {"bounds": bounds, "posterior": posterior, "nested": nested, "numpyro": numpyro}
 MEANING = {
-    "bounds": "`am.Target(log_prob, 4, bounds=.., periodic=[\"phase\"])`, JAX",
-    "posterior": "`am.posterior(log_likelihood, bounds, periodic=[\"phase\"])`, JAX",
+    "bounds": '`am.Target(log_prob, 4, bounds=.., periodic=["phase"])`, JAX',
+    "posterior": '`am.posterior(log_likelihood, bounds, periodic=["phase"])`, JAX',
     "nested": "`am.interop.nested.target(log_likelihood, prior_transform, 4, periodic=[2])`, NumPy, no gradient",
     "numpyro": "`am.interop.numpyro.target(model, data)`",
 }
@@ -197,7 +198,7 @@ def page(about: dict) -> str:
         "amplitude, the trapezoid rule for the phase, the offset by the normal distribution function.",
         f"With half as many nodes in each direction it is {about['truth']['coarse']:.5f}; four million draws of the",
         f"prior give {about['truth']['prior_draws'][0]:.3f} +- {about['truth']['prior_draws'][1]:.3f}.", "",
-        "| form | seed | log Z | less the truth | of its errors | verdict | effective of 10,000 | evaluations | seconds | CPU s |",
+        "| form | seed | log Z | less the truth | of its errors | verdict | effective draws | evaluations | s | CPU s |",
         "|---|---|---|---|---|---|---|---|---|---|",
     ]  # fmt: skip
     failed = []
@@ -233,23 +234,23 @@ def main():
     if given.one:
         print(json.dumps(measure(given.one[0], int(given.one[1]))))
         return
-    coarse, fine = log_evidence(400, 64, 64), log_evidence(800, 128, 128)
-    about = {
-        "machine": f"{platform.machine()}, two CPU cores",
-        "truth": {"fine": fine, "coarse": coarse, "prior_draws": prior_draws(4_000_000)}, "rows": [],
-    }  # fmt: skip
-    print(json.dumps(about["truth"]), flush=True)
-    for seed in range(given.seeds):
-        for form in FORMS:
+    about = json.loads(given.out.read_text()) if given.out and given.out.exists() else {}
+    if not about:
+        coarse, fine = log_evidence(400, 64, 64), log_evidence(800, 128, 128)
+        truth = {"fine": fine, "coarse": coarse, "prior_draws": prior_draws(4_000_000)}
+        about = {"machine": f"{platform.machine()}, two CPU cores", "truth": truth, "rows": []}
+    done = {(row["form"], row["seed"]) for row in about["rows"]}
+    for form, seed in ((form, seed) for seed in range(given.seeds) for form in FORMS):
+        if (form, seed) not in done:
             command = [sys.executable, "-m", "benchmarks.forms", "--one", form, str(seed)]
-            done = subprocess.run(command, capture_output=True, text=True, check=False)
-            if done.returncode:
-                sys.exit(done.stderr)
-            about["rows"].append(json.loads(done.stdout.splitlines()[-1]))
+            ended = subprocess.run(command, capture_output=True, text=True, check=False)
+            if ended.returncode:
+                sys.exit(ended.stderr)
+            about["rows"].append(json.loads(ended.stdout.splitlines()[-1]))
             print(json.dumps(about["rows"][-1]), flush=True)
-            if given.out:
-                given.out.write_text(json.dumps(about, indent=1) + "\n")
-                given.out.with_suffix(".md").write_text(page(about))
+        if given.out:
+            given.out.write_text(json.dumps(about, indent=1) + "\n")
+            given.out.with_suffix(".md").write_text(page(about))
 
 
 if __name__ == "__main__":

@@ -73,7 +73,9 @@ def test_energy_and_forces_are_openmms_own(platform):
         energy = state.getPotentialEnergy().value_in_unit(unit.kilojoule_per_mole)
         forces = state.getForces(asNumpy=True).value_in_unit(unit.kilojoule_per_mole / unit.nanometer)
         np.testing.assert_allclose(-THERMAL * float(value), energy, rtol=1e-4, atol=1e-4)
-        np.testing.assert_allclose(THERMAL * np.asarray(grad).reshape(5, 3), forces, rtol=1e-4, atol=1e-4 * abs(forces).max())
+        np.testing.assert_allclose(
+            THERMAL * np.asarray(grad).reshape(5, 3), forces, rtol=1e-4, atol=1e-4 * abs(forces).max()
+        )
     assert am.interop.numpy.cost(target).points == 8  # energy and forces are one call
 
 
@@ -99,16 +101,14 @@ def test_a_frame_has_the_volume_of_what_it_leaves_out():
     )
     axes = np.linspace(-7.0, 0.5, 61), np.linspace(-1.2, 1.2, 61), np.linspace(-7.0, 0.5, 61)
     z = np.stack([axis.ravel() for axis in np.meshgrid(*axes, indexing="ij")], axis=1)
-    # As the springs' energy is written here, for a quarter of a million points; at some it is OpenMM's.
+    # The energy as it is written here, for a quarter of a million points; at some it is OpenMM's.
     x = np.asarray(jax.vmap(target.chart.to_x)(jnp.asarray(z, jnp.float32)), float).reshape(-1, 3, 3)
     value = -0.5 * stiffness / THERMAL * sum(np.sum((x[:, i] - x[:, j]) ** 2, 1) for i, j in ((0, 1), (0, 2), (1, 2)))
     value += np.asarray(jax.vmap(target.chart.log_volume)(jnp.asarray(z, jnp.float32)), float)
     some = np.arange(0, len(z), 5000)
-    np.testing.assert_allclose(
-        target.free.values(jnp.asarray(z[some], jnp.float32)), value[some], rtol=1e-4, atol=1e-3
-    )
+    np.testing.assert_allclose(target.free.values(jnp.asarray(z[some], jnp.float32)), value[some], rtol=1e-4, atol=1e-3)
     log_z = math.log(np.exp(value).sum() * math.prod(axis[1] - axis[0] for axis in axes))
-    # Of two atoms about the first: a normal with precision (2, -1; -1, 2) stiffness / kT in each direction.
+    # Two atoms about the first: in each direction a normal of precision (2, -1; -1, 2) k / kT.
     exact = 3.0 * (math.log(2.0 * math.pi * THERMAL / stiffness) - 0.5 * math.log(3.0)) - math.log(8.0 * math.pi**2)
     assert log_z == pytest.approx(exact, abs=2e-3)
 
@@ -172,8 +172,8 @@ def test_what_is_no_density_over_positions_is_refused():
         make(positions=np.stack([0.15 * np.arange(5), np.zeros(5), np.zeros(5)], 1), frame=(0, 1, 2))
     with pytest.raises(ConfigError, match="no platform 'Abacus'"):
         make(platform="Abacus")
+    two, of_two = chain(2)
     with pytest.raises(TargetError, match="three atoms are needed"):
-        two, of_two = chain(2)
         make(system=two, positions=of_two)
     for change, words in (
         (lambda s: s.addConstraint(0, 1, 0.15), "1 constraints"),

@@ -144,7 +144,7 @@ def test_a_program_has_its_jacobians_its_constants_and_its_names(tmp_path):
     np.testing.assert_allclose(named["rate"], rate, rtol=1e-5)
     assert share.sum() == pytest.approx(1.0)
     np.testing.assert_allclose(named["table"], rate[:, None, None] * np.arange(1, 7).reshape(2, 3), rtol=1e-5)
-    # Of rate alone: the integral over it, the share fixed, is the evidence times the share's density.
+    # With the share fixed, the integral over the rate is the evidence times the share's density.
     got = np.asarray(target.values(jnp.asarray(u, jnp.float32)), float)
     jacobian = np.linalg.slogdet(jax.jacfwd(lambda v: _simplex(v)[:2])(jnp.asarray([0.3, -0.2])))[1]
     np.testing.assert_allclose(share, _simplex(jnp.asarray([0.3, -0.2])), rtol=1e-4)

@@ -13,7 +13,6 @@ import threading
 from collections.abc import Sequence
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Scalar
@@ -36,7 +35,7 @@ def target(
     name: str = "openmm",
     **more: Any,
 ) -> Target:
-    """The Boltzmann distribution `exp(-E / kT)` of an `openmm.System`, over positions in nanometres.
+    """The Boltzmann distribution `exp(-E / kT)` of an `openmm.System`, over positions in nm.
 
     `draws.x` are the positions `(n, 3 atoms)`, atom by atom, `draws.log_prob` is `-E / kT`, and
     `draws.unravel()["positions"]` is `(n, atoms, 3)`. Of a system whose energy does not change when
@@ -130,7 +129,7 @@ class Body(Support):
 
     def to_x(self, z: Float[Array, " free"]) -> Float[Array, " dim"]:
         """Give the positions."""
-        first, second, third = self.frame
+        _, second, third = self.frame
         x = jnp.zeros((self.atoms, 3), z.dtype)
         x = x.at[second, 0].set(jnp.exp(z[0]))
         x = x.at[third, :2].set(jnp.stack([z[1], jnp.exp(z[2])]))
