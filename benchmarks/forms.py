@@ -198,7 +198,7 @@ def page(about: dict) -> str:
         "amplitude, the trapezoid rule for the phase, the offset by the normal distribution function.",
         f"With half as many nodes in each direction it is {about['truth']['coarse']:.5f}; four million draws of the",
         f"prior give {about['truth']['prior_draws'][0]:.3f} +- {about['truth']['prior_draws'][1]:.3f}.", "",
-        "| form | seed | log Z | less the truth | of its errors | verdict | effective draws | evaluations | s | CPU s |",
+        "| form | seed | log Z | off by | of its errors | verdict | effective draws | evaluations | s | CPU s |",
         "|---|---|---|---|---|---|---|---|---|---|",
     ]  # fmt: skip
     failed = []

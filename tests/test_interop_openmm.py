@@ -1,8 +1,10 @@
 """Systems of OpenMM: energies and forces are its own, six coordinates are removed with the right
 volume, and what is no density over positions is refused."""
 
+import importlib.util
 import math
 import sys
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -13,7 +15,7 @@ import allmodes as am
 from allmodes import ConfigError, TargetError
 
 openmm = pytest.importorskip("openmm", reason="OpenMM is not installed: its interop is not tested")
-unit = openmm.unit
+app, unit = pytest.importorskip("openmm.app"), openmm.unit
 
 KELVIN = 300.0
 THERMAL = KELVIN * unit.MOLAR_GAS_CONSTANT_R.value_in_unit(unit.kilojoule_per_mole / unit.kelvin)
@@ -205,3 +207,26 @@ def test_without_openmm_it_says_so(monkeypatch):
     monkeypatch.setitem(sys.modules, "openmm", None)
     with pytest.raises(ConfigError, match="pip install openmm"):
         am.interop.openmm.target(None, temperature=KELVIN, positions=[])
+
+
+@pytest.mark.slow
+@pytest.mark.trains
+def test_alanine_dipeptide_as_openmmtools_has_it():
+    """Amber's ff96 with an implicit solvent; openmmtools itself, which needs more, is not
+    imported."""
+    tools = importlib.util.find_spec("openmmtools")
+    if tools is None:
+        pytest.skip("openmmtools is not installed: its files are not read")
+    (folder,) = tools.submodule_search_locations
+    files = Path(folder) / "data" / "alanine-dipeptide-gbsa" / "alanine-dipeptide"
+    topology, places = app.AmberPrmtopFile(f"{files}.prmtop"), app.AmberInpcrdFile(f"{files}.crd")
+    system = topology.createSystem(implicitSolvent=app.OBC1, constraints=None, nonbondedMethod=app.NoCutoff)
+    target = am.interop.openmm.target(system, temperature=KELVIN, positions=places.positions, name="alanine")
+    assert (target.dim, target.free.dim) == (66, 60)
+    start = jnp.asarray(target.location, jnp.float32)[None]
+    assert -THERMAL * float(target.values(start)[0]) == pytest.approx(-138.9697, abs=0.01)  # kJ/mol
+    sampler = am.fit(target, key=jax.random.key(0), evaluations=20_000, progress=False)
+    draws = sampler.sample(200, key=jax.random.key(1))
+    assert draws.unravel()["positions"].shape == (200, 22, 3)
+    assert np.all(np.isfinite(np.asarray(draws.x)))
+    assert am.interop.numpy.cost(target).points >= sampler.evaluations["log_prob"]

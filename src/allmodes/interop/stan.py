@@ -9,6 +9,7 @@ import asyncio
 import importlib.resources
 import json
 import os
+import re
 import subprocess
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
@@ -96,9 +97,9 @@ class OfHttpstan:
             names = self._module.constrained_param_names(self._data)
         except REJECTED as error:
             raise TargetError(f"the Stan program does not fit the data: {error}") from error
-        own = set(_parameters(code))
-        self.dim = self._free(sum(name.split(".")[0] in own for name in names))
-        self.names = names[: len(self.constrained(np.zeros(self.dim)))]
+        own, made = _declared(code)
+        self.dim = self._free(sum(_word(name) in own for name in names))
+        self.names = [name for name in names if _word(name) in own | made]
 
     def log_prob(self, u: np.ndarray) -> float:
         """Give the log-density, with the Jacobian of the transforms."""
@@ -188,7 +189,7 @@ def _compiled(code: str) -> Any:
         return models.import_services_extension_module(name)
     except KeyError:
         pass
-    _parameters(code)  # which says what is wrong with it
+    _declared(code)  # which says what is wrong with it
     with tempfile.TemporaryDirectory() as folder:
         header = Path(folder) / "constants.hpp"
         header.write_text(_CONSTANTS)
@@ -200,15 +201,21 @@ def _compiled(code: str) -> Any:
     return models.import_services_extension_module(name)
 
 
-def _parameters(code: str) -> list[str]:
-    """The names of a program's parameters, by Stan's own compiler."""
+def _declared(code: str) -> tuple[set[str], set[str]]:
+    """The names of a program's parameters and transformed parameters, by Stan's own compiler."""
     with tempfile.TemporaryDirectory() as folder:
         path, stanc = Path(folder) / "program.stan", importlib.resources.files("httpstan") / "stanc"
         path.write_text(code)
         done = subprocess.run([str(stanc), "--info", path], capture_output=True, text=True, check=False)
     if done.returncode:
         raise TargetError(f"the Stan program has an error:\n{done.stderr.strip()}")
-    return list(json.loads(done.stdout)["parameters"])
+    found = json.loads(done.stdout)
+    return set(found["parameters"]), set(found["transformed parameters"])
+
+
+def _word(name: str) -> str:
+    """What a number belongs to: `mu` of `mu.1`, a tuple `t` of `t:1`."""
+    return re.split("[.:]", name)[0]
 
 
 def _numbers(name: Any, value: Any) -> np.ndarray:
