@@ -105,11 +105,11 @@ class OfHttpstan:
         """Give the log-density, with the Jacobian of the transforms."""
         return self._module.log_prob(self._data, u, True)
 
-    def grad(self, u: np.ndarray) -> np.ndarray:
+    def grad(self, u: np.ndarray) -> list[float]:
         """Give its gradient."""
         return self._module.log_prob_grad(self._data, u, True)
 
-    def constrained(self, u: np.ndarray) -> np.ndarray:
+    def constrained(self, u: np.ndarray) -> list[float]:
         """Give parameters and transformed parameters."""
         return self._module.write_array(self._data, u, True, False)
 
