@@ -195,8 +195,8 @@ def page(about: dict) -> str:
     failed = [f"- {row['form']}, seed {row['seed']}: {', '.join(wrong)}." for row, wrong in missed if wrong]
     cells = [
         f"| {row['form']} | {row['seed']} | {row['log_z']:.4f} +- {row['std_error']:.4f} | "
-        f"{row['log_z'] - truth:+.4f} | {(row['log_z'] - truth) / row['std_error']:+.1f} | {row['verdict']} | {row['effective']:,} | "
-        f"{row['evaluations']:,} | {row['seconds']:.0f} | {row['cpu_seconds']:.0f} |"
+        f"{row['log_z'] - truth:+.4f} | {(row['log_z'] - truth) / row['std_error']:+.1f} | {row['verdict']} | "
+        f"{row['effective']:,} | {row['evaluations']:,} | {row['seconds']:.0f} | {row['cpu_seconds']:.0f} |"
         for row in rows
     ]
     parts = [
