@@ -48,8 +48,7 @@ def target(
     - `positions`: `(atoms, 3)` in nanometres, or a quantity: where the search starts.
     - `frame`: the numbers of the three atoms; some in the middle, and not in a line, when not
       given. Best ones that are bonded to each other.
-    - `platform`: of OpenMM. `more`: the other arguments of `Target`, but for `dim`
-      and `location`.
+    - `platform`: of OpenMM. `more`: the other arguments of `Target`, but for `dim` and `location`.
 
     One Context is made, and evaluates one configuration at a time, energy and forces together:
     `am.interop.numpy.cost(target)` tells what that took. Density and forces are called on the host,
