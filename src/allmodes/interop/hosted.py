@@ -6,6 +6,7 @@ import contextlib
 import difflib
 import json
 import os
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -129,6 +130,23 @@ def sampled(
                 kept.write(run, "draws.npz", draws, state)
                 draws = kept.read(run, "draws.npz", target, state, n) or draws  # as a resumed call has them
         return Sampled(sampler, draws, _equal(draws, k_equal))
+
+
+def equally_weighted(target: Target, n: int, key: Array, method: Method | None, seconds: float | None) -> Draws:
+    """N draws of equal weight: corrected where the method has a correction, else resampled.
+
+    Warns where they are not to be used. **Raises** those of `am.fit`.
+    """
+    k_fit, k_draw, k_equal = jax.random.split(key, 3)
+    sampler = fit(target, method, key=k_fit, seconds=seconds)
+    draws = sampler.corrected(n, key=k_draw)
+    if draws is None:
+        draws = sampler.sample(n, key=k_draw)
+        draws = draws if draws.equally_weighted else draws.resample(k_equal)
+    if is_refused(draws):
+        reasons = "; ".join(draws.verdict().reasons)
+        warnings.warn(f"these draws of {target.name} are not to be used: {reasons}", stacklevel=3)
+    return draws
 
 
 def is_refused(draws: Draws) -> bool:
