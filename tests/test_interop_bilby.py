@@ -1,5 +1,5 @@
-"""The sampler of bilby, by `bilby.run_sampler`: its density by quadrature, a whole result, a run that
-was killed."""
+"""The sampler of bilby, by `bilby.run_sampler`: its density by quadrature, a whole result, a run
+that was killed."""
 
 import subprocess
 import sys
@@ -18,7 +18,7 @@ with warnings.catch_warnings():
     bilby = pytest.importorskip("bilby", reason="bilby is not installed: its sampler is not tested")
     from allmodes.interop.bilby import AllModes
 
-from bilby.core.prior import Constraint, Gaussian, PriorDict, Uniform  # noqa: E402
+from bilby.core.prior import Constraint, Gaussian, PriorDict, Uniform
 
 pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning:bilby")
 
@@ -74,7 +74,9 @@ def test_a_constraint_takes_mass_away(tmp_path):
         return p | {"d": p["x"] - p["y"]}
 
     half = PriorDict({"x": Uniform(0, 1), "y": Uniform(0, 1), "d": Constraint(0, 1)}, conversion_function=difference)
-    assert evidence_of(sampler_of(lambda p: 0.0, half, outdir=tmp_path)) == pytest.approx(np.log(0.5), abs=0.04)  # the diagonal of the grid
+    assert evidence_of(sampler_of(lambda p: 0.0, half, outdir=tmp_path)) == pytest.approx(
+        np.log(0.5), abs=0.04
+    )  # the diagonal of the grid
     assert sampler_of(lambda p: 0.0, half, outdir=tmp_path).log_likelihood([0.2, 0.7]) == -np.inf
 
 

@@ -13,6 +13,7 @@ from jaxtyping import Float
 
 from allmodes.draws.draws import Draws
 from allmodes.interop.hosted import Sampled, is_refused, method_of, over_cube, sampled
+from allmodes.method import Method
 from allmodes.target import Target
 
 _NOTHING = float(np.nan_to_num(-np.inf))  # what stands for -inf in bilby
@@ -44,11 +45,16 @@ class AllModes(NestedSampler):
     }  # fmt: skip
 
     @property
+    def method(self) -> Method:
+        """The method that the options name."""
+        return method_of(self.kwargs["method"], self.kwargs["settings"])
+
+    @property
     def target(self) -> Target:
         """The posterior over the unit cube."""
         keys = self.search_parameter_keys
         periodic = [i for i, key in enumerate(keys) if self.priors[key].boundary == "periodic"]
-        return over_cube(self.log_likelihood, self.prior_transform, keys, periodic, self.label)
+        return over_cube(self.log_likelihood, self.prior_transform, keys, periodic, self.method, self.label)
 
     def prior_transform(self, theta: Any) -> Float[np.ndarray, " dim"]:
         """Parameters of a point of the cube; joint priors give all of theirs at the last one."""
@@ -62,8 +68,7 @@ class AllModes(NestedSampler):
     @signal_wrapper
     def run_sampler(self) -> Any:
         """Fit, draw, and fill in bilby's result."""
-        options, target = self.kwargs, self.target
-        method = method_of(options["method"], options["settings"], target)
+        options, method, target = self.kwargs, self.method, self.target
         folder = self.get_expected_outputs(self.outdir, self.label)[1][0]
         limits = {name: options[name] for name in ("seconds", "evaluations")}
         os.makedirs(self.outdir, exist_ok=True)

@@ -56,8 +56,8 @@ class AllModes(Sampler):
         bounds = self.model.prior.bounds()
         self.ends = bounds[:, 0], bounds[:, 1]
         self.quantiles = [_quantile(pdf, *ends) for pdf, ends in zip(self.model.prior.pdf, bounds, strict=True)]
+        self.chosen = method_of(self.method, self.settings)
         self.target = self._target()
-        self.chosen = method_of(self.method, self.settings, self.target)
 
     def run(self) -> None:
         """Fit, draw, and fill the collection."""
@@ -113,7 +113,7 @@ class AllModes(Sampler):
             found = model.logposterior(x, return_derived=False)
             return float(np.sum(found.logpriors[1:]) + np.sum(found.loglikes)) if len(found.loglikes) else -np.inf
 
-        return over_cube(log_likelihood, self._parameters, names, list(prior._periodic_bounds), "cobaya")
+        return over_cube(log_likelihood, self._parameters, names, list(prior._periodic_bounds), self.chosen, "cobaya")
 
     def _parameters(self, u: Float[np.ndarray, " dim"]) -> Float[np.ndarray, " dim"]:
         """Parameters of a point of the cube, by the quantiles of their priors."""

@@ -23,7 +23,7 @@ from allmodes.files.run_folder import Run, digest_of
 from allmodes.files.saved import describe
 from allmodes.interop import numpy as on_host
 from allmodes.method import Method
-from allmodes.methods import METHODS, default_for
+from allmodes.methods import METHODS
 from allmodes.sampler import Sampler
 from allmodes.settings import with_settings
 from allmodes.target import Target
@@ -35,31 +35,35 @@ def over_cube(
     prior_transform: Callable[[Float[np.ndarray, " dim"]], Any],
     names: Sequence[str],
     periodic: Sequence[int],
+    method: Method,
     name: str,
 ) -> Target:
     """The posterior over the unit cube that the prior is made from: its volume is the prior's mass,
     so that log Z is the evidence.
 
-    Points stay in the cube, in float64, until they are draws: what float32 does not resolve, such
-    as a time in seconds since 1980 that is known to a millisecond, is resolved in units of its
-    prior. `draws.log_prob` is the log-likelihood.
+    Points stay in the cube until they are draws: what float32 does not resolve, such as a time in
+    seconds since 1980 that is known to a millisecond, is resolved in units of its prior. They are
+    float64 where the method trains. Plain methods take float32 (of a density on the host they
+    cannot take float64): a normal prior then ends 5 deviations above its mean. `draws.log_prob` is
+    the log-likelihood.
     """
 
     def log_prob(u: np.ndarray) -> float:
         return float(log_likelihood(np.asarray(prior_transform(u), np.float64)))
 
     cube = [(0.0, 1.0)] * len(names)
-    more = {"names": names, "bounds": cube, "periodic": list(periodic), "location": 0.5, "double": True}
-    return on_host.target(log_prob, len(names), name=name, source="a likelihood and a prior", **more)
+    more = {"names": names, "bounds": cube, "periodic": list(periodic), "location": 0.5}
+    more |= {"double": method.steps > 0, "name": name, "source": "a likelihood and a prior"}
+    return on_host.target(log_prob, len(names), **more)
 
 
-def method_of(name: str | None, settings: Mapping[str, Any] | None, target: Target) -> Method:
+def method_of(name: str | None, settings: Mapping[str, Any] | None) -> Method:
     """A registered method with some of its settings changed, as an input file can name them; the
-    default for the target where none is named.
+    default one where none is named.
 
     **Raises** `ConfigError` for an unknown name or setting.
     """
-    name = default_for(target) if name is None else name
+    name = "iwsm" if name is None else name
     if name not in METHODS:
         close = difflib.get_close_matches(str(name), METHODS, 1)
         hint = f" Did you mean {close[0]}?" if close else ""
