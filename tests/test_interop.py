@@ -3,6 +3,7 @@ draws."""
 
 import math
 import sys
+import warnings
 
 import jax
 import jax.numpy as jnp
@@ -392,3 +393,21 @@ def test_models_that_cannot_be_drawn_are_refused(model, arguments, words):
     with pytest.raises(TargetError, match=words) as error:
         am.interop.numpyro.target(model, *arguments)
     assert "\n" not in str(error.value)
+
+
+def test_samples_of_a_model_are_a_dictionary_that_knows_its_evidence():
+    """A Gamma prior of exponentials: the posterior and the evidence are known."""
+    key = jax.random.key(0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # few particles may not be enough
+        samples = am.interop.numpyro.sample(rate_model, DATA, rng_key=key, num_samples=250, method=QUICK, prior=3.0)
+    assert set(samples) == {"rate", "mean"}
+    n, total = len(DATA), float(np.sum(DATA))
+    truth = stats.gamma(3.0 + n, scale=1.0 / (1.0 + total))
+    assert np.mean(samples["rate"]) == pytest.approx(truth.mean(), abs=5 * truth.std() / np.sqrt(samples.draws.ess))
+    evidence = math.lgamma(3.0 + n) - math.lgamma(3.0) - (3.0 + n) * math.log(1.0 + total)
+    assert samples.draws.log_z.value == pytest.approx(evidence, abs=5 * samples.draws.log_z.std_error + 0.02)
+    assert samples.draws.equally_weighted
+    predicted = numpyro.infer.Predictive(rate_model, samples)(jax.random.key(1), DATA)
+    assert predicted["mean"].shape == (250,)
+    assert type(jax.tree.map(jnp.sum, samples)) is dict

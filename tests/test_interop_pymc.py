@@ -61,6 +61,30 @@ def test_draws_are_named_and_constrained_also_from_a_folder(rate, tmp_path):
     np.testing.assert_allclose(stored.parameters(x)["mean"], found["mean"], rtol=1e-5)
 
 
+@pytest.mark.trains
+@pytest.mark.filterwarnings("ignore:these draws:UserWarning")  # few particles may not be enough
+def test_a_sample_is_what_pymc_gives_with_the_evidence():
+    with pymc.Model(coords={"side": ["left", "right"]}):
+        pymc.Data("scale", 2.0)
+        mu = pymc.Normal("mu", 0.0, 1.0, dims="side")
+        pymc.Normal("y", mu, 1.0, observed=np.array([0.5, -0.5]))
+        found = am.interop.pymc.sample(draws=125, chains=2, method=am.SMC(particles=250))
+    posterior = found["posterior"]
+    assert type(found).__name__ in ("InferenceData", "DataTree")
+    assert posterior["mu"].dims == ("chain", "draw", "side")
+    assert posterior["mu"].shape == (2, 125, 2)
+    np.testing.assert_array_equal(found["observed_data"]["y"], [0.5, -0.5])
+    assert float(found["constant_data"]["scale"]) == 2.0
+    assert found["sample_stats"]["lp"].shape == (2, 125)
+    about = posterior.attrs
+    evidence = 2 * (-0.5 * math.log(4 * math.pi) - 0.5**2 / 4)
+    assert about["log_z"] == pytest.approx(evidence, abs=5 * about["log_z_std_error"] + 0.02)
+    np.testing.assert_allclose(posterior["mu"].mean(("chain", "draw")), [0.25, -0.25], atol=5 * np.sqrt(0.5 / 100))
+    assert about["verdict"] in ("trusted", "use with correction", "do not use")
+    with pytest.raises(ConfigError, match="draws and chains must be at least 1, got draws=0"):
+        am.interop.pymc.sample(pymc.Model(), draws=0)
+
+
 def test_the_settings_of_jax_stay_as_they_were(rate):
     assert not jax.config.jax_enable_x64
     assert "device_count=100" not in os.environ.get("XLA_FLAGS", "")

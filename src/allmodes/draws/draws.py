@@ -1,6 +1,7 @@
 """Draws with their importance weights, and what can be told from those alone."""
 
 import dataclasses
+import functools
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -20,6 +21,17 @@ from allmodes.errors import ConfigError, TargetError
 from allmodes.points import weights
 
 SHOWN = 20  # parameters in a summary
+
+
+def _own(method: Callable[..., Any]) -> Callable[..., Any]:
+    """Run a method in float64 where the draws are, whatever `jax_enable_x64` is."""
+
+    @functools.wraps(method)
+    def wrapped(draws: "Draws", *args: Any, **options: Any) -> Any:
+        with double(draws.x.dtype == np.float64):
+            return method(draws, *args, **options)
+
+    return wrapped
 
 
 class LogDensity(NamedTuple):
@@ -140,6 +152,7 @@ class Draws:
         """
         return estimates.chain_rhat(self._by_chain(self._figures())) if self.chains else None
 
+    @_own
     def unravel(self) -> Any:
         """The draws as the user's parameters: a pytree of arrays, each with the draws along its
         first axis.
@@ -151,9 +164,9 @@ class Draws:
         """
         if self.parameters is None:
             raise ConfigError("the target of these draws has no named parameters: they are draws.x")
-        with double(self.x.dtype == np.float64):
-            return jax.jit(self.parameters)(self.x)
+        return jax.jit(self.parameters)(self.x)
 
+    @_own
     def resample(self, key: Array, n: int | None = None) -> "Draws":
         """N equally weighted draws (as many as there are when not given), by systematic resampling.
 
@@ -184,6 +197,7 @@ class Draws:
             return None
         return Pool(len(self), self.ess, self.khat, self.log_z.std_error, self.forward_ess, self.doubt)
 
+    @_own
     def verdict(self) -> Verdict:
         """`trusted`, `use with correction` or `do not use`, with the reasons: from these draws
         alone.
@@ -200,6 +214,7 @@ class Draws:
         )  # fmt: skip
         return judge(seen)
 
+    @_own
     def summary(self) -> str:
         """Say how far to trust the draws and why, then a row for each parameter: weighted mean,
         deviation, quantiles.
@@ -223,12 +238,14 @@ class Draws:
             lines.append(f"{'...':>{wide}} and {len(rows) - SHOWN} more")
         return "\n".join(lines)
 
+    @_own
     def table(self) -> dict[str, dict[str, float]]:
         """For each number of the parameters, by its name: weighted mean, standard deviation, 5 %,
         50 % and 95 % quantiles, standard error of the mean, effective draws.
         """
         return export.table(self._variables(), self.log_weight, self.ess_of)
 
+    @_own
     def to_arviz(self, key: Array | None = None) -> Any:
         """An xarray `DataTree` as ArviZ wants it: groups `posterior` and `sample_stats`, chains by
         draws.

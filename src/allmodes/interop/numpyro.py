@@ -8,7 +8,10 @@ from typing import Any
 import jax
 from jaxtyping import Array, Float
 
+from allmodes.draws.draws import Draws
 from allmodes.errors import ConfigError, TargetError
+from allmodes.interop.hosted import equally_weighted
+from allmodes.method import Method
 from allmodes.target import Target
 
 
@@ -43,6 +46,51 @@ def target(model: Callable[..., Any], *args: Any, name: str | None = None, seed:
         return -info.potential_fn(sites)
 
     return Target.of_tree(log_prob, info.param_info.z, name=name, constrain=info.postprocess_fn, source="NumPyro model")
+
+
+class Samples(dict[str, Array]):
+    """Samples of each site by its name, as `MCMC.get_samples()` gives them.
+
+    **Attributes**: `draws`, the `Draws` that they are: `samples.draws.log_z` is the log evidence,
+    `samples.draws.verdict()` says how far to trust them.
+    """
+
+    draws: Draws
+
+
+# A dictionary to JAX, and so to `numpyro.infer.Predictive`, which maps over the samples.
+jax.tree_util.register_pytree_node(
+    Samples,
+    lambda samples: (tuple(samples[name] for name in sorted(samples)), tuple(sorted(samples))),
+    lambda names, values: dict(zip(names, values, strict=True)),
+)
+
+
+def sample(
+    model: Callable[..., Any],
+    *args: Any,
+    rng_key: Array,
+    num_samples: int = 4000,
+    method: Method | None = None,
+    seconds: float | None = None,
+    **kwargs: Any,
+) -> Samples:
+    """Independent samples of a NumPyro model's posterior, in place of `MCMC(NUTS(model), ..)`.
+
+    - `args`, `kwargs`: the arguments of the model (the data).
+    - `rng_key`: a JAX key; the same one gives the same samples.
+    - `num_samples`: of equal weight.
+    - `method`, `seconds`: as `am.fit` takes them.
+
+    The samples are corrected by short chains where the method has such a correction, else resampled
+    by their weights. A warning says so where they are not to be used.
+
+    **Raises** what `target` and `am.fit` raise.
+    """
+    draws = equally_weighted(target(model, *args, **kwargs), num_samples, rng_key, method, seconds)
+    found = Samples(draws.unravel())
+    found.draws = draws
+    return found
 
 
 def _check_sites(model: Callable[..., Any], args: tuple, kwargs: dict[str, Any], seed: int, name: str) -> None:

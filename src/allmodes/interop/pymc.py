@@ -14,6 +14,8 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from allmodes.errors import ConfigError, TargetError
+from allmodes.interop.hosted import equally_weighted
+from allmodes.method import Method
 from allmodes.target import Target
 
 
@@ -59,6 +61,70 @@ def target(model: Any, name: str | None = None) -> Target:
         return {variable.name: jnp.asarray(value) for variable, value in zip(shown, found, strict=True)}
 
     return Target.of_tree(log_prob, example, name=name, constrain=constrain, source="PyMC model")
+
+
+def sample(
+    model: Any = None,
+    *,
+    draws: int = 1000,
+    chains: int = 4,
+    random_seed: int = 0,
+    method: Method | None = None,
+    seconds: float | None = None,
+) -> Any:
+    """Independent draws of a PyMC model's posterior, in place of `pymc.sample`.
+
+    - `model`: a `pymc.Model`; that of the context where none is given.
+    - `draws`, `chains`: `draws x chains` draws of equal weight. They are independent, so that the
+      chains are only how ArviZ wants them arranged.
+    - `random_seed`: the same one gives the same draws.
+    - `method`, `seconds`: as `am.fit` takes them.
+
+    Returns what `pymc.sample` of the installed version does: ArviZ's `InferenceData`, or from PyMC
+    6 on a `DataTree`, with the model's coordinates and dimensions, `observed_data` and
+    `constant_data`. `posterior.attrs` has `log_z`, the log evidence, with `log_z_std_error`, the
+    `verdict` and its `reasons`, and the `evaluations`; `sample_stats.lp` is the log-density over
+    unconstrained parameters. The draws are corrected by short chains where the method has such a
+    correction, else resampled by their weights. A warning says so where they are not to be used.
+
+    **Raises** `ConfigError` when draws or chains is below 1; what `target` and `am.fit` raise.
+    """
+    try:
+        import pymc
+    except ImportError as error:
+        raise ConfigError("PyMC is not installed: pip install pymc") from error
+    if draws < 1 or chains < 1:
+        raise ConfigError(f"draws and chains must be at least 1, got draws={draws}, chains={chains}")
+    model = pymc.modelcontext(model)
+    found = equally_weighted(target(model), draws * chains, jax.random.key(random_seed), method, seconds)
+    (value, error), verdict = found.log_z, found.verdict()
+    about = {
+        "inference_library": "allmodes", "log_z": value, "log_z_std_error": error, "verdict": verdict.word,
+        "reasons": "; ".join(verdict.reasons), "evaluations": found.evaluations,
+    }  # fmt: skip
+    by_chain = lambda values: np.asarray(values).reshape(chains, draws, *np.shape(values)[1:])  # noqa: E731
+    posterior = {name: by_chain(values) for name, values in found.unravel().items()}
+    return _inference_data(model, posterior, {"lp": by_chain(found.log_prob)}, about)
+
+
+def _inference_data(model: Any, posterior: dict, stats: dict, about: dict[str, Any]) -> Any:
+    """As PyMC of either version makes it."""
+    import pymc
+    from pymc.backends.arviz import coords_and_dims_for_inferencedata, find_constants, find_observations
+
+    coords, dims = coords_and_dims_for_inferencedata(model)
+    data = {"observed_data": find_observations(model), "constant_data": find_constants(model)}
+    groups = {"posterior": posterior, "sample_stats": stats} | {name: of for name, of in data.items() if of}
+    if int(pymc.__version__.partition(".")[0]) < 6:
+        from arviz import from_dict
+
+        made = from_dict(**groups, coords=coords, dims=dims)
+    else:
+        from arviz_base import from_dict
+
+        made = from_dict(groups, coords=coords, dims=dims)
+    made["posterior"].attrs.update(about)
+    return made
 
 
 def _check_variables(model: Any, name: str) -> None:
