@@ -12,6 +12,7 @@ import jax
 import numpy as np
 from jaxtyping import Array, Float
 
+from allmodes.devices.callbacks import watched
 from allmodes.devices.precision import single
 from allmodes.draws.draws import Draws
 from allmodes.draws.stream import PART, digest, stream
@@ -45,13 +46,13 @@ class Sampler(abc.ABC):
         return self
 
     def __init_subclass__(cls, **more: Any):
-        """Let what draws and weighs run in float32 where the user has switched to float64: see
-        `precision`.
+        """Let what draws and weighs run in float32 where the user has switched to float64
+        (`precision`), and tell what functions on the host did (`callbacks`).
         """
         super().__init_subclass__(**more)
         for name in ("sample", "corrected", "log_weights", "log_density"):
             if name in vars(cls):
-                setattr(cls, name, single(vars(cls)[name]))
+                setattr(cls, name, watched(single(vars(cls)[name])))
 
     @property
     def evaluations(self) -> dict[str, int]:

@@ -185,7 +185,10 @@ class Target:
             found = chart.to_free(jax.random.key(0), place)
             hints = {} if found is None else {"location": np.asarray(found)}
         more = {"differentiable": self.differentiable, "double": self.double, "source": self.source}
-        return Target(chart.over(self.log_prob), chart.free_dim, name=self.name, **more, **hints)
+        over = chart.over(self.log_prob)
+        if hasattr(self.log_prob, "host"):
+            over.host = self.log_prob.host  # type: ignore[attr-defined]  # a function on the host is one still
+        return Target(over, chart.free_dim, name=self.name, **more, **hints)
 
     @classmethod
     def of_tree(

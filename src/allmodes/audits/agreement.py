@@ -8,6 +8,7 @@ import jax
 import numpy as np
 from jaxtyping import Array
 
+from allmodes.devices.callbacks import watched
 from allmodes.devices.precision import single
 from allmodes.draws.draws import Draws
 from allmodes.draws.estimates import forward_ess
@@ -56,6 +57,7 @@ class Agreement:
         return not self.reasons
 
 
+@watched
 @single
 def agreement(first: Sampler, second: Sampler, *, key: Array, n: int = 4000) -> Agreement:
     """Compare two samplers of one density by n draws of each, resampled by their weights.

@@ -18,6 +18,7 @@ from allmodes.audits.listing import Compared, finders, in_bounds, listed, notes_
 from allmodes.audits.measure import Measure, Measured, adapt, by_mixture, by_populations, by_sampler, possible, usable
 from allmodes.audits.proposal import first_proposal
 from allmodes.audits.result import Audit
+from allmodes.devices.callbacks import watched
 from allmodes.devices.precision import single
 from allmodes.errors import ConfigError
 from allmodes.points.found import SearchResult
@@ -63,6 +64,7 @@ class _Counted:
     masses: str
 
 
+@watched
 @single
 def audit(
     sampler: Sampler,

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 import jax
 
+from allmodes.devices.callbacks import watched
 from allmodes.devices.memory import release_memory
 from allmodes.devices.mesh import on_devices
 from allmodes.devices.processes import broadcast, is_main_process
@@ -82,6 +83,7 @@ def finished(run: Run) -> dict | None:
             return None
 
 
+@watched
 def run_job(run: Run, *, seconds: float | None = None, quiet: bool = False, repeats: int = REPEATS) -> dict:
     """Do the job that `config.json` describes, from wherever it stands: returns what `result.json`
     holds.

@@ -2,14 +2,13 @@
 
 import dataclasses
 import difflib
-import importlib.util
-import sys
 import types
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from allmodes import targets
+from allmodes.devices.modules import import_file
 from allmodes.errors import AllmodesError, ConfigError, TargetError
 from allmodes.method import Method
 from allmodes.methods import METHODS
@@ -55,18 +54,10 @@ def _imported(spec: str, error: type[AllmodesError]) -> tuple[Any, str]:
     if not path.is_file():
         kind = "target as FILE.py:FUNCTION" if error is TargetError else "method as FILE.py:NAME"
         raise error(f"there is no file {file}: name a {kind} or by its registered name")
-    module_spec = importlib.util.spec_from_file_location(f"_file_{path.stem}", path)
-    if module_spec is None or module_spec.loader is None:
-        raise error(f"{file} is not a Python file: name what is in one as FILE.py:NAME")
-    module = importlib.util.module_from_spec(module_spec)
-    sys.path.insert(0, str(path.parent))  # so that it can import what lies beside it
-    sys.modules[module.__name__] = module  # where dataclasses, and what asks for their source, look
     try:
-        module_spec.loader.exec_module(module)
+        module = import_file(path)
     except (Exception, SystemExit) as failure:
         raise error(f"{file} cannot be imported: {type(failure).__name__}: {failure}") from failure
-    finally:
-        sys.path.remove(str(path.parent))
     if not hasattr(module, name):
         raise error(f"{file} has no {'function' if error is TargetError else 'method'} {name!r}")
     return getattr(module, name), f"{path}:{name}"

@@ -15,6 +15,7 @@ import jax.numpy as jnp
 from jaxtyping import Array
 
 from allmodes.bounded import sampler_of
+from allmodes.devices.callbacks import watched
 from allmodes.devices.memory import release_memory
 from allmodes.devices.mesh import gather
 from allmodes.devices.precision import single
@@ -59,6 +60,7 @@ class Progress:
     figures: Mapping[str, str] = dataclasses.field(default_factory=dict)  # of the method, as they are to be read
 
 
+@watched
 @_alone
 @single
 def fit(

@@ -1,0 +1,112 @@
+"""Functions on the host as compiled code calls them: points in batches of any nesting, exact
+counts, and what was evaluated before found again.
+"""
+
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from allmodes.devices.callbacks import failed
+from allmodes.devices.workers import MOST, Answer, Here, Pool, Task, Workers
+from allmodes.errors import ConfigError, TargetError
+
+PROBES = 9  # points that are tried before a function counts as failing everywhere
+
+
+class Host:
+    """A log-density, and its gradient where there is one, on arrays `(.., dim)` of any batch; and
+    what their calls have taken.
+    """
+
+    def __init__(
+        self,
+        log_prob: Callable,
+        grad: Callable | None,
+        dim: int,
+        batched: bool | int = False,
+        workers: int | None = None,
+        pool: Any = None,
+    ):
+        if workers is not None and pool is not None:
+            raise ConfigError("workers and pool are two ways to do one thing: give one of them")
+        if not isinstance(batched, bool) and batched < 1:
+            raise ConfigError(f"batched must be True, False, or at least 1 point at a time, got {batched}")
+        self.name = getattr(log_prob, "__name__", "log_prob")
+        functions = (log_prob,) if grad is None else (log_prob, grad)
+        shapes = ((), (dim,))
+        self._tasks = tuple(
+            Task(functions[:count], shapes[:count], bool(batched), self.name) for count in range(1, len(functions) + 1)
+        )
+        most = MOST if isinstance(batched, bool) else int(batched)
+        self._evaluate = _evaluator(self._tasks, most, workers, pool)
+        self._is_here = isinstance(self._evaluate, Here)
+        self.calls, self.points, self.seconds = 0, 0, 0.0
+        self.failed: int = 0  # at how many points
+        self.error: Exception | None = None  # the first one
+
+    def values(self, x: Any, dtype: Any = np.float32) -> np.ndarray:
+        """The log-density."""
+        return self._called(0, x, dtype)[0]
+
+    def both(self, x: Any, dtype: Any = np.float32) -> tuple[np.ndarray, ...]:
+        """The log-density and its gradient."""
+        return self._called(1, x, dtype)
+
+    def _called(self, which: int, x: Any, dtype: Any) -> tuple[np.ndarray, ...]:
+        begin, x = time.perf_counter(), np.asarray(x, np.float64)
+        answer = self._answer(which, x.reshape(-1, x.shape[-1]))
+        self.calls += 1
+        self.seconds += time.perf_counter() - begin
+        with np.errstate(over="ignore"):  # beyond float32 a value is infinite
+            return tuple(v.reshape(*x.shape[:-1], *v.shape[1:]).astype(dtype) for v in answer.values)
+
+    def _answer(self, which: int, points: np.ndarray) -> Answer:
+        answer = self._evaluate(which, points)
+        self.points += len(points)
+        if answer.error is not None:
+            self.error = self.error or answer.error
+            self.failed += answer.failed
+            failed(self.name, answer.failed, answer.error)
+        return answer
+
+    def check(self, places: np.ndarray, where: str, hint: str) -> None:
+        """Call the functions at the first of some places at which they do not fail, and look at
+        what they return.
+
+        **Raises** `TargetError` where they fail at all of them, or return another shape;
+        `ConfigError` and `JobError` where processes cannot evaluate them.
+        """
+        first: Exception | None = None
+        for place in places:
+            try:
+                self._check_shapes(place)
+            except TargetError:
+                raise
+            except Exception as error:
+                first = first or error
+                continue
+            if not self._is_here:
+                self._evaluate(0, place[None])
+            return
+        words = f"{type(first).__name__}: {first}"
+        more = f" and at {len(places) - 1} other points" if len(places) > 1 else ""
+        raise TargetError(f"{self.name} fails {where}{more}: {words}{hint}") from first
+
+    def _check_shapes(self, place: np.ndarray) -> None:
+        task, dim = self._tasks[-1], len(place)
+        for what, function, shape in zip(("log_prob", "grad"), task.functions, task.shapes, strict=False):
+            given = np.stack([place, place]) if task.batched else place
+            wanted = (2, *shape) if task.batched else shape
+            with np.errstate(all="ignore"):
+                got = np.asarray(function(given.copy()), np.float64).shape
+            if got != wanted:
+                points = f"(2, {dim})" if task.batched else f"({dim},)"
+                raise TargetError(f"{what} of points {points} must have shape {wanted}, but has {got}")
+
+
+def _evaluator(tasks: Sequence[Task], most: int, workers: int | None, pool: Any) -> Here | Pool | Workers:
+    if pool is not None:
+        return Pool(pool, tasks, most)
+    return Here(tasks, most) if workers is None else Workers(workers, tasks, most)
