@@ -29,6 +29,7 @@ _HOW = (
     "put it at the top level of a file that can be imported, with what it needs, or install cloudpickle for lambdas, "
     "functions within functions and notebooks"
 )
+_GUARD = "A script that starts workers must do its work below `if __name__ == '__main__':`, as each of them imports it"
 
 
 class Answer(NamedTuple):
@@ -160,24 +161,19 @@ class Workers:
             return joined(answers)
         except BrokenProcessPool as error:
             was_there, self._executor = self._executor is not None, None
-            many = f"{self._count} worker processes" if self._count > 1 else "worker process"
             if was_there:
                 raise JobError(
-                    f"one of the {many} ended while it evaluated {task.name}: it was killed, ran out of memory, or the "
-                    "function ended it. Take fewer workers where memory is short; a run in a folder goes on where it "
-                    "was"
+                    f"a worker process ended while it evaluated {task.name} ({self._count} were asked for): it was "
+                    "killed, ran out of memory, or the function ended it. Take fewer workers where memory is short; a "
+                    "run in a folder goes on where it was"
                 ) from error
             raise JobError(
-                f"the {many} ended as they began: what they wrote on stderr says why. A script that starts workers "
-                "must do its work below `if __name__ == '__main__':`, as each of them imports it"
+                f"worker processes ended as they began: what they wrote on stderr says why. {_GUARD}"
             ) from error
 
     def _started(self) -> ProcessPoolExecutor:
-        if _is_worker():
-            raise JobError(
-                "a worker process was asked to start workers: do the work of the script below "
-                "`if __name__ == '__main__':`, as each of them imports it"
-            )
+        if is_worker():
+            raise JobError(f"a worker process was asked to start workers of its own. {_GUARD}")
         given = files_named_in(self._payload), self._payload
         executor = ProcessPoolExecutor(self._count, multiprocessing.get_context("spawn"), _begin, given)
         executor.submit(_nothing).result()
@@ -230,7 +226,7 @@ def _one_thread_each() -> Iterator[None]:
 _tasks: Sequence[Task] | Exception | None = None  # what this process evaluates, where it is a worker
 
 
-def _is_worker() -> bool:
+def is_worker() -> bool:
     """Whether this process is a worker, or is about to be one: it imports the user's script."""
     return _tasks is not None or getattr(multiprocessing.current_process(), "_inheriting", False)
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from allmodes.devices.callbacks import failed
-from allmodes.devices.workers import MOST, Answer, Here, Pool, Task, Workers
+from allmodes.devices.workers import MOST, Answer, Here, Pool, Task, Workers, is_worker
 from allmodes.errors import ConfigError, TargetError
 
 PROBES = 9  # points that are tried before a function counts as failing everywhere
@@ -87,7 +87,7 @@ class Host:
             except Exception as error:
                 first = first or error
                 continue
-            if not self._is_here:
+            if not self._is_here and not is_worker():  # which finds the same words in the user's file
                 self._evaluate(0, place[None])
             return
         words = f"{type(first).__name__}: {first}"
