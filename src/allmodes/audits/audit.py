@@ -19,6 +19,7 @@ from allmodes.audits.measure import Measure, Measured, adapt, by_mixture, by_pop
 from allmodes.audits.proposal import first_proposal
 from allmodes.audits.result import Audit
 from allmodes.devices.callbacks import watched
+from allmodes.devices.keys import Key, keyed
 from allmodes.devices.precision import single
 from allmodes.errors import ConfigError
 from allmodes.points.found import SearchResult
@@ -65,11 +66,12 @@ class _Counted:
 
 
 @watched
+@keyed
 @single
 def audit(
     sampler: Sampler,
     *,
-    key: Array,
+    key: Key,
     against: Target | None = None,
     n: int | None = None,
     explorers: Sequence[Explorer] | None = None,

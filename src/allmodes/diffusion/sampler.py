@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Array, Float, Scalar
 
 from allmodes.devices.compiled import program
+from allmodes.devices.keys import Key
 from allmodes.devices.mesh import everywhere
 from allmodes.devices.precision import single
 from allmodes.diffusion import blocks
@@ -39,7 +40,7 @@ class DiffusionSampler(Sampler):
         self,
         n: int,
         *,
-        key: Array,
+        key: Key,
         steps: int | None = None,
         correct: str | Correction | None = None,
         rounds: int | None = None,
@@ -88,7 +89,7 @@ class DiffusionSampler(Sampler):
         cost, named = spent + n * (1 + self.process.path_evaluations(steps)), self.target.parameters
         return Draws(x, log_prob, log_weight, cost, parameters=named, forward_ess=seen)
 
-    def corrected(self, n: int, *, key: Array, pool: int | None = None) -> Draws:
+    def corrected(self, n: int, *, key: Key, pool: int | None = None) -> Draws:
         """`sample` with `correct="mcmc"`."""
         return self.sample(n, key=key, correct="mcmc", pool=pool)
 
@@ -157,7 +158,7 @@ class DiffusionSampler(Sampler):
         log_ratio = self._on_all("noise", jax.random.key(0), points.z, self.steps)
         return forward_ess(log_ratio + points.log_prob)
 
-    def log_weights(self, x: Float[Array, "n dim"], *, key: Array, steps: int | None = None) -> Float[Array, " n"]:
+    def log_weights(self, x: Float[Array, "n dim"], *, key: Key, steps: int | None = None) -> Float[Array, " n"]:
         """Path weights of given points, by noising them: for exact draws, the target's own view of
         the sampler.
 
@@ -179,7 +180,7 @@ class DiffusionSampler(Sampler):
         self,
         x: Float[Array, "n dim"],
         *,
-        key: Array | None = None,
+        key: Key | None = None,
         probes: int | None = None,
         rtol: float = 1e-5,
         atol: float = 1e-5,

@@ -7,7 +7,7 @@ import dataclasses
 import functools
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -16,10 +16,12 @@ from jaxtyping import Array
 
 from allmodes.bounded import sampler_of
 from allmodes.devices.callbacks import watched
+from allmodes.devices.keys import Key, keyed
 from allmodes.devices.memory import release_memory
 from allmodes.devices.mesh import gather
 from allmodes.devices.precision import single
 from allmodes.devices.processes import broadcast, is_main_process
+from allmodes.doors import door_of
 from allmodes.errors import ConfigError, TargetError
 from allmodes.files.run_folder import Run
 from allmodes.method import Method
@@ -61,13 +63,18 @@ class Progress:
 
 
 @watched
+@keyed
 @_alone
 @single
 def fit(
-    target: Target,
+    target: Target | Callable[..., Any],
     method: Method | None = None,
     *,
-    key: Array,
+    key: Key,
+    dim: int | None = None,
+    names: Sequence[str] | None = None,
+    bounds: Any = None,
+    periodic: Sequence[int | str] = (),
     start: Sampler | None = None,
     steps: int | None = None,
     seconds: float | None = None,
@@ -83,9 +90,11 @@ def fit(
 
     **Arguments**
 
-    - `target`: the density; `method`: its configuration. When it is not given, `IWSM()`; for
-      particles `IWSM.particles()`, or its variant for few or many of them.
-    - `key`: a JAX key; the same key gives the same sampler, bit for bit, on the same machine.
+    - `target`: the density, or a `log_prob` with its `dim`, and with `names`, `bounds` and
+      `periodic` as `Target` has them; `method`: its configuration. When it is not given, `IWSM()`;
+      for particles `IWSM.particles()`, or its variant for few or many of them.
+    - `key`: a JAX key, or a seed; the same gives the same sampler, bit for bit, on the same
+      machine.
     - `start`: a sampler of another density in the same dimension, to begin with: one more datum,
       another prior, another temperature. Nothing is searched, which saves most of the evaluations,
       and a mode that the other density does not have is not found. The method is that of the
@@ -111,10 +120,7 @@ def fit(
     one of seconds for a method that trains nothing, `RunError` when the run folder is damaged,
     cannot be written, or another process is at work in it.
     """
-    if not isinstance(target, Target):
-        raise TargetError(
-            f"fit needs a Target, got a {type(target).__name__}: wrap it, as in am.Target(log_prob, dim=2)"
-        )
+    target = _target_of(target, dim, {"names": names, "bounds": bounds, "periodic": periodic})
     method = method if start is None else _of_start(target, method, start)
     method = _checked(target, method, steps, seconds, evaluations)
     target.check()
@@ -124,6 +130,21 @@ def fit(
         training.begin(resume, None if start is None else start.free)
         training.train()
     return sampler_of(method, target, training.state, training.clock)
+
+
+def _target_of(given: Any, dim: int | None, support: dict[str, Any]) -> Target:
+    """The target, or that of a function."""
+    if isinstance(given, Target):
+        said = [name for name, value in {"dim": dim, **support}.items() if value is not None and value != ()]
+        if said:
+            raise TargetError(
+                f"{', '.join(said)} is for a function: a Target has its own, am.Target(log_prob, dim, ..)"
+            )
+        return given
+    if dim is None or not callable(given):
+        door = door_of(given) or " For a function say its dimension: am.fit(log_prob, dim=2)."
+        raise TargetError(f"fit needs a Target, got a {type(given).__name__}.{door}")
+    return Target(given, dim, name=getattr(given, "__name__", "unnamed"), **support)
 
 
 def _checked(
