@@ -75,9 +75,6 @@ def test_a_pymc_model_is_told_of_its_door():
         pymc.Normal("a")
     assert is_pymc_model(made)
     assert "am.interop.pymc.target(model)" in door_of(made)  # which `Target` ends its error with
-    for dim in (None, 1):
-        with pytest.raises(am.TargetError, match=r"This is a PyMC model: give am\.interop\.pymc\.target\(model\)"):
-            am.fit(made, dim=dim, key=0)
 
 
 def normal(x):

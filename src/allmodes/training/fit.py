@@ -137,9 +137,8 @@ def _target_of(given: Any, dim: int | None, support: dict[str, Any]) -> Target:
     if isinstance(given, Target):
         said = [name for name, value in {"dim": dim, **support}.items() if value is not None and value != ()]
         if said:
-            raise TargetError(
-                f"{', '.join(said)} is for a function: a Target has its own, am.Target(log_prob, dim, ..)"
-            )
+            words = f"{', '.join(said)} {'is' if len(said) == 1 else 'are'} for a function"
+            raise TargetError(f"{words}: a Target has its own, am.Target(log_prob, dim, ..)")
         return given
     if dim is None or not callable(given):
         door = door_of(given) or " For a function say its dimension: am.fit(log_prob, dim=2)."
