@@ -11,6 +11,7 @@ import numpy as np
 from allmodes.devices.callbacks import failed
 from allmodes.devices.workers import MOST, Answer, Here, Pool, Task, Workers, is_worker
 from allmodes.errors import ConfigError, TargetError
+from allmodes.progress.stages import evaluated
 
 PROBES = 9  # points that are tried before a function counts as failing everywhere
 
@@ -54,6 +55,10 @@ class Host:
         """The log-density and its gradient."""
         return self._called(1, x, dtype)
 
+    def each(self) -> float:
+        """Seconds that a point has taken so far, on average."""
+        return self.seconds / max(1, self.points)
+
     def _called(self, which: int, x: Any, dtype: Any) -> tuple[np.ndarray, ...]:
         begin, x = time.perf_counter(), np.asarray(x, np.float64)
         answer = self._answer(which, x.reshape(-1, x.shape[-1]))
@@ -65,6 +70,7 @@ class Host:
     def _answer(self, which: int, points: np.ndarray) -> Answer:
         answer = self._evaluate(which, points)
         self.points += len(points)
+        evaluated(len(points))
         if answer.error is not None:
             self.error = self.error or answer.error
             self.failed += answer.failed

@@ -58,7 +58,8 @@ class Progress:
     steps: int
     seconds: float
     line: dict  # what `metrics.jsonl` gets
-    left: float | None = None  # seconds of training that are left, where that can be told
+    left: float | None = None  # seconds of training that are left, by where the method expects its end
+    at_most: bool = False  # whether it does not, and `left` is up to the last step that there may be
     figures: Mapping[str, str] = dataclasses.field(default_factory=dict)  # of the method, as they are to be read
 
 
@@ -124,7 +125,8 @@ def fit(
     method = method if start is None else _of_start(target, method, start)
     method = _checked(target, method, steps, seconds, evaluations)
     target.check()
-    budget = Budget(method, seconds, evaluations, reserve)
+    host = getattr(target.log_prob, "host", None)
+    budget = Budget(method, seconds, evaluations, reserve, None if host is None else host.each)
     with _shown(progress, on_progress) as told:
         training = _Training(target.free, method, key, budget, run, told)
         training.begin(resume, None if start is None else start.free)
@@ -268,7 +270,9 @@ class _Training:
             if self.is_kept and broadcast(time.monotonic() - last_save > CHECKPOINT_SECONDS and step < end):
                 self._save(gather(self.state))
                 last_save = time.monotonic()
-            self.told(Progress(step, end, sum(self.clock.values()), line, self._left(), shown(self.method, line)))
+            left, at_most = self._left()
+            seconds = sum(self.clock.values())
+            self.told(Progress(step, end, seconds, line, left, at_most, shown(self.method, line)))
 
     def _compiled(self) -> Callable:
         with self._timed("compile"):
@@ -282,14 +286,16 @@ class _Training:
     def _progress(self) -> tuple[int, int]:
         return int(self.state.step), int(self.method.end(self.state))
 
-    def _left(self) -> float | None:
-        """Seconds until training ends, by the pace so far and by where the method expects its end,
-        if it does.
+    def _left(self) -> tuple[float, bool]:
+        """Seconds until training ends, by the pace so far and by where the method expects its end;
+        else until the last step that there may be, and that it is so.
         """
         step, expected = int(self.state.step), self.method.expected_end(self.state, self.lines)
-        limits = [] if expected is None else [self.budget.pace.seconds(step, expected - step)]
-        limits += [] if self.budget.seconds_left is None else [max(0.0, self.budget.seconds_left)]
-        return min(limits, default=None)
+        last = int(self.method.end(self.state)) if expected is None else expected
+        left, allowed = self.budget.pace.seconds(step, last - step), self.budget.seconds_left
+        if allowed is not None and allowed < left:
+            return max(0.0, allowed), expected is None
+        return left, expected is None
 
     def _restore(self) -> None:
         restored = self.run.load_state(self.method.template(self.target))
