@@ -2,17 +2,22 @@
 counts, and what was evaluated before found again.
 """
 
+import contextlib
+import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from allmodes.devices.callbacks import failed
-from allmodes.devices.workers import MOST, Answer, Here, Pool, Task, Workers, is_worker
+from allmodes.devices.workers import MOST, Answer, Here, Pool, Task, Workers, is_worker, joined
 from allmodes.errors import ConfigError, TargetError
+from allmodes.files.evaluations import Rows
 from allmodes.progress.stages import evaluated
 
+FEW = 256  # points that are evaluated before they are kept, where they are
 PROBES = 9  # points that are tried before a function counts as failing everywhere
 
 
@@ -43,7 +48,9 @@ class Host:
         most = MOST if isinstance(batched, bool) else int(batched)
         self._evaluate = _evaluator(self._tasks, most, workers, pool)
         self._is_here = isinstance(self._evaluate, Here)
+        self._dim, self._rows = dim, None
         self.calls, self.points, self.seconds = 0, 0, 0.0
+        self.found = 0  # points that were evaluated by an earlier process, and found in the run folder
         self.failed: int = 0  # at how many points
         self.error: Exception | None = None  # the first one
 
@@ -61,11 +68,47 @@ class Host:
 
     def _called(self, which: int, x: Any, dtype: Any) -> tuple[np.ndarray, ...]:
         begin, x = time.perf_counter(), np.asarray(x, np.float64)
-        answer = self._answer(which, x.reshape(-1, x.shape[-1]))
+        points = x.reshape(-1, x.shape[-1])
+        answer = self._answer(which, points) if self._rows is None else self._kept(self._rows, which, points)
         self.calls += 1
         self.seconds += time.perf_counter() - begin
         with np.errstate(over="ignore"):  # beyond float32 a value is infinite
             return tuple(v.reshape(*x.shape[:-1], *v.shape[1:]).astype(dtype) for v in answer.values)
+
+    @contextlib.contextmanager
+    def keeping(self, path: Path) -> Iterator[None]:
+        """Within it, evaluations are kept in a file, and those that are there are not made again.
+
+        **Raises** `RunError` where the file cannot be written, or is of another function.
+        """
+        if self._rows is not None:  # by whoever called this one
+            yield
+            return
+        widths = tuple(math.prod(shape) for shape in self._tasks[-1].shapes)
+        self._rows = Rows(path, self._dim, widths)
+        try:
+            yield
+        finally:
+            self._rows.close()
+            self._rows = None
+
+    def _kept(self, rows: Rows, which: int, points: np.ndarray) -> Answer:
+        """The answer a few points at a time, which are on the disk before the next are begun."""
+        return joined([self._kept_few(rows, which, points[i : i + FEW]) for i in range(0, max(1, len(points)), FEW)])
+
+    def _kept_few(self, rows: Rows, which: int, points: np.ndarray) -> Answer:
+        shapes = self._tasks[which].shapes
+        known, values = rows.find(points, len(shapes))
+        self.found += int(known.sum())
+        failed, error = 0, None
+        if not known.all():
+            fresh, failed, error = self._answer(which, points[~known])
+            flat = [value.reshape(len(value), -1) for value in fresh]
+            rows.add(points[~known], flat)
+            for value, new in zip(values, flat, strict=True):
+                value[~known] = new
+        found = tuple(value.reshape(len(points), *shape) for value, shape in zip(values, shapes, strict=True))
+        return Answer(found, failed, error)
 
     def _answer(self, which: int, points: np.ndarray) -> Answer:
         answer = self._evaluate(which, points)

@@ -132,12 +132,14 @@ class Cost(NamedTuple):
     points: int
     seconds: float  # in the function itself
     failed: int = 0  # points at which it raised an error
+    found: int = 0  # points beside these that an earlier process had evaluated: they were in the run folder
 
     def __str__(self) -> str:
         each = 1e6 * self.seconds / max(self.points, 1)
         return (
             f"{self.calls:,} calls, {self.points:,} points, {self.seconds:.3g} s ({each:.3g} microseconds a point)"
             + (f", {self.failed:,} failed" if self.failed else "")
+            + (f", {self.found:,} more found in the run folder" if self.found else "")
         )
 
 
@@ -150,4 +152,4 @@ def cost(target: Target) -> Cost:
     host = getattr(target.log_prob, "host", None)
     if host is None:
         raise ConfigError(f"{target.name} is traced by JAX, not called on the host: it has no cost of calls")
-    return Cost(host.calls, host.points, host.seconds, host.failed)
+    return Cost(host.calls, host.points, host.seconds, host.failed, host.found)

@@ -21,6 +21,7 @@ from allmodes.draws import kept
 from allmodes.draws.draws import Draws
 from allmodes.errors import RunError, RunWarning
 from allmodes.files import interrupt
+from allmodes.files.evaluations import NAME as KEPT
 from allmodes.files.run_folder import Run, digest_of
 from allmodes.files.saved import describe, export
 from allmodes.jobs.afterwards import Afterwards, measured
@@ -108,6 +109,7 @@ def run_job(run: Run, *, seconds: float | None = None, quiet: bool = False, repe
     with (
         run.locked() if is_main_process() else contextlib.nullcontext(),
         Bar(quiet=quiet or not is_main_process()) as bar,
+        _keeping(target, run),
     ):
         result = _phases(run, target, method, config, seconds, repeats, bar)
         if is_main_process():
@@ -115,6 +117,12 @@ def run_job(run: Run, *, seconds: float | None = None, quiet: bool = False, repe
             write_report(run.path, target=target)
             (run / SECONDS).unlink(missing_ok=True)
     return result
+
+
+def _keeping(target: Target, run: Run) -> contextlib.AbstractContextManager:
+    """Keep what a function on the host is asked for from the beginning to the end of the job."""
+    host = getattr(target.log_prob, "host", None)
+    return contextlib.nullcontext() if host is None or not is_main_process() else host.keeping(run / KEPT)
 
 
 def _phases(

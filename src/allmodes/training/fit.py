@@ -23,6 +23,7 @@ from allmodes.devices.precision import single
 from allmodes.devices.processes import broadcast, is_main_process
 from allmodes.doors import door_of
 from allmodes.errors import ConfigError, TargetError
+from allmodes.files.evaluations import NAME as KEPT
 from allmodes.files.run_folder import Run
 from allmodes.method import Method
 from allmodes.methods import METHODS, default_for
@@ -106,8 +107,9 @@ def fit(
       depends on the speed of the machine. The search is made whole whatever it takes: where it
       leaves nothing, nothing is trained, with a warning.
     - `evaluations`: the same by evaluations of the density, those of the search included.
-    - `run`: a folder to keep `metrics.jsonl` and checkpoints in; with `resume`, go on from its
-      newest checkpoint.
+    - `run`: a folder to keep `metrics.jsonl` and checkpoints in, and every evaluation of a function
+      that is called on the host (`evaluations.rows`); with `resume`, go on from its newest
+      checkpoint, and evaluate nothing twice.
     - `on_progress`: called after each chunk of steps.
     - `progress`: show a bar on stderr where that is a terminal, and nothing where it is not.
     - `reserve`: how many of the `seconds` to leave for what comes after, by the `Pace` of the steps
@@ -127,7 +129,7 @@ def fit(
     target.check()
     host = getattr(target.log_prob, "host", None)
     budget = Budget(method, seconds, evaluations, reserve, None if host is None else host.each)
-    with _shown(progress, on_progress) as told:
+    with _shown(progress, on_progress) as told, _keeping(host, run, resume):
         training = _Training(target.free, method, key, budget, run, told)
         training.begin(resume, None if start is None else start.free)
         training.train()
@@ -321,6 +323,15 @@ class _Training:
         begin = time.monotonic()
         yield
         self.clock[part] += time.monotonic() - begin
+
+
+def _keeping(host: Any, run: Run | None, resume: bool) -> contextlib.AbstractContextManager:
+    """Keep what a function on the host is asked for in the run folder, and do not ask again."""
+    if host is None or run is None or not is_main_process():
+        return contextlib.nullcontext()
+    if not resume:
+        (run / KEPT).unlink(missing_ok=True)
+    return host.keeping(run / KEPT)
 
 
 @contextlib.contextmanager
