@@ -141,6 +141,8 @@ def test_evaluations_on_the_host_are_shown_beside_a_stage(stream, monkeypatch):
         for _ in range(31):
             clock.now += 1.0
             evaluated(200)
+        if progress.live:
+            progress._bar.refresh()
     assert f"searching: scouts · {'6.2k' if progress.live else '2k'} evals (200/s)" in stream.getvalue()
     evaluated(200)  # nobody listens any more
 

@@ -228,3 +228,11 @@ def test_a_density_that_fails_wherever_the_search_looks_names_its_error():
     with pytest.raises(am.TargetError, match="The first error was ArithmeticError: but at zero") as error:
         am.fit(target, QUICK, key=jax.random.key(0))
     assert isinstance(error.value.__cause__, ArithmeticError)
+
+
+def test_workers_find_the_functions_of_a_users_file(tmp_path):
+    """Which starts workers of its own, as a worker imports it: they are not started there."""
+    text = "target = am.interop.numpy.target(log_prob, 2, workers=1)\n"
+    (tmp_path / "model.py").write_text(textwrap.dedent(SCRIPT) + text)
+    target = am.find_target(f"{tmp_path / 'model.py'}:target")
+    np.testing.assert_allclose(target.values(jnp.ones((3, 2))), [-1.0, -1.0, -1.0])
