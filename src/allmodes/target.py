@@ -122,7 +122,8 @@ class Target:
             raise TargetError(f"dim must be a whole number of at least 1, got {self.dim!r}")
         if not callable(self.log_prob):
             kind = type(self.log_prob).__name__
-            raise TargetError(f"log_prob must be a function of one point, got a {kind}.{door_of(self.log_prob)}")
+            door = door_of(self.log_prob)
+            raise TargetError(f"log_prob must be a function of one point, got {kind}{'.' if door else ''}{door}")
         if self.double is None:
             object.__setattr__(self, "double", enabled())
         if not self.differentiable:
