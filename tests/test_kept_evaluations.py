@@ -95,7 +95,9 @@ class AskedSampler(am.Sampler):
         raise NotImplementedError
 
 
-def test_what_was_paid_for_is_not_paid_for_again(tmp_path):
+def test_what_was_paid_for_is_not_paid_for_again(tmp_path, monkeypatch):
+    monkeypatch.setattr("allmodes.interop.host.QUICK", 0.0)
+
     def fitted(paid, run, resume):
         target = am.interop.numpy.target(paid, 2, batched=True)
         paid.points = 0
@@ -116,3 +118,13 @@ def test_what_was_paid_for_is_not_paid_for_again(tmp_path):
     new = Paid()
     fitted(new, run, resume=False)  # a new run forgets
     assert new.points == 28_000
+
+
+def test_a_quick_function_is_not_kept(tmp_path):
+    paid = Paid()
+    host = am.interop.numpy.target(paid, 2, batched=True).log_prob.host
+    with host.keeping(tmp_path / NAME):
+        for seed in range(20):
+            host.values(np.random.default_rng(seed).normal(size=(5000, 2)))
+    assert paid.points >= 100_000
+    assert (tmp_path / NAME).stat().st_size < 20_000 * 32  # of 100,000 rows

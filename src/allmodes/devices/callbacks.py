@@ -58,6 +58,10 @@ def _warn(name: str, points: int, words: str) -> None:
     )
 
 
+def _is_array(part: Any) -> bool:
+    return isinstance(part, jax.Array) and not isinstance(part, jax.core.Tracer)
+
+
 def watched(call: Callable[..., Any]) -> Callable[..., Any]:
     """Have a call of the library raise what a function of the user raised, and warn once of the
     points at which it failed.
@@ -70,6 +74,7 @@ def watched(call: Callable[..., Any]) -> Callable[..., Any]:
         _told.depth += 1
         try:
             found = call(*args, **kwargs)
+            jax.block_until_ready([part for part in getattr(found, "__dict__", {}).values() if _is_array(part)])
         except jax.errors.JaxRuntimeError:
             if _told.fault is None:
                 raise

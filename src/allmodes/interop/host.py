@@ -18,6 +18,7 @@ from allmodes.files.evaluations import Rows
 from allmodes.progress.stages import evaluated
 
 FEW = 256  # points that are evaluated before they are kept, where they are
+QUICK, SOME = 1e-4, 1000  # seconds of a point below which none is kept, and from how many points on that is known
 PROBES = 9  # points that are tried before a function counts as failing everywhere
 
 
@@ -77,7 +78,8 @@ class Host:
 
     @contextlib.contextmanager
     def keeping(self, path: Path) -> Iterator[None]:
-        """Within it, evaluations are kept in a file, and those that are there are not made again.
+        """Within it, evaluations are kept in a file, and those that are there are not made again;
+        not of a function that takes less than .1 ms a point.
 
         **Raises** `RunError` where the file cannot be written, or is of another function.
         """
@@ -97,6 +99,8 @@ class Host:
         return joined([self._kept_few(rows, which, points[i : i + FEW]) for i in range(0, max(1, len(points)), FEW)])
 
     def _kept_few(self, rows: Rows, which: int, points: np.ndarray) -> Answer:
+        if self.points >= SOME and self.each() < QUICK:  # a file of millions of rows would save seconds
+            return self._answer(which, points)
         shapes = self._tasks[which].shapes
         known, values = rows.find(points, len(shapes))
         self.found += int(known.sum())

@@ -107,8 +107,8 @@ def fit(
       depends on the speed of the machine. The search is made whole whatever it takes: where it
       leaves nothing, nothing is trained, with a warning.
     - `evaluations`: the same by evaluations of the density, those of the search included.
-    - `run`: a folder to keep `metrics.jsonl` and checkpoints in, and every evaluation of a function
-      that is called on the host (`evaluations.rows`); with `resume`, go on from its newest
+    - `run`: a folder to keep `metrics.jsonl` and checkpoints in, and every evaluation of a slow
+      function that is called on the host (`evaluations.rows`); with `resume`, go on from its newest
       checkpoint, and evaluate nothing twice.
     - `on_progress`: called after each chunk of steps.
     - `progress`: show a bar on stderr where that is a terminal, and nothing where it is not.
