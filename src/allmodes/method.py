@@ -96,6 +96,13 @@ class Method(abc.ABC):
         """Steps after which the dear part of the work comes round; 1 where there is none."""
         return 1
 
+    @property
+    def period_evaluations(self) -> int:
+        """Evaluations of the density that the dear part takes, about: what it costs where they are
+        slow, before one was seen.
+        """
+        return 0
+
     def expected_end(self, state: Any, lines: Sequence[Mapping[str, Any]]) -> int | None:
         """Tell where training is likely to end, by the lines of `metrics.jsonl` so far; None where
         nothing tells.

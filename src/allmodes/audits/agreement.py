@@ -8,6 +8,8 @@ import jax
 import numpy as np
 from jaxtyping import Array
 
+from allmodes.devices.callbacks import watched
+from allmodes.devices.keys import Key, keyed
 from allmodes.devices.precision import single
 from allmodes.draws.draws import Draws
 from allmodes.draws.estimates import forward_ess
@@ -56,8 +58,10 @@ class Agreement:
         return not self.reasons
 
 
+@watched
+@keyed
 @single
-def agreement(first: Sampler, second: Sampler, *, key: Array, n: int = 4000) -> Agreement:
+def agreement(first: Sampler, second: Sampler, *, key: Key, n: int = 4000) -> Agreement:
     """Compare two samplers of one density by n draws of each, resampled by their weights.
 
     What both miss stays unseen: samplers of one kind tend to miss the same (`allmodes audit` looks

@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Array, Float, Scalar
 
 from allmodes.devices.compiled import program
+from allmodes.devices.keys import Key
 from allmodes.devices.mesh import everywhere
 from allmodes.devices.precision import single
 from allmodes.diffusion import blocks
@@ -41,7 +42,7 @@ class DiffusionSampler(Sampler):
         self,
         n: int,
         *,
-        key: Array,
+        key: Key,
         steps: int | None = None,
         correct: str | Correction | None = None,
         rounds: int | None = None,
@@ -100,7 +101,7 @@ class DiffusionSampler(Sampler):
             findings=self.findings,
         )
 
-    def corrected(self, n: int, *, key: Array, pool: int | None = None) -> Draws:
+    def corrected(self, n: int, *, key: Key, pool: int | None = None) -> Draws:
         """`sample` with `correct="mcmc"`."""
         return self.sample(n, key=key, correct="mcmc", pool=pool)
 
@@ -176,7 +177,7 @@ class DiffusionSampler(Sampler):
         log_weight = np.asarray(log_ratio + points.log_prob, np.float64)
         return Forward(log_weight, forward_ess(log_weight), len(np.unique(np.asarray(points.z), axis=0)))
 
-    def log_weights(self, x: Float[Array, "n dim"], *, key: Array, steps: int | None = None) -> Float[Array, " n"]:
+    def log_weights(self, x: Float[Array, "n dim"], *, key: Key, steps: int | None = None) -> Float[Array, " n"]:
         """Path weights of given points, by noising them: for exact draws, the target's own view of
         the sampler.
 
@@ -198,7 +199,7 @@ class DiffusionSampler(Sampler):
         self,
         x: Float[Array, "n dim"],
         *,
-        key: Array | None = None,
+        key: Key | None = None,
         probes: int | None = None,
         rtol: float = 1e-5,
         atol: float = 1e-5,

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from allmodes.devices.keys import Key, key_of
 from allmodes.devices.precision import double
 from allmodes.draws import estimates, export
 from allmodes.draws.doubt import Doubt
@@ -167,7 +168,7 @@ class Draws:
         return jax.jit(self.parameters)(self.x)
 
     @_own
-    def resample(self, key: Array, n: int | None = None) -> "Draws":
+    def resample(self, key: Key, n: int | None = None) -> "Draws":
         """N equally weighted draws (as many as there are when not given), by systematic resampling.
 
         Ask for fewer than there are to have few copies: with an ESS of half of them, half as many.
@@ -179,7 +180,7 @@ class Draws:
             raise ConfigError(f"n must be at least 1, got {n}")
         if not bool(jnp.any(self.log_weight > -jnp.inf)):
             raise TargetError("no draw has any mass under the target: there is nothing to resample")
-        k_index, k_order = jax.random.split(key)
+        k_index, k_order = jax.random.split(key_of(key))
         index = weights.systematic(k_index, weights.normalise(self.log_weight), n)
         index = jax.random.permutation(k_order, index)
         return Draws(
@@ -246,7 +247,7 @@ class Draws:
         return export.table(self._variables(), self.log_weight, self.ess_of)
 
     @_own
-    def to_arviz(self, key: Array | None = None) -> Any:
+    def to_arviz(self, key: Key | None = None) -> Any:
         """An xarray `DataTree` as ArviZ wants it: groups `posterior` and `sample_stats`, chains by
         draws.
 
@@ -273,7 +274,7 @@ class Draws:
         stats = {name: np.asarray(getattr(self, name)) for name in ("log_prob", "log_weight")}
         return export.to_pandas(self._variables(), stats)
 
-    def save(self, path: str | os.PathLike, key: Array | None = None) -> None:
+    def save(self, path: str | os.PathLike, key: Key | None = None) -> None:
         """Write the draws to a file, whole or not at all.
 
         - `.npz`: arrays `x`, `log_prob` and `log_weight`, and `parameters.NAME` where the target

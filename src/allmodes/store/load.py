@@ -57,13 +57,13 @@ def parse(run: Run) -> tuple[Target, Method, dict]:
             f"{run.path} was made by allmodes 0.1.0, whose methods had other settings: read it with that version, or "
             "train again in a new folder"
         )
+    support = {name: hints[name] for name in ("names", "bounds", "periodic") if name in hints}
     if not origin:
         target = _imported(run, name, dim, about.get("chart"))
     elif ":" in origin:
-        target = dataclasses.replace(find_target(origin, dim), name=name)
+        target = dataclasses.replace(find_target(origin, dim, **support), name=name)
     else:
         target = find_target(origin)
-    support = {name: hints[name] for name in ("names", "bounds", "periodic") if name in hints}
     target = dataclasses.replace(target, double=hints["double"], **support)
     other = differing(was, fingerprint(target)) if was else None
     if other is not None:

@@ -289,8 +289,13 @@ class IWSM(Method):
         end = int(state.end)
         if self.enough is None or end < self.steps:
             return end
-        seen = shares_of_renewals(lines)
+        seen = shares_of_renewals(lines, self.reweighting.every)
         return expected_end(seen, self.enough, self.reweighting.every, int(state.cooldown), end)
+
+    @property
+    def period_evaluations(self) -> int:
+        """One of each path of a renewal."""
+        return self.reweighting.paths(self.buffer)
 
     def renewals_of(self, n: int) -> float:
         """Tell how many renewals of the buffer, each of paths down and up again, draws of n points
