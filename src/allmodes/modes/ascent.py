@@ -110,12 +110,14 @@ def _advance(c: _Climber, step: Float[Array, " dim"], promise: Scalar, log_prob:
     return jax.tree.map(lambda new, old: jnp.where(c.done, old, new), moved, c)
 
 
-def ascent(target: Target, frame: Frame, narrow: float) -> Callable[[Float[np.ndarray, "n dim"]], tuple[Ends, int]]:
+def ascent(
+    target: Target, frame: Frame, narrow: float, long: int = LONG, few: int = FEW
+) -> Callable[[Float[np.ndarray, "n dim"]], tuple[Ends, int]]:
     """A function of points in the frame: where each ends, and how many evaluations that took.
 
     `narrow` is the narrowest width that a search has met; first steps are no longer than half of
-    it. Everyone makes at most 24 steps; those that have not arrived then go on by themselves, up to
-    400. A point without mass stays.
+    it. Everyone makes at most 24 steps; those that have not arrived then go on by themselves, `few`
+    at a time, by up to `long` steps. A point without mass stays.
     """
 
     def evaluate(z: Float[Array, "n dim"]) -> Evaluation:
@@ -150,11 +152,11 @@ def ascent(target: Target, frame: Frame, narrow: float) -> Callable[[Float[np.nd
             parts.append(c)
         c = jax.tree.map(lambda *a: np.concatenate(a)[:n], *parts)
         late = np.flatnonzero(~c.done)
-        for i in range(0, len(late), FEW):
-            index = late[i : i + FEW]
-            padded = np.resize(index, FEW)  # copies of the same points fill the block
-            rest, steps = climb(jax.tree.map(lambda a, rows=padded: jnp.asarray(a[rows]), c), LONG, 0)
-            spent += FEW * int(steps)
+        for i in range(0, len(late), few):
+            index = late[i : i + few]
+            padded = np.resize(index, few)  # copies of the same points fill the block
+            rest, steps = climb(jax.tree.map(lambda a, rows=padded: jnp.asarray(a[rows]), c), long, 0)
+            spent += few * int(steps)
             for whole, new in zip(c, rest, strict=True):
                 whole[index] = np.asarray(new)[: len(index)]
         width = 1.0 / np.sqrt(np.maximum(np.asarray(c.curvature, float), 1e-30))
