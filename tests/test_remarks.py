@@ -81,8 +81,8 @@ def test_what_is_flat_between_bounds_or_around_a_circle_is_not_constrained(draw)
     target = bounded((0, 1), (-np.pi, np.pi), (2, 3), periodic=[1], names=["a", "angle", "b"])
     a, angle, b = (draw(stats.uniform(*place)) for place in ((), (-np.pi, 2 * np.pi), (2, 1)))
     assert said(target, a, angle, b) == [
-        "a, b are not constrained: spread flat between its bounds",
-        "angle is not constrained: spread flat around its circle",
+        "a, b are not constrained: flat between bounds",
+        "angle is not constrained: flat around a circle",
     ]
     assert said(target, a**1.2, np.clip(0.95 * angle, -3, 3), 2.5 + 0.3 * (b - 2.5)) == []
 
@@ -127,9 +127,7 @@ def test_draws_of_the_prior_are_told_from_it_by_nothing(prior, draw):
     else:
         x = draw(stats.uniform() if isinstance(prior, tuple) else prior)[:, None]
     (line,) = said(target, *x.T)
-    assert (
-        line == f"{', '.join(target.names)} {'is' if x.shape[1] == 1 else 'are'} not constrained: spread as its prior"
-    )
+    assert line == f"{', '.join(target.names)} {'is' if x.shape[1] == 1 else 'are'} not constrained: as before the data"
 
 
 @pytest.mark.parametrize("prior", [stats.expon(), dist.Exponential(1.0), dist.Gamma(1.0, 1.0), stats.uniform(0, 50)])
@@ -147,7 +145,7 @@ def test_the_ends_of_a_cube_are_those_of_the_prior(draw):
     x = np.asarray(jax.vmap(target.chart.transform)(jnp.asarray(u, jnp.float32)))
     lines = remarks.remarks(target.flats(x, stats.norm.ppf(u)), np.zeros(N), lambda _: float(N))
     assert lines[0].startswith("x[0] leans on the lower end of its prior: ")
-    assert lines[1:] == ["x[2] is not constrained: spread as its prior"]
+    assert lines[1:] == ["x[2] is not constrained: as before the data"]
 
 
 @pytest.mark.parametrize(

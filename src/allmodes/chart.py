@@ -28,14 +28,14 @@ class Flat(NamedTuple):
     prior's distribution function, or by the length from a bound.
 
     **Attributes**: `y` `(n,)`, from 0 on, and up to 1 where it is `closed`; `low` and `high`, what
-    the ends are called, empty where there is none; `before`: what is flat, in words.
+    the ends are called, empty where there is none; `before`: what such draws are like.
     """
 
     y: Float[np.ndarray, " n"]
     low: str = ""
     high: str = ""
     closed: bool = True
-    before: str = "flat between its bounds"
+    before: str = "flat between bounds"
 
 
 class Piece(abc.ABC):
@@ -191,7 +191,7 @@ class Circle(Piece):
 
     def flats(self, x: Float[np.ndarray, "n 1"], z: Float[np.ndarray, "n 1"]) -> list[Flat | None]:
         """By the share of a turn; a circle has no end."""
-        return [Flat(np.mod(z[:, 0] / self.period + 0.5, 1.0), before="flat around its circle")]
+        return [Flat(np.mod(z[:, 0] / self.period + 0.5, 1.0), before="flat around a circle")]
 
 
 def _log_turn(z: Scalar, period: Scalar | float) -> Scalar:

@@ -31,7 +31,7 @@ from allmodes.target import Target
 
 END, KNOTS = 8.0, 2049  # of the table of a quantile function: how far it goes in the normal, and its points
 PRIOR_DRAWS = 100_000  # that stand for a prior whose distribution function is not known
-PRIOR = "as its prior"
+PRIOR = "as before the data"
 
 
 def posterior(
@@ -432,7 +432,9 @@ def is_improper(dist: Any) -> bool:
     if type(inner).__name__ in ("ImproperUniform", "Unit", "MaskedDistribution"):
         return True
     try:
-        return not bool(jnp.all(jnp.isfinite(inner.log_prob(inner.sample(jax.random.key(0))))))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # that a draw is out of the support
+            return not bool(jnp.all(jnp.isfinite(inner.log_prob(inner.sample(jax.random.key(0))))))
     except NotImplementedError:  # one that cannot be drawn from
         return False
 

@@ -108,7 +108,7 @@ class OfCube(Support):
 def _of_prior(flat: Flat) -> Flat:
     if flat.low:  # else it is a circle, which has no end
         flat = flat._replace(low="lower end of its prior", high="upper end of its prior")
-    return flat._replace(before="as its prior")
+    return flat._replace(before="as before the data")
 
 
 def _is_function(x: Float[np.ndarray, " n"], flat: Flat | None) -> bool:

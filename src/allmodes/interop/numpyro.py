@@ -56,7 +56,7 @@ def _check_sites(model: Callable[..., Any], args: tuple, kwargs: dict[str, Any],
         return init_to_uniform(site) if is_prior and is_improper(site["fn"]) else None
 
     try:
-        seeded = handlers.seed(handlers.substitute(model, substitute_fn=instead), jax.random.key(seed))
+        seeded = handlers.substitute(handlers.seed(model, jax.random.key(seed)), substitute_fn=instead)
         trace = handlers.trace(seeded).get_trace(*args, **kwargs)
     except Exception as error:
         raise TargetError(f"the model {name} cannot be run with these arguments ({_short(error)})") from error

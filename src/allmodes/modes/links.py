@@ -1,0 +1,84 @@
+"""Draws as a forest that grows uphill: each hangs on the nearest one that is higher (Rodriguez and
+Laio 2014), so that the roots of trees are where modes are. No evaluation: draws know their
+densities.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Float, Int
+
+BLOCK = 512  # draws whose distances from all others are held at a time
+NEAR = 8  # a draw's own surroundings reach as far as its eighth neighbour
+
+
+class Links(NamedTuple):
+    """Of draws, highest first: what each hangs on, and how much in its surroundings it is the
+    highest.
+
+    **Attributes**, of n draws: `parent`, its index, -1 of the highest; `lower`, how many draws,
+    all of them lower, are nearer than the parent; `far`, the distance of the parent; `near`, that
+    of the eighth neighbour.
+    """
+
+    parent: Int[np.ndarray, " n"]
+    lower: Int[np.ndarray, " n"]
+    far: Float[np.ndarray, " n"]
+    near: Float[np.ndarray, " n"]
+
+
+def links(places: Float[np.ndarray, "n d"]) -> Links:
+    """The links of distinct draws, which come highest first. Time is that of n^2 distances."""
+    n, k = len(places), min(NEAR, len(places) - 1)
+    columns = np.arange(n)
+    parts = []
+    for i in range(0, n, BLOCK):
+        own = columns[i : i + BLOCK]
+        squared = squares(places[own], places)
+        squared[np.arange(len(own)), own] = 0.0
+        higher = np.where(columns < own[:, None], squared, np.inf)
+        parent = np.argmin(higher, axis=1)
+        far = higher[np.arange(len(own)), parent]
+        lower = np.sum(squared < far[:, None], axis=1) - 1  # without itself
+        parts.append((np.where(own > 0, parent, -1), lower, far, np.partition(squared, k, axis=1)[:, k]))
+    parent, lower, far, near = (np.concatenate(part) for part in zip(*parts, strict=True))
+    return Links(parent, lower, np.sqrt(far), np.sqrt(near))
+
+
+def nearest_of(
+    points: Float[np.ndarray, "m d"], places: Float[np.ndarray, "n d"]
+) -> tuple[Int[np.ndarray, " m"], Float[np.ndarray, " m"]]:
+    """The nearest place of each point, and its distance."""
+    index, distance = np.zeros(len(points), int), np.zeros(len(points))
+    for i in range(0, len(points), BLOCK):
+        squared = squares(points[i : i + BLOCK], places)
+        index[i : i + BLOCK] = np.argmin(squared, axis=1)
+        distance[i : i + BLOCK] = np.sqrt(np.min(squared, axis=1))
+    return index, distance
+
+
+def squares(a: Float[np.ndarray, "m d"], b: Float[np.ndarray, "n d"]) -> Float[np.ndarray, "m n"]:
+    """Squared distances, as a product of matrices: off by 1e-16 of the points' own squares."""
+    return np.maximum(np.sum(a**2, 1)[:, None] + np.sum(b**2, 1) - 2.0 * (a @ b.T), 0.0)
+
+
+def roots(link: Links, sure: int, least: int, alone: int) -> Int[np.ndarray, " m"]:
+    """Draws from which modes are worth looking for: those that are the highest of `sure` and more
+    around them, and of the others the likeliest until there are `least`; and as many as `alone`
+    that lie far from what they hang on, beside the surroundings of that: modes that few draws have
+    met.
+    """
+    order = np.argsort(-link.lower, kind="stable")
+    chosen = order[: max(int(np.sum(link.lower >= sure)), least)]
+    apart = link.far[1:] / np.maximum(link.near[link.parent[1:]], 1e-300)
+    return np.unique(np.concatenate([chosen, 1 + np.argsort(-apart, kind="stable")[:alone], [0]]))
+
+
+def followed(link: Links, label: Int[np.ndarray, " n"]) -> Int[np.ndarray, " n"]:
+    """The label of each draw: its own, where it has one that is not negative, else that of what it
+    hangs on.
+    """
+    label = label.copy()
+    for i in np.flatnonzero(label < 0):  # highest first: what it hangs on is known by then
+        label[i] = label[link.parent[i]]
+    return label
