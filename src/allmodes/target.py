@@ -187,6 +187,17 @@ class Target:
         more = {"differentiable": self.differentiable, "double": self.double, "source": self.source}
         return Target(chart.over(self.log_prob), chart.free_dim, name=self.name, **more, **hints)
 
+    @functools.cached_property
+    def unwound(self) -> "Target":
+        """The density over free coordinates with all turns of a circle alike, so that a mode at a
+        seam is one: `free` where there is no circle. It has no integral, and is for modes alone.
+        """
+        chart, free = self.chart, self.free
+        if chart is None or not np.any(chart.periods):
+            return free
+        more = {"differentiable": self.differentiable, "double": self.double}
+        return Target(chart.in_any_turn(self.log_prob), chart.free_dim, name=self.name, **more)
+
     def flats(self, x: Float[np.ndarray, "n dim"], z: Float[np.ndarray, "n free"]) -> dict[str, Flat]:
         """Of draws and their free coordinates, count each coordinate, by its name, so that what is
         known before the density is flat: the prior, or what lies between bounds. Without those of

@@ -24,9 +24,9 @@ from allmodes.modes.peaks import MOST_PEAKS, SAME, Barrier, barrier, distinct, m
 from allmodes.points.frame import Frame
 from allmodes.target import Target
 
-LINKED = 10_000  # draws that are linked; others are of the mode of the nearest of them
-SURE, LEAST, ALONE, CHECKED = 16, 32, 32, 64  # draws that are climbed from: see `roots`; and at random
-LATER, AT_A_TIME = 80, 16  # steps of climbs that are not there after the first 24; how many go on together
+LINKED = 5000  # draws that are linked; others are of the mode of the nearest of them
+SURE, MORE, ALONE, CHECKED = 16, 16, 16, 32  # draws that are climbed from: see `roots`; and at random
+LATER, AT_A_TIME = 32, 16  # steps of climbs that are not there after the first 24; how many go on together
 NEIGHBOURS = 3  # peaks between which barriers are looked for, of each
 STRAY = 4.0  # times the surroundings of the nearest draw, beyond which a point is of no mode
 
@@ -95,17 +95,21 @@ def find(target: Target, draws: Draws, key: Array, points: Float[Array, "m free"
     chosen, places = unit[kept], space.features(unit[kept])
     link = links(places)
     checked = _checked(w[counts][kept], keys[1])
-    start = np.union1d(roots(link, SURE, LEAST, ALONE), checked)
+    root = roots(link, SURE, MORE, ALONE)
+    start = np.union1d(root, checked)
     ends, spent = _climbed(space, link, chosen, log_prob[counts][kept], start)
     mode, tops, more = _modes(space, ends)
     label = np.full(len(kept), -1)
     label[start] = mode
-    without = np.where(np.isin(np.arange(len(kept)), roots(link, SURE, LEAST, ALONE)), label, -1)
+    without = np.where(np.isin(np.arange(len(kept)), root), label, -1)
     misplaced = int(np.sum(followed(link, without)[checked] != label[checked]))
     label = followed(link, label)
+    of_all = np.full(len(counts), -1)
+    of_all[kept] = label
+    others = np.flatnonzero(of_all < 0)
+    of_all[others] = label[nearest_of(space.features(unit[others]), places)[0]]
     whole = np.full(len(z), -1)
-    index, _ = nearest_of(space.features(unit), places)
-    whole[counts] = label[index]
+    whole[counts] = of_all
     return Found(
         whole,
         np.asarray(space.frame.to_x(jnp.asarray(ends.z[tops])), float),
@@ -149,10 +153,7 @@ def _space(target: Target, z: np.ndarray, log_prob: np.ndarray, w: np.ndarray) -
     mean = share @ double_z
     spread = np.sqrt(share @ (double_z - mean) ** 2)
     spread = np.where(spread > 0.0, spread, 1.0)
-    chart, free = target.chart, target
-    if chart is not None:
-        more = {"differentiable": target.differentiable, "double": target.double}
-        free = Target(chart.in_any_turn(target.log_prob), chart.free_dim, name=target.name, **more)
+    chart, free = target.chart, target.unwound
     frame = Frame.of(free, mean, spread, float(log_prob.max()))
     periods = np.zeros(z.shape[1]) if chart is None else chart.periods / np.asarray(frame.scale, float)
     return _Space(free, frame, periods)

@@ -29,13 +29,14 @@ class Links(NamedTuple):
 
 def links(places: Float[np.ndarray, "n d"]) -> Links:
     """The links of distinct draws, which come highest first. Time is that of n^2 distances."""
+    from scipy.spatial.distance import cdist
+
     n, k = len(places), min(NEAR, len(places) - 1)
     columns = np.arange(n)
     parts = []
     for i in range(0, n, BLOCK):
         own = columns[i : i + BLOCK]
-        squared = squares(places[own], places)
-        squared[np.arange(len(own)), own] = 0.0
+        squared = cdist(places[own], places, "sqeuclidean")
         higher = np.where(columns < own[:, None], squared, np.inf)
         parent = np.argmin(higher, axis=1)
         far = higher[np.arange(len(own)), parent]
@@ -49,27 +50,23 @@ def nearest_of(
     points: Float[np.ndarray, "m d"], places: Float[np.ndarray, "n d"]
 ) -> tuple[Int[np.ndarray, " m"], Float[np.ndarray, " m"]]:
     """The nearest place of each point, and its distance."""
+    from scipy.spatial.distance import cdist
+
     index, distance = np.zeros(len(points), int), np.zeros(len(points))
     for i in range(0, len(points), BLOCK):
-        squared = squares(points[i : i + BLOCK], places)
+        squared = cdist(points[i : i + BLOCK], places, "sqeuclidean")
         index[i : i + BLOCK] = np.argmin(squared, axis=1)
         distance[i : i + BLOCK] = np.sqrt(np.min(squared, axis=1))
     return index, distance
 
 
-def squares(a: Float[np.ndarray, "m d"], b: Float[np.ndarray, "n d"]) -> Float[np.ndarray, "m n"]:
-    """Squared distances, as a product of matrices: off by 1e-16 of the points' own squares."""
-    return np.maximum(np.sum(a**2, 1)[:, None] + np.sum(b**2, 1) - 2.0 * (a @ b.T), 0.0)
-
-
-def roots(link: Links, sure: int, least: int, alone: int) -> Int[np.ndarray, " m"]:
+def roots(link: Links, sure: int, more: int, alone: int) -> Int[np.ndarray, " m"]:
     """Draws from which modes are worth looking for: those that are the highest of `sure` and more
-    around them, and of the others the likeliest until there are `least`; and as many as `alone`
-    that lie far from what they hang on, beside the surroundings of that: modes that few draws have
-    met.
+    around them, the likeliest `more` of the others, and as many as `alone` that lie far from what
+    they hang on, beside the surroundings of that: modes that few draws have met.
     """
     order = np.argsort(-link.lower, kind="stable")
-    chosen = order[: max(int(np.sum(link.lower >= sure)), least)]
+    chosen = order[: int(np.sum(link.lower >= sure)) + more]
     apart = link.far[1:] / np.maximum(link.near[link.parent[1:]], 1e-300)
     return np.unique(np.concatenate([chosen, 1 + np.argsort(-apart, kind="stable")[:alone], [0]]))
 

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
+from allmodes.devices.compiled import program
 from allmodes.points.frame import Frame
 from allmodes.points.segments import COST, fall_between
 from allmodes.target import Target
@@ -29,10 +30,7 @@ def barrier(target: Target, frame: Frame) -> Barrier:
 
     See `fall_between`; `cost` says how many evaluations it takes.
     """
-
-    @jax.jit
-    def fall(a, b):
-        return fall_between(lambda z: frame.values(target, z), a, b)
+    fall = program(_fall, target)
 
     def run(a: Float[np.ndarray, "n dim"], b: Float[np.ndarray, "n dim"]) -> Float[np.ndarray, " n"]:
         n = len(a)
@@ -40,11 +38,15 @@ def barrier(target: Target, frame: Frame) -> Barrier:
             return np.zeros(0)
         size, rows = _blocked(n)
         rows = np.resize(np.arange(n), rows)
-        parts = [fall(a[rows[i : i + size]], b[rows[i : i + size]]) for i in range(0, len(rows), size)]
+        parts = [fall(frame, a[rows[i : i + size]], b[rows[i : i + size]]) for i in range(0, len(rows), size)]
         # NaN, where both ends have no mass, is a barrier.
         return np.nan_to_num(np.concatenate(parts)[:n].astype(float), nan=np.inf)
 
     return run
+
+
+def _fall(target: Target, frame: Frame, a: Float[Array, "n dim"], b: Float[Array, "n dim"]) -> Float[Array, " n"]:
+    return fall_between(lambda z: frame.values(target, z), a, b)
 
 
 def cost(n: int) -> int:
