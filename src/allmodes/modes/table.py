@@ -16,6 +16,7 @@ from allmodes.modes.masses import of_draws
 from allmodes.target import Target
 
 SHOWN, PARAMETERS = 20, 4  # modes in the text, and parameters of each
+STORED = 200  # modes in `result.json`
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -91,10 +92,14 @@ class ModeTable:
         wrong = f", {self.misplaced} of {self.checked} draws at random were misplaced" if self.misplaced else ""
         return f"{len(self)} mode{'s' * (len(self) > 1)} by {self.evaluations:,} evaluations{wrong}"
 
-    def as_dict(self) -> dict[str, Any]:
-        """For `result.json`: all but the mode of each draw."""
+    def as_dict(self, most: int = STORED) -> dict[str, Any]:
+        """For `result.json`: the first modes, without the mode of each draw; and the first rows as
+        text.
+        """
         fields = {field.name: getattr(self, field.name) for field in dataclasses.fields(self) if field.name != "label"}
-        return {name: value.tolist() if isinstance(value, np.ndarray) else value for name, value in fields.items()}
+        plain = {name: v[:most].tolist() if isinstance(v, np.ndarray) else v for name, v in fields.items()}
+        shown = {"columns": self.columns(), "rows": self.rows(SHOWN), "note": self.note()}
+        return {"count": len(self), **plain, "names": list(self.names), "shown": shown}
 
 
 def table_of(target: Target, draws: Draws, *, key: Array, points: Float[Array, "m free"] | None = None) -> ModeTable:
