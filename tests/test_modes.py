@@ -140,6 +140,21 @@ def test_copies_and_draws_without_mass_do_no_harm():
     assert modes.draws.sum() == 1000
 
 
+def test_modes_that_lie_close_beside_the_width_of_other_coordinates_are_told_apart():
+    """Six widths apart in one of six coordinates: beside the spread of all draws less than in the
+    others, where the nearest higher draw is as likely of the other mode."""
+    means, widths = np.zeros((2, 6)), np.full(6, 100.0)
+    means[:, 0], widths[0] = (-3.0, 3.0), 1.0
+    target = targets.gaussian_mixture(means, np.broadcast_to(widths**2, (2, 6)))
+    draws = drawn(target)
+    modes = table(target, draws)
+    assert len(modes) == 2
+    own = np.asarray(draws.x)[:, 0] > 0.0
+    agree = np.mean(own == (modes.label == np.argmax(modes.mean[:, 0])))
+    assert agree > 0.99
+    assert np.all(np.abs(modes.share - 0.5) < 3 * modes.share_error)
+
+
 # Bounds and circles.
 
 

@@ -64,7 +64,8 @@ def result_of(dim):
         "modes": {
             "count": 250, "evaluations": 4100,
             "shown": {
-                "columns": ["mode", "share", "log Z", "draws", "of training", "x[0]"], "note": "250 modes by 4,100 evaluations",
+                "columns": ["mode", "share", "log Z", "draws", "of training", "x[0]"],
+                "note": "250 modes by 4,100 evaluations",
                 "rows": [[str(i), "0.5000 ± 0.0100", "-0.693 ± 0.020", "200", "7", "-4.123 ± 1"] for i in range(1, 21)],
             },
         },
@@ -136,7 +137,8 @@ def test_whole_page(tmp_path, dim):
         "use with correction", "64% of the draws", "\u22120.0021 ± 0.0084", "known value 0", "64%", "1.31 million",
         "3 min 34 s", "812 MB", "1.11 ± 0.03", "1.01 ± 0.03", "2 of 3", "allmodes run mixture --seed 0", "method.batch",
         "At 12 points", "leans on the lower bound 0", "\u22120.693 ± 0.020", "\u22124.123 ± 1", "of training",
-        "The first 20 of 250 modes of the raw draws: share", "250 modes by 4,100 evaluations.", "Energies", "Log weights", "Mode weights", "By step", "By noise level", "something new",
+        "The first 20 of 250 modes of the raw draws: share", "250 modes by 4,100 evaluations.",
+        "Energies", "Log weights", "Mode weights", "By step", "By noise level", "something new",
     ):  # fmt: skip
         assert words in page.text, words
     assert len(page.alts) == {1: 6, 2: 7, 5: 8}[dim]

@@ -3,7 +3,8 @@
 Most of the work costs no evaluation: each draw hangs on the nearest one that is higher (`links`).
 From the draws that are the highest around them, from those that lie alone and from some at random
 gradients are climbed; ends that are one peak, or that no barrier parts, are one mode, and all other
-draws are of the mode of what they hang on. All this is in free coordinates, on a circle modulo its
+draws are of the mode of what they hang on. Then the same again, in units of the spread within
+modes, in which they are further apart. All this is in free coordinates, on a circle modulo its
 period.
 """
 
@@ -92,30 +93,40 @@ def find(target: Target, draws: Draws, key: Array, points: Float[Array, "m free"
     unit = np.asarray(space.frame.to_z(jnp.asarray(z[counts])))
     keys = jax.random.split(key)
     kept = _kept(unit, log_prob[counts], keys[0])
-    chosen, places = unit[kept], space.features(unit[kept])
+    chosen, height, share = unit[kept], log_prob[counts][kept], w[counts][kept]
+    places, checked = space.features(unit[kept]), _checked(share, keys[1])
     link = links(places)
-    checked = _checked(w[counts][kept], keys[1])
     root = roots(link, SURE, MORE, ALONE)
     start = np.union1d(root, checked)
-    ends, spent = _climbed(space, link, chosen, log_prob[counts][kept], start)
+    ends, spent = _climbed(space, link, chosen, height, start)
     mode, tops, more = _modes(space, ends)
-    label = np.full(len(kept), -1)
-    label[start] = mode
-    without = np.where(np.isin(np.arange(len(kept)), root), label, -1)
-    misplaced = int(np.sum(followed(link, without)[checked] != label[checked]))
-    label = followed(link, label)
+    label, spent, unit_of = _told(link, start, mode), spent + more, np.ones(places.shape[1])
+    if mode.max() > 0:  # modes are further apart where each is of unit spread, not all of them together
+        unit_of = _within(places, share, label)
+        places = places / unit_of
+        link = links(places)
+        new = np.setdiff1d(np.flatnonzero(link.lower >= SURE), start)
+        if len(new):
+            others, more = _climbed(space, link, chosen, height, new)
+            ends = Ends(*(np.concatenate(both) for both in zip(ends, others, strict=True)))
+            start, root, spent = np.concatenate([start, new]), np.union1d(root, new), spent + more
+            mode, tops, more = _modes(space, ends)
+            spent += more
+        label = _told(link, start, mode)
+    without = np.isin(start, root)
+    misplaced = int(np.sum(_told(link, start[without], mode[without])[checked] != label[checked]))
     of_all = np.full(len(counts), -1)
     of_all[kept] = label
     others = np.flatnonzero(of_all < 0)
-    of_all[others] = label[nearest_of(space.features(unit[others]), places)[0]]
+    of_all[others] = label[nearest_of(space.features(unit[others]) / unit_of, places)[0]]
     whole = np.full(len(z), -1)
     whole[counts] = of_all
     return Found(
         whole,
         np.asarray(space.frame.to_x(jnp.asarray(ends.z[tops])), float),
         _users(target, space, ends, tops),
-        None if points is None else _of_points(space, points, places, link, label),
-        spent + more,
+        None if points is None else _of_points(space, points, places, unit_of, link, label),
+        spent,
         len(checked),
         misplaced,
     )
@@ -218,9 +229,29 @@ def _users(target: Target, space: _Space, ends: Ends, tops: Int[np.ndarray, " mo
     return value - np.asarray(volume, float)
 
 
+def _told(link: Links, start: Int[np.ndarray, " k"], mode: Int[np.ndarray, " k"]) -> Int[np.ndarray, " n"]:
+    """The mode of each draw, where those of some are known."""
+    label = np.full(len(link.parent), -1)
+    label[start] = mode
+    return followed(link, label)
+
+
+def _within(places: np.ndarray, w: Float[np.ndarray, " n"], label: Int[np.ndarray, " n"]) -> Float[np.ndarray, " d"]:
+    """The spread of each coordinate around the mean of its mode."""
+    mass = np.maximum(np.bincount(label, w), 1e-300)[:, None]
+    mean = np.stack([np.bincount(label, w * column) for column in places.T], axis=1) / mass
+    spread = np.sqrt((w / w.sum()) @ (places - mean[label]) ** 2)
+    return np.where(spread > 0.0, spread, 1.0)
+
+
 def _of_points(
-    space: _Space, points: Float[Array, "m free"], places: np.ndarray, link: Links, label: Int[np.ndarray, " k"]
+    space: _Space,
+    points: Float[Array, "m free"],
+    places: np.ndarray,
+    unit_of: np.ndarray,
+    link: Links,
+    label: np.ndarray,
 ) -> Int[np.ndarray, " m"]:
     unit = np.asarray(space.frame.to_z(points))
-    index, distance = nearest_of(space.features(unit), places)
+    index, distance = nearest_of(space.features(unit) / unit_of, places)
     return np.where(distance <= STRAY * link.near[index], label[index], -1)
