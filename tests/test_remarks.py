@@ -84,7 +84,7 @@ def test_what_is_flat_between_bounds_or_around_a_circle_is_not_constrained(draw)
         "a, b are not constrained: flat between bounds",
         "angle is not constrained: flat around a circle",
     ]
-    assert said(target, a**1.2, np.clip(0.95 * angle, -3, 3), 2.5 + 0.3 * (b - 2.5)) == []
+    assert said(target, a**0.85, np.clip(0.95 * angle, -3, 3), 2.5 + 0.3 * (b - 2.5)) == []
 
 
 def test_few_effective_draws_say_nothing(draw):
