@@ -82,9 +82,8 @@ class Bounded(Sampler):
     def _back(self, draws: Draws) -> Draws:
         with double(self.target.double):
             x, log_volume = _in_x(self.target.chart, draws.x)
-        return dataclasses.replace(
-            draws, x=x, log_prob=draws.log_prob - log_volume, free=draws.x, parameters=self.target.parameters
-        )
+        known = {"parameters": self.target.parameters, "flats": self.target.flats}
+        return dataclasses.replace(draws, x=x, log_prob=draws.log_prob - log_volume, free=draws.x, **known)
 
     def _free_points(self, x: Float[Array, "n dim"], key: Array) -> Float[Array, "n free"] | None:
         return jax.vmap(self.target.chart.to_free)(jax.random.split(key, len(x)), x)

@@ -13,7 +13,7 @@ from jax.flatten_util import ravel_pytree
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Int
 
-from allmodes.chart import Support, chart_of, indices_of, pairs_of
+from allmodes.chart import Flat, Support, chart_of, indices_of, pairs_of
 from allmodes.devices.blocks import batched_map, block_size
 from allmodes.devices.compiled import forget
 from allmodes.devices.precision import double, enabled
@@ -192,6 +192,28 @@ class Target:
         if hasattr(self.log_prob, "host"):
             over.host = self.log_prob.host  # type: ignore[attr-defined]  # a function on the host is one still
         return Target(over, chart.free_dim, name=self.name, **more, **hints)
+
+    @functools.cached_property
+    def unwound(self) -> "Target":
+        """The density over free coordinates with all turns of a circle alike, so that a mode at a
+        seam is one: `free` where there is no circle. It has no integral, and is for modes alone.
+        """
+        chart, free = self.chart, self.free
+        if chart is None or not np.any(chart.periods):
+            return free
+        more = {"differentiable": self.differentiable, "double": self.double}
+        return Target(chart.in_any_turn(self.log_prob), chart.free_dim, name=self.name, **more)
+
+    def flats(self, x: Float[np.ndarray, "n dim"], z: Float[np.ndarray, "n free"]) -> dict[str, Flat]:
+        """Of draws and their free coordinates, count each coordinate, by its name, so that what is
+        known before the density is flat: the prior, or what lies between bounds. Without those of
+        which nothing is known.
+        """
+        if self.chart is None:
+            return {}
+        flats = self.chart.flats(np.asarray(x), np.asarray(z))
+        names = self.names or [f"x[{i}]" for i in range(self.dim)]
+        return {name: flat for name, flat in zip(names, flats, strict=True) if flat is not None}
 
     @classmethod
     def of_tree(

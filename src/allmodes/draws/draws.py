@@ -14,7 +14,7 @@ from jaxtyping import Array, Float
 
 from allmodes.devices.keys import Key, key_of
 from allmodes.devices.precision import double
-from allmodes.draws import estimates, export
+from allmodes.draws import estimates, export, remarks
 from allmodes.draws.doubt import Doubt
 from allmodes.draws.estimates import Estimate
 from allmodes.draws.verdict import Finding, Pool, Seen, Verdict, judge, of_chains
@@ -72,6 +72,7 @@ class Draws:
       target has bounds.
     - `parameters`: maps draws to the parameters that the user knows them by, where the target has
       such (`unravel`).
+    - `flats`: `Target.flats` of a target that has bounds or a prior, for `remarks`.
     """
 
     x: Float[Array, "n dim"]
@@ -87,6 +88,7 @@ class Draws:
     doubt: Doubt | None = None
     findings: tuple[Finding, ...] = ()
     free: Float[Array, "n free"] | None = dataclasses.field(default=None, repr=False)
+    flats: Callable[..., Any] | None = dataclasses.field(default=None, repr=False)
 
     def __len__(self) -> int:
         return self.x.shape[0]
@@ -186,7 +188,7 @@ class Draws:
         return Draws(
             self.x[index], self.log_prob[index], jnp.zeros(n), self.evaluations, self.log_z,
             independent=min(1.0, self.ess / n), parameters=self.parameters, pool=self.pool or self.as_pool(),
-            free=None if self.free is None else self.free[index],
+            free=None if self.free is None else self.free[index], flats=self.flats,
             findings=(*self.findings, of_chains(self.rhat)) if self.chains else self.findings,
         )  # fmt: skip
 
@@ -215,10 +217,22 @@ class Draws:
         )  # fmt: skip
         return judge(seen)
 
+    def remarks(self) -> list[str]:
+        """Say which parameters lean on a bound or on the end of their prior, and which are not
+        constrained: nothing is wrong with such draws, but with what was asked, perhaps.
+
+        Of targets with bounds or a prior (`am.posterior`, `interop.nested`); `draws.remarks` has
+        the tests.
+        """
+        if self.flats is None or self.free is None:
+            return []
+        flats = self.flats(np.asarray(self.x), np.asarray(self.free))
+        return remarks.remarks(flats, np.asarray(self.log_weight), self.ess_of)
+
     @_own
     def summary(self) -> str:
-        """Say how far to trust the draws and why, then a row for each parameter: weighted mean,
-        deviation, quantiles.
+        """Say how far to trust the draws and why, what is remarkable of parameters, then a row for
+        each of these: weighted mean, deviation, quantiles.
 
         `mcse` is the error of the mean, from `ess` effective draws.
         """
@@ -227,6 +241,7 @@ class Draws:
         lines = [
             f"{n:,} draws in {dim} dimension{'s' if dim > 1 else ''}: {verdict.word}",
             *(f"  - {reason}" for reason in verdict.reasons),
+            *(f"  note: {remark}" for remark in self.remarks()),
             f"log Z {z.value:.4f} +- {z.std_error:.2g}, {self.ess:,.0f} effective draws",
         ]
         shown = dict(list(rows.items())[:SHOWN])

@@ -16,11 +16,13 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Scalar
 
-from allmodes.chart import Chart, Interval, Support, circle, indices_of
+from allmodes.chart import Chart, Flat, Interval, Support, circle, indices_of
 from allmodes.devices.callbacks import called_back
 from allmodes.errors import TargetError
 from allmodes.interop import numpy as on_host
 from allmodes.target import Target
+
+GRAIN = 1e-5  # of a parameter's size, which rounding in float32 stays below
 
 
 def target(
@@ -89,6 +91,11 @@ class OfCube(Support):
         """How far the prior reaches."""
         return self.cube.spread
 
+    @property
+    def periods(self) -> Float[np.ndarray, " free"]:
+        """Those of the cube."""
+        return self.cube.periods
+
     def to_x(self, z: Float[Array, " free"]) -> Float[Array, " k"]:
         """Give the parameters."""
         return self.transform(self.cube.to_x(z))
@@ -96,6 +103,29 @@ class OfCube(Support):
     def log_volume(self, z: Float[Array, " free"]) -> Scalar:
         """Give the log of the prior's density over free coordinates."""
         return self.cube.log_volume(z)
+
+    def flats(self, x: Float[np.ndarray, "n k"], z: Float[np.ndarray, "n free"]) -> list[Flat | None]:
+        """Count by the cube, where each parameter is made of its own coordinate, as far as the
+        draws show.
+        """
+        if x.shape[1] != z.shape[1]:
+            return [None] * x.shape[1]
+        flats = self.cube.flats(z, z)  # of the cube's pieces none looks at the user's coordinates
+        return [_of_prior(flat) if _is_function(own, flat) else None for own, flat in zip(x.T, flats, strict=True)]
+
+
+def _of_prior(flat: Flat) -> Flat:
+    if flat.low:  # else it is a circle, which has no end
+        flat = flat._replace(low="lower end of its prior", high="upper end of its prior")
+    return flat._replace(before="as before the data")
+
+
+def _is_function(x: Float[np.ndarray, " n"], flat: Flat | None) -> bool:
+    """Whether a parameter rises with its coordinate of the cube, whatever the others are."""
+    if flat is None:
+        return False
+    steps = np.diff(np.asarray(x, float)[np.argsort(flat.y, kind="stable")])
+    return bool(np.all(steps >= -GRAIN * np.max(np.abs(x))))
 
 
 def _traced(log_likelihood: Callable, prior_transform: Callable, dim: int, vectorized: bool) -> tuple | None:

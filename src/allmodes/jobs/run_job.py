@@ -174,7 +174,7 @@ class _Keys(NamedTuple):
 def _keys(seed: int) -> _Keys:
     root = jax.random.key(seed)
     k_fit, k_draw, *judging = jax.random.split(root, 6)
-    return _Keys(k_fit, k_draw, jax.random.fold_in(root, 6), Keys(*judging))
+    return _Keys(k_fit, k_draw, jax.random.fold_in(root, 6), Keys(*judging, jax.random.fold_in(root, 7)))
 
 
 class _Told:

@@ -119,6 +119,7 @@ class StoredSupport(Support):
     log_prob: Any
     free_dim: int
     spread: Any
+    periods: Any
 
     def to_x(self, z: Array) -> Array:
         """As the support that was stored."""
@@ -151,6 +152,7 @@ def _imported(run: Run, name: str, dim: int, chart: dict | None) -> Target:
     stored = None
     if chart is not None:
         spread = None if chart["spread"] is None else np.asarray(chart["spread"], float)
+        periods = np.asarray(chart.get("periods", np.zeros(int(chart["free_dim"]))), float)
         both = _of_one(jax.jit(_stored(run / CHART).call))
-        stored = StoredSupport(both, _log_prob(run / FREE), int(chart["free_dim"]), spread)
+        stored = StoredSupport(both, _log_prob(run / FREE), int(chart["free_dim"]), spread, periods)
     return Target(log_prob, dim, name=name, parameters=parameters, chart=stored)
