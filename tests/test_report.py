@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 
 from allmodes.errors import RunError
+from allmodes.points.weighted import resample
 from allmodes.progress.bar import Progress
 from allmodes.progress.numbers import duration, number, percent, with_error
 from allmodes.report import plots
-from allmodes.report.figures import resample
 from allmodes.report.page import pretty, write_report
 from allmodes.report.scatter import log_density
 from allmodes.report.tables import print_result, print_table

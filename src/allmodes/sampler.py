@@ -45,10 +45,13 @@ class Sampler(abc.ABC):
         return self
 
     def __init_subclass__(cls, **more: Any):
-        """Let what draws and weighs run in float32 where the user has switched to float64: see
-        `precision`.
+        """Let what draws and weighs run in float32 where the user has switched to float64 (see
+        `precision`), and draws know where their parameters lie.
         """
         super().__init_subclass__(**more)
+        for name in ("sample", "sample_within", "corrected"):
+            if name in vars(cls):
+                setattr(cls, name, _with_ranges(vars(cls)[name]))
         for name in ("sample", "corrected", "log_weights", "log_density"):
             if name in vars(cls):
                 setattr(cls, name, single(vars(cls)[name]))
@@ -162,6 +165,17 @@ class Sampler(abc.ABC):
         **Raises** `RunError` when the folder cannot be written.
         """
         save(self.target, self.method, self.state, self.seconds, path)
+
+
+def _with_ranges(draw: Callable[..., Draws | None]) -> Callable[..., Draws | None]:
+    """Draw, and say where the parameters lie."""
+
+    @functools.wraps(draw)
+    def told(self: Sampler, *args: Any, **options: Any) -> Draws | None:
+        draws = draw(self, *args, **options)
+        return dataclasses.replace(draws, ranges=self.target.ranges) if isinstance(draws, Draws) else draws
+
+    return told
 
 
 class PlainSampler(Sampler):

@@ -2,7 +2,7 @@
 
 import dataclasses
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,9 +14,11 @@ from jaxtyping import Array, Float
 from allmodes.devices.precision import double
 from allmodes.draws import estimates, export
 from allmodes.draws.estimates import Estimate
+from allmodes.draws.picture import picture
 from allmodes.draws.verdict import Finding, Pool, Seen, Verdict, judge, of_chains
 from allmodes.errors import ConfigError, TargetError
 from allmodes.points import weights
+from allmodes.ranges import Range
 
 SHOWN = 20  # parameters in a summary
 
@@ -58,6 +60,8 @@ class Draws:
       target has bounds.
     - `parameters`: maps draws to the parameters that the user knows them by, where the target has
       such (`unravel`).
+    - `ranges`: where each parameter lies (`Range`), by name and in the user's order, where the
+      target tells.
     """
 
     x: Float[Array, "n dim"]
@@ -72,6 +76,7 @@ class Draws:
     forward_ess: float | None = None
     findings: tuple[Finding, ...] = ()
     free: Float[Array, "n free"] | None = dataclasses.field(default=None, repr=False)
+    ranges: Mapping[str, Range] = dataclasses.field(default_factory=dict, repr=False)
 
     def __len__(self) -> int:
         return self.x.shape[0]
@@ -170,7 +175,7 @@ class Draws:
         return Draws(
             self.x[index], self.log_prob[index], jnp.zeros(n), self.evaluations, self.log_z,
             independent=min(1.0, self.ess / n), parameters=self.parameters, pool=self.pool or self.as_pool(),
-            free=None if self.free is None else self.free[index],
+            free=None if self.free is None else self.free[index], ranges=self.ranges,
             findings=(*self.findings, of_chains(self.rhat)) if self.chains else self.findings,
         )  # fmt: skip
 
@@ -223,9 +228,27 @@ class Draws:
 
     def table(self) -> dict[str, dict[str, float]]:
         """For each number of the parameters, by its name: weighted mean, standard deviation, 5 %,
-        50 % and 95 % quantiles, standard error of the mean, effective draws.
+        50 % and 95 % quantiles, standard error of the mean, effective draws. Of an angle, all are
+        about its mean direction, so that a quantile may lie beyond the end of its period.
         """
-        return export.table(self._variables(), self.log_weight, self.ess_of)
+        return export.table(self._variables(), self.log_weight, self.ess_of, self.ranges)
+
+    def plot(self, path: str | os.PathLike | None = None, parameters: Sequence[str] | None = None) -> Any:
+        """Corner plot, in the user's parameters and by their names: each one's weighted marginal,
+        with its median and the interval from 5 % to 95 %, and below them the regions that hold 20,
+        50, 80 and 95 % of the mass of each pair.
+
+        - `path`: of a file to write it to as well, `.png`, `.pdf` or `.svg`.
+        - `parameters`: names of those to show, or of arrays of them. When not given, of more than
+          eight those eight whose marginals are least like a normal's, which the picture says.
+
+        Returns a Matplotlib figure, of which pyplot knows nothing; a notebook shows it.
+
+        **Raises** `ConfigError` for a parameter that is not there, another kind of file, or where
+        no draw has any mass; `RunError` when the file cannot be written.
+        """
+        columns = export.columns(self._variables())
+        return picture(columns, np.asarray(self.log_weight), self.ranges, parameters, path)
 
     def to_arviz(self, key: Array | None = None) -> Any:
         """An xarray `DataTree` as ArviZ wants it: groups `posterior` and `sample_stats`, chains by
@@ -278,7 +301,8 @@ class Draws:
         export.write(path, arrays)
 
     def _variables(self) -> dict[str, np.ndarray]:
-        return export.variables(self.x, None if self.parameters is None else self.unravel())
+        found = export.variables(self.x, None if self.parameters is None else self.unravel())
+        return export.ordered(found, self.ranges)
 
     def _figures(self) -> Float[np.ndarray, "n figures"]:
         return np.column_stack([np.asarray(self.x, np.float64), np.asarray(self.log_prob, np.float64)])

@@ -46,6 +46,9 @@ def describe(target: Target, method: Method, seed: int | None = None) -> dict:
     elif target.chart is not None and not target.origin:
         spread = target.chart.spread
         hints["chart"] = {"free_dim": target.chart.free_dim, "spread": None if spread is None else spread.tolist()}
+    told = target.ranges if not target.origin and "bounds" not in hints and "periodic" not in hints else {}
+    if any(found != (None, None, False) for found in told.values()):  # what no bounds tell, and an export loses
+        hints["ranges"] = {name: list(found) for name, found in told.items()}
     if target.origin:  # else it lies in the folder itself
         hints["fingerprint"] = fingerprint(target)
     return {

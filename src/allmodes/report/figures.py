@@ -5,13 +5,13 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Float
 
+from allmodes.pictures.style import GROUNDS, ground_of
+from allmodes.points.weighted import resample
 from allmodes.progress.numbers import finite
 from allmodes.report import particles, plots
 from allmodes.report.folder import RunFiles, floats
 from allmodes.report.scatter import log_density
-from allmodes.report.style import GROUNDS, ground_of
 from allmodes.target import Target
 
 _MOST_EXACT = 10_000
@@ -49,20 +49,6 @@ def figures_of(files: RunFiles, target: Target | None) -> Iterator[Picture]:
     if raw is not None:
         yield from _weights(files, chosen, exact, target)
     yield from _training(files)
-
-
-def resample(log_weight: Float[np.ndarray, " n"]) -> np.ndarray | None:
-    """Return indices of an equally weighted sample (systematic resampling), or None when no draw
-    carries weight.
-    """
-    log_weight = np.where(np.isnan(log_weight), -np.inf, log_weight.astype(float))
-    top = log_weight.max()
-    if not np.isfinite(top):
-        return None
-    share = np.cumsum(np.exp(log_weight - top))
-    places = (np.arange(len(share)) + 0.5) / len(share)
-    chosen = np.minimum(np.searchsorted(share / share[-1], places), len(share) - 1)
-    return np.random.default_rng(0).permutation(chosen)
 
 
 def _exact(target: Target | None, n: int, seed: Any) -> np.ndarray | None:

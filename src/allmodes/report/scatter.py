@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from allmodes.report.style import COLOURS, EDGE, EXACT, GROUNDS, NARROW, SOFT, WIDE, ground_of, new_figure, style
+from allmodes.pictures.style import COLOURS, EDGE, EXACT, GROUNDS, NARROW, SOFT, WIDE, ground_of, new_figure, style
 from allmodes.target import Target
 
 _GRID = 200  # points a side at which the density is evaluated for its contours
