@@ -136,7 +136,7 @@ def test_a_corner_has_names_frames_and_intervals():
     assert [panel.get_xlabel() for panel in last] == ["place", "rate", "phase", "plain"]
     assert last[1].get_xlim()[0] == 0.0
     assert last[2].get_xlim() == (-math.pi, math.pi)
-    assert [tick.get_text() for tick in last[2].get_xticklabels()][0] == "\u2212\u03c0"
+    assert next(tick.get_text() for tick in last[2].get_xticklabels()) == "\u2212\u03c0"
     rate = next(panel for panel in figure.axes if panel.get_title().startswith("rate"))
     assert rate.get_title() == f"rate\n{interval(*quantiles(columns()['rate'], np.ones(N), (0.05, 0.5, 0.95)))}"
 

@@ -130,7 +130,7 @@ def test_whole_page(tmp_path, dim):
         "At 12 points", "Energies", "Log weights", "Mode weights", "By step", "By noise level", "something new",
     ):  # fmt: skip
         assert words in page.text, words
-    assert len(page.alts) == {1: 6, 2: 7, 5: 8}[dim]
+    assert len(page.alts) == {1: 6, 2: 8, 5: 9}[dim]
     assert "method.clip" not in page.text  # not set
 
 

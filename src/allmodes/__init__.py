@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from allmodes.devices.mesh import on_devices
     from allmodes.draws.draws import Draws
     from allmodes.errors import AllmodesError, ConfigError, JobError, RunError, RunWarning, SolverError, TargetError
+    from allmodes.jobs.page import write_report
     from allmodes.methods import DDS, IDEM, IWSM, NUTS, SMC, Tempering
     from allmodes.priors import posterior
     from allmodes.sampler import Sampler
@@ -55,6 +56,7 @@ __all__ = [
     "on_devices",
     "parts",
     "posterior",
+    "write_report",
 ]
 
 # Module -> what of it is offered here. Imported when first asked for, so that the command line can
@@ -66,6 +68,7 @@ _OFFERED = {
     "devices.mesh": ("on_devices",),
     "draws.draws": ("Draws",),
     "errors": ("AllmodesError", "ConfigError", "JobError", "RunError", "RunWarning", "SolverError", "TargetError"),
+    "jobs.page": ("write_report",),
     "priors": ("posterior",),
     "methods": ("DDS", "IDEM", "IWSM", "NUTS", "SMC", "Tempering"),
     "sampler": ("Sampler",),

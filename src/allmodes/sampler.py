@@ -4,7 +4,7 @@ import abc
 import dataclasses
 import functools
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -27,7 +27,8 @@ class Sampler(abc.ABC):
     """A method that has been fitted to a target.
 
     **Attributes**: `target`, `method` (a `Method`, its configuration), `state` (all that fitting
-    knows), and the `seconds` that the warm start, compilation and training took.
+    knows), the `seconds` that the warm start, compilation and training took, and the `history` of
+    training, as `metrics.jsonl` has it: empty where nothing was trained, or the sampler was saved.
     """
 
     options: ClassVar[frozenset[str]] = frozenset()
@@ -38,6 +39,7 @@ class Sampler(abc.ABC):
     method: Any
     state: Any
     seconds: dict[str, float] = dataclasses.field(default_factory=dict)
+    history: Sequence[dict[str, Any]] = dataclasses.field(default=(), repr=False, kw_only=True)
 
     @property
     def free(self) -> "Sampler":

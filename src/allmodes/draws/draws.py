@@ -231,7 +231,13 @@ class Draws:
         50 % and 95 % quantiles, standard error of the mean, effective draws. Of an angle, all are
         about its mean direction, so that a quantile may lie beyond the end of its period.
         """
-        return export.table(self._variables(), self.log_weight, self.ess_of, self.ranges)
+        return export.table(self.columns(), self.log_weight, self.ess_of, self.ranges)
+
+    def columns(self) -> dict[str, Float[np.ndarray, " n"]]:
+        """Every number of the parameters by its name, in the user's order: `mu[0]`, `w[1,2]`,
+        `scale`; `x[0]`, .. where there are no names.
+        """
+        return export.columns(self._variables())
 
     def plot(self, path: str | os.PathLike | None = None, parameters: Sequence[str] | None = None) -> Any:
         """Corner plot, in the user's parameters and by their names: each one's weighted marginal,
@@ -247,8 +253,7 @@ class Draws:
         **Raises** `ConfigError` for a parameter that is not there, another kind of file, or where
         no draw has any mass; `RunError` when the file cannot be written.
         """
-        columns = export.columns(self._variables())
-        return picture(columns, np.asarray(self.log_weight), self.ranges, parameters, path)
+        return picture(self.columns(), np.asarray(self.log_weight), self.ranges, parameters, path)
 
     def to_arviz(self, key: Array | None = None) -> Any:
         """An xarray `DataTree` as ArviZ wants it: groups `posterior` and `sample_stats`, chains by
@@ -275,7 +280,7 @@ class Draws:
         **Raises** `ConfigError` when pandas is not installed.
         """
         stats = {name: np.asarray(getattr(self, name)) for name in ("log_prob", "log_weight")}
-        return export.to_pandas(self._variables(), stats)
+        return export.to_pandas(self.columns(), stats)
 
     def save(self, path: str | os.PathLike, key: Array | None = None) -> None:
         """Write the draws to a file, whole or not at all.

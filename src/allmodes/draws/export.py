@@ -55,19 +55,19 @@ def columns(variables: Variables) -> dict[str, Float[np.ndarray, " n"]]:
 
 
 def table(
-    variables: Variables,
+    columns: dict[str, Float[np.ndarray, " n"]],
     log_weight: Float[Array, " n"],
     ess_of: Callable[[Float[np.ndarray, " n"]], float],
     ranges: Mapping[str, Range],
 ) -> dict[str, dict[str, float]]:
-    """For each of `columns`: weighted mean, standard deviation, quantiles, error of the mean,
+    """For each of the columns: weighted mean, standard deviation, quantiles, error of the mean,
     effective draws (by `ess_of` the values of one figure). Of a circle by `ranges`, all are about
     its mean direction.
     """
     w, rows = shares(np.asarray(log_weight)), {}
     w = w if w.any() else np.full(len(w), 1.0 / len(w))
     with np.errstate(invalid="ignore"):
-        for name, values in columns(variables).items():
+        for name, values in columns.items():
             if name in ranges and ranges[name].periodic:
                 values = ranges[name].unwound(values, w)
             mean = float(np.sum(w * values))
@@ -101,8 +101,8 @@ def to_arviz(variables: Variables, stats: Variables, chains: int, attributes: di
     return tree
 
 
-def to_pandas(variables: Variables, stats: Variables) -> Any:
-    """A data frame of all `columns`.
+def to_pandas(columns: dict[str, Float[np.ndarray, " n"]], stats: Variables) -> Any:
+    """A data frame of all columns.
 
     **Raises** `ConfigError` when pandas is not installed.
     """
@@ -110,7 +110,7 @@ def to_pandas(variables: Variables, stats: Variables) -> Any:
         import pandas as pd
     except ImportError as error:
         raise ConfigError("pandas is not installed: pip install pandas") from error
-    return pd.DataFrame({**columns(variables), **stats})
+    return pd.DataFrame({**columns, **stats})
 
 
 def write(path: Path, arrays: Variables) -> None:

@@ -18,6 +18,7 @@ from jaxtyping import Array, Float, Scalar
 from allmodes.chart import Chart, Interval, Support, circle, indices_of
 from allmodes.errors import TargetError
 from allmodes.interop import numpy as on_host
+from allmodes.ranges import Range
 from allmodes.target import Target
 
 
@@ -57,8 +58,10 @@ def target(
     if traced is not None:
         of_one, to_theta = traced
         size = jax.eval_shape(to_theta, jax.ShapeDtypeStruct((dim,), jnp.float32)).shape[0]
+        at = jax.vmap(to_theta)
+        more = {"supports": _ranges(lambda u: np.asarray(at(jnp.asarray(u)), float), dim, size, circles, names)} | more
         return Target(of_one, size, names=names, chart=OfCube(cube, to_theta), **more)
-    return _on_host(log_likelihood, prior_transform, dim, vectorized, cube, names, more)
+    return _on_host(log_likelihood, prior_transform, dim, vectorized, cube, circles, names, more)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -113,6 +116,7 @@ def _on_host(
     dim: int,
     vectorized: bool,
     cube: Chart,
+    circles: set[int],
     names: Sequence[str] | None,
     more: dict[str, Any],
 ) -> Target:
@@ -133,6 +137,7 @@ def _on_host(
     if theta.ndim != 2 or len(theta) != 2:
         raise TargetError(f"prior_transform must map each point to one array of parameters, got shape {theta.shape}")
     size = theta.shape[1]
+    more = {"supports": _ranges(thetas, dim, size, circles, names)} | more
 
     def to_theta(u: Float[Array, " dim"]) -> Float[Array, " k"]:
         def call(points: Any) -> np.ndarray:
@@ -145,3 +150,27 @@ def _on_host(
     return on_host.target(
         log_likelihood, size, batched=vectorized, names=names, chart=OfCube(cube, to_theta), location=theta[0], **more
     )
+
+
+def _ranges(
+    thetas: Callable[[np.ndarray], np.ndarray], dim: int, size: int, circles: set[int], names: Sequence[str] | None
+) -> dict[str, Range]:
+    """Where parameters lie, by the prior at the ends of the cube: of those that the coordinate of
+    their own place decides alone; for tables and pictures.
+    """
+    words = list(names or [f"x[{i}]" for i in range(size)])
+    found = dict.fromkeys(words, Range())
+    if size != dim or len(words) != size:
+        return found
+    for i, word in enumerate(words):
+        u = np.repeat([[0.5], [0.3]], 2, axis=0) * np.ones(dim)  # two points, each at both ends
+        u[:, i] = [0.0, 1.0, 0.0, 1.0]
+        try:
+            with np.errstate(all="ignore"):
+                at = np.sort(np.asarray(thetas(u), float)[:, i].reshape(2, 2), axis=1)
+        except Exception:  # whatever a function does that was never asked for an end
+            continue
+        if np.array_equal(*at) and at[0, 0] < at[0, 1]:
+            low, high = (float(end) if np.isfinite(end) else None for end in at[0])
+            found[word] = Range(low, high, i in circles and None not in (low, high))
+    return found

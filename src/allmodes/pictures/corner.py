@@ -67,7 +67,7 @@ def plot_corner(
     dots = resample(np.log(w))
     dots = dots[: min(_DOTS, len(dots))]
     k = len(axes_of)
-    is_small = width / k < 1.5
+    is_small = k > 3 and width / k < 1.9
     with style():
         high = width * (0.6 if k == 1 else 0.97)
         figure = empty_figure(high, width)
@@ -88,7 +88,7 @@ def plot_corner(
         side = (width - _LEFT - 0.12) / (k + 0.09 * (k - 1))  # of a panel
         for panel in figure.axes:
             panel.xaxis.set_label_coords(0.5, -(0.5 if is_small else 0.38) / side)
-            panel.yaxis.set_label_coords(-0.58 / side, 0.5)
+            panel.yaxis.set_label_coords(-(0.48 if is_small else 0.58) / side, 0.5)
     return figure
 
 
@@ -245,7 +245,7 @@ def _ticks(axis: Any, of: Axis, most: int) -> None:
         shown = quarters if most > 3 else [k for k in quarters if k % 2 == 0]
         axis.set_ticks([k * math.pi / 2 for k in shown], [_of_pi(k) for k in shown])
         return
-    axis.set_major_locator(MaxNLocator(most, prune="upper" if most > 3 else "both", min_n_ticks=2))
+    axis.set_major_locator(MaxNLocator(most, prune="both", min_n_ticks=2))
 
 
 def _of_pi(halves: int) -> str:

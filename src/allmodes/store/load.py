@@ -100,7 +100,8 @@ def load(path: str | os.PathLike) -> Sampler:
     restored = single(lambda: run.load_state(method.template(target.free), insist=True))()
     if restored is None:
         raise RunError(f"{run / 'checkpoint'} holds no checkpoint: the run stopped before its first; start it again")
-    return sampler_of(method, target, *restored)
+    history = run.read_metrics(up_to=int(restored[0].step))
+    return dataclasses.replace(sampler_of(method, target, *restored), history=tuple(history))
 
 
 def _stored(path: Path) -> Any:
