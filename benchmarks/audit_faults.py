@@ -17,7 +17,7 @@ import jax
 import numpy as np
 
 import allmodes as am
-from allmodes.jobs.run_job import machine
+from allmodes.jobs.machine import machine
 from allmodes.targets import gaussian_mixture, get
 
 FAULTS = {"none": 1.0, "a mode removed": 0.0, "a weight off by 30 %": 0.7}

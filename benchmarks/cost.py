@@ -35,7 +35,7 @@ import jax.numpy as jnp
 import allmodes as am
 from allmodes.devices import blocks
 from allmodes.diffusion.paths import denoise
-from allmodes.jobs.run_job import machine
+from allmodes.jobs.machine import machine
 from allmodes.methods import METHODS
 from allmodes.methods.iwsm.training import train
 from allmodes.parts import Chain

@@ -15,7 +15,7 @@ from pathlib import Path
 import jax
 
 import allmodes as am
-from allmodes.jobs.run_job import machine
+from allmodes.jobs.machine import machine
 from studies.free_energy import DRAWS, SETS, judged, summary, truth_of
 
 

@@ -18,7 +18,7 @@ import numpy as np
 
 import allmodes as am
 from allmodes.diffusion.paths import denoise
-from allmodes.jobs.run_job import machine
+from allmodes.jobs.machine import machine
 
 LEVELS = (0.04, 0.08, 0.12, 0.2, 0.3, 0.45, 0.7, 1.2, 2.5)
 

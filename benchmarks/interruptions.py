@@ -29,7 +29,7 @@ import time
 from pathlib import Path
 
 from allmodes.files import interrupt
-from allmodes.jobs.run_job import machine
+from allmodes.jobs.machine import machine
 
 MODEL = """
 import jax, jax.numpy as jnp, numpy as np

@@ -21,7 +21,7 @@ import allmodes as am
 from allmodes.diffusion.networks import Corrected, Denoiser
 from allmodes.diffusion.noise import NoiseRange, noise_for, stratified_times
 from allmodes.diffusion.paths import Process, reverse
-from allmodes.jobs.run_job import machine
+from allmodes.jobs.machine import machine
 from allmodes.methods.iwsm.batch import LEVELS
 from allmodes.points.frame import Frame
 from allmodes.points.mixture import GaussianMixture

@@ -22,7 +22,7 @@ import numpy as np
 
 from allmodes import IWSM
 from allmodes.diffusion.sampler import DiffusionSampler
-from allmodes.jobs.run_job import machine
+from allmodes.jobs.machine import machine
 from allmodes.methods.iwsm.training import train
 from allmodes.metrics import forward_ess
 from allmodes.parts import AnchoredPerceptron, Perceptron

@@ -19,7 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import allmodes as am
-from allmodes.jobs.run_job import machine
+from allmodes.jobs.machine import machine
 from allmodes.mcmc.tempered_smc import tempering
 from allmodes.metrics import particle_metrics
 from allmodes.search.search import search

@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 
 from allmodes import find_target
+from allmodes.pictures.style import new_figure, png, style
 from allmodes.report.scatter import draw_axes
-from allmodes.report.style import new_figure, png, style
 
 
 def main(runs, out):

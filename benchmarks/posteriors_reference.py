@@ -22,7 +22,7 @@ import numpy as np
 
 import allmodes as am
 from allmodes.files.run_folder import Run
-from allmodes.jobs.run_job import machine
+from allmodes.jobs.machine import machine
 from allmodes.targets import reference
 
 BEYOND = 3.0

@@ -20,7 +20,7 @@ import numpy as np
 
 import allmodes as am
 from allmodes.files.run_folder import Run
-from allmodes.jobs.run_job import machine
+from allmodes.jobs.machine import machine
 from allmodes.metrics.quantities import quantities
 from allmodes.targets import reference
 

@@ -21,7 +21,7 @@ import jax.numpy as jnp
 import allmodes as am
 from allmodes.devices import blocks
 from allmodes.diffusion.networks import network_for
-from allmodes.jobs.run_job import machine
+from allmodes.jobs.machine import machine
 from allmodes.methods import METHODS, default_for
 from allmodes.methods.iwsm.training import train
 

@@ -23,7 +23,7 @@ import jax.numpy as jnp
 import allmodes as am
 from allmodes.files.atomic import write_atomically
 from allmodes.files.run_folder import Run
-from allmodes.jobs.run_job import machine
+from allmodes.jobs.machine import machine
 from allmodes.metrics import evaluate
 from allmodes.search.scout import broad
 from allmodes.search.settle import warm_start

@@ -21,7 +21,7 @@ import numpy as np
 from jax.scipy.special import logsumexp
 
 import allmodes as am
-from allmodes.jobs.run_job import machine
+from allmodes.jobs.machine import machine
 from allmodes.targets import gaussian_mixture, get
 from allmodes.targets.funnel import funnel
 from allmodes.targets.mixture import random_mixture

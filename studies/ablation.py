@@ -15,7 +15,7 @@ import numpy as np
 
 from allmodes.errors import ConfigError
 from allmodes.files.run_folder import Run
-from allmodes.jobs.run_job import machine
+from allmodes.jobs.machine import machine
 from allmodes.metrics import evaluate, forward_ess
 from allmodes.parts import FreshDraws, MixtureRatio, Neighbours, OwnDraws, PathResampling
 from allmodes.store.find import find_method, find_target

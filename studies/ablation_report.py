@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from allmodes.files.atomic import write_atomically
-from allmodes.report.style import CORRECTED, RAW, new_figure, png, style
+from allmodes.pictures.style import CORRECTED, RAW, new_figure, png, style
 
 COLUMNS = {
     "steps": "{:.0f}", "seconds": "{:.0f}", "evaluations": "{:.2g}", "modes": "{:.0f}", "tv_ratio": "{:.2f}",

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from matplotlib import colormaps
 
-from allmodes.report.style import ACCENT, CORRECTED, EXACT, RAW, SOFT, WIDE, new_figure, png, style
+from allmodes.pictures.style import ACCENT, CORRECTED, EXACT, RAW, SOFT, WIDE, new_figure, png, style
 
 _HEIGHT = 3.7
 _NOISE = r"noise $\sigma / \tau$"

@@ -15,7 +15,7 @@ import numpy as np
 from allmodes.draws.estimates import normalised
 from allmodes.errors import ConfigError
 from allmodes.files.run_folder import Run
-from allmodes.jobs.run_job import machine
+from allmodes.jobs.machine import machine
 from allmodes.metrics import forward_ess
 from allmodes.metrics.modes import mode_report
 from allmodes.store.find import find_method

@@ -16,7 +16,7 @@ from allmodes.draws.estimates import batch_log_z, normalised
 from allmodes.errors import ConfigError
 from allmodes.files.atomic import write_atomically
 from allmodes.files.run_folder import Run
-from allmodes.jobs.run_job import machine
+from allmodes.jobs.machine import machine
 from allmodes.methods import SMC
 from allmodes.store.find import find_target
 from allmodes.targets import get

@@ -18,6 +18,7 @@ from allmodes import TargetError
 from allmodes.draws.draws import Draws
 from allmodes.files.run_folder import Run
 from allmodes.jobs import run_job as job
+from allmodes.ranges import Range
 from allmodes.store.load import parse
 
 pytestmark = pytest.mark.trains
@@ -371,6 +372,31 @@ def test_draws_of_a_model_are_named_and_constrained_also_from_a_folder(tmp_path)
     stored, *_ = parse(Run(tmp_path / "run"))
     np.testing.assert_allclose(stored.values(x), target.values(x), rtol=1e-5)
     np.testing.assert_allclose(stored.parameters(x)["mean"], sites["mean"], rtol=1e-5)
+
+
+def test_a_model_says_where_its_sites_lie_in_its_own_order():
+    def model(y):
+        share = numpyro.sample("share", dist.Dirichlet(jnp.ones(2)))
+        angle = numpyro.sample("angle", dist.Uniform(0.0, 3.0))
+        numpyro.sample("part", dist.Uniform(0.0, angle))  # whose upper end is no number
+        numpyro.sample("scale", dist.HalfNormal(jnp.ones(2)).to_event(1))
+        numpyro.deterministic("both", share[0] + angle)
+        numpyro.sample("y", dist.Normal(angle, 1.0), obs=y)
+
+    target = am.interop.numpyro.target(model, 1.0)
+    assert target.ranges == {
+        "share[0]": Range(0.0, 1.0), "share[1]": Range(0.0, 1.0), "angle": Range(0.0, 3.0), "part": Range(),
+        "scale[0]": Range(0.0, None), "scale[1]": Range(0.0, None), "both": Range(),
+    }  # fmt: skip
+    x = jnp.zeros((3, target.dim))
+    draws = Draws(x, jnp.zeros(3), jnp.zeros(3), parameters=target.parameters, ranges=target.ranges)
+    assert list(draws.table()) == list(target.ranges)
+
+
+def test_a_circular_site_is_a_circle():
+    with pytest.warns(UserWarning, match="circular sample site"):
+        target = am.interop.numpyro.target(lambda: numpyro.sample("angle", dist.VonMises(0.0, 1.0)))
+    assert target.ranges == {"angle": Range(-math.pi, math.pi, periodic=True)}
 
 
 def discrete_model():

@@ -15,6 +15,7 @@ from allmodes import ConfigError, TargetError
 from allmodes.draws.draws import Draws
 from allmodes.files.run_folder import Run
 from allmodes.jobs import run_job as job
+from allmodes.ranges import Range
 from allmodes.store.load import parse
 
 with warnings.catch_warnings():
@@ -49,6 +50,22 @@ def test_the_density_of_a_model_has_its_jacobians_and_its_evidence(rate):
     assert np.trapezoid(np.exp(got - evidence), z) == pytest.approx(1.0, abs=1e-3)
 
 
+def test_a_model_says_where_its_variables_lie():
+    with pymc.Model() as model:
+        place = pymc.Uniform("place", -1, 3)
+        pymc.Uniform("part", 0, place)  # whose upper end is no number
+        pymc.VonMises("angle", 0, 1)
+        pymc.Dirichlet("share", [1, 1])
+        pymc.Beta("beta", 1, 2)
+        pymc.TruncatedNormal("cut", 0, 1, lower=0.5)
+        pymc.Normal("plain")
+    assert am.interop.pymc.target(model).ranges == {
+        "place": Range(-1.0, 3.0), "part": Range(0.0, None), "angle": Range(-math.pi, math.pi, periodic=True),
+        "share[0]": Range(0.0, 1.0), "share[1]": Range(0.0, 1.0), "beta": Range(0.0, 1.0),
+        "cut": Range(0.5, None), "plain": Range(),
+    }  # fmt: skip
+
+
 def test_draws_are_named_and_constrained_also_from_a_folder(rate, tmp_path):
     x = jnp.asarray([[-1.0], [0.0], [2.0]])
     found = Draws(x, rate.values(x), jnp.zeros(3), parameters=rate.parameters).unravel()
@@ -58,6 +75,7 @@ def test_draws_are_named_and_constrained_also_from_a_folder(rate, tmp_path):
     job.start(Run(tmp_path / "run"), rate, am.SMC(), 0, 10, "a test")
     stored, *_ = parse(Run(tmp_path / "run"))
     np.testing.assert_allclose(stored.values(x), rate.values(x), rtol=1e-5)
+    assert stored.ranges == rate.ranges == {"rate": Range(0.0, None), "mean": Range()}
     np.testing.assert_allclose(stored.parameters(x)["mean"], found["mean"], rtol=1e-5)
 
 

@@ -334,6 +334,7 @@ def test_refresh_ess_is_of_the_sampler_alone():
     assert np.all(np.abs(added[:8]) <= 1)
     np.testing.assert_allclose(added[8:], z[8:], rtol=1e-4, atol=1e-5)
     np.testing.assert_allclose(state.refresh_ess, ess_fraction(log_w[8:]), rtol=1e-3)
+    np.testing.assert_allclose(state.refresh_log_z, np.log(np.mean(np.exp(log_w[8:], dtype=float))), atol=1e-3)
 
 
 def rate(method, state, step):

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 
 from allmodes.errors import RunError
+from allmodes.points.weighted import resample
 from allmodes.progress.bar import Progress
 from allmodes.progress.numbers import duration, number, percent, with_error
 from allmodes.report import plots
-from allmodes.report.figures import resample
 from allmodes.report.page import pretty, write_report
 from allmodes.report.scatter import log_density
 from allmodes.report.tables import print_result, print_table
@@ -141,7 +141,7 @@ def test_whole_page(tmp_path, dim):
         "Energies", "Log weights", "Mode weights", "By step", "By noise level", "something new",
     ):  # fmt: skip
         assert words in page.text, words
-    assert len(page.alts) == {1: 6, 2: 7, 5: 8}[dim]
+    assert len(page.alts) == {1: 6, 2: 8, 5: 9}[dim]
     assert "method.clip" not in page.text  # not set
 
 

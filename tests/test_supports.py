@@ -11,6 +11,9 @@ from jax.scipy.stats import beta, expon, norm, truncnorm
 
 import allmodes as am
 from allmodes.chart import Circle, HalfLine, Interval, Line
+from allmodes.files.run_folder import Run
+from allmodes.jobs import run_job as job
+from allmodes.store.load import parse
 
 numpyro = pytest.importorskip("numpyro")
 dist, stats = numpyro.distributions, pytest.importorskip("scipy.stats")
@@ -206,6 +209,32 @@ def test_functions_of_many_points_and_of_other_sizes():
         am.interop.nested.target(of_numpy, lambda u: 1 / 0, 2)
     with pytest.raises(am.TargetError, match="a coordinate is a number from 0 to 1, or a name, got 7"):
         am.interop.nested.target(of_jax, transform, 2, periodic=[7])
+
+
+@pytest.mark.parametrize("of", [np, jnp], ids=["numpy", "jax"])
+def test_the_cube_tells_where_parameters_lie(of):
+    """Of those that a coordinate decides alone: not of one that is counted from another."""
+
+    def transform(u):
+        return of.stack([2.0 * np.pi * u[0], 3.0 - 2.0 * u[1], u[1] + u[2], u[3]])
+
+    names = ["phase", "place", "gap", "share"]
+    target = am.interop.nested.target(lambda theta: -theta[1], transform, 4, names=names, periodic=["phase"])
+    assert list(target.ranges) == names
+    assert target.ranges["phase"] == pytest.approx((0.0, 2.0 * np.pi, True))
+    assert target.ranges["place"] == (1.0, 3.0, False)
+    assert target.ranges["gap"] == (None, None, False)
+    assert target.ranges["share"] == (0.0, 1.0, False)
+
+
+def test_where_parameters_of_priors_lie_is_stored(tmp_path):
+    prior = {"phase": (0.0, 1.0), "a": stats.norm(), "both": dist.Uniform(0, 3).expand([2]).to_event(1)}
+    target = am.posterior(lambda v: -v["phase"], prior, periodic=["phase"])
+    job.start(Run(tmp_path / "run"), target, am.SMC(), 0, 10, "a test")
+    stored, *_ = parse(Run(tmp_path / "run"))
+    assert list(stored.ranges) == ["phase", "a", "both[0]", "both[1]"]
+    assert stored.ranges == target.ranges
+    assert stored.ranges["phase"].periodic
 
 
 # Draws.

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
         SolverError,
         TargetError,
     )
+    from allmodes.jobs.page import write_report
     from allmodes.methods import DDS, IDEM, IWSM, NUTS, SMC, Tempering
     from allmodes.modes.table import ModeTable
     from allmodes.priors import posterior
@@ -67,6 +68,7 @@ __all__ = [
     "on_devices",
     "parts",
     "posterior",
+    "write_report",
 ]
 
 # Module -> what of it is offered here. Imported when first asked for, so that the command line can
@@ -87,6 +89,7 @@ _OFFERED = {
         "SolverError",
         "TargetError",
     ),
+    "jobs.page": ("write_report",),
     "priors": ("posterior",),
     "modes.table": ("ModeTable",),
     "methods": ("DDS", "IDEM", "IWSM", "NUTS", "SMC", "Tempering"),

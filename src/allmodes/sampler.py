@@ -4,7 +4,7 @@ import abc
 import dataclasses
 import functools
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -30,7 +30,8 @@ class Sampler(abc.ABC):
     """A method that has been fitted to a target.
 
     **Attributes**: `target`, `method` (a `Method`, its configuration), `state` (all that fitting
-    knows), and the `seconds` that the warm start, compilation and training took.
+    knows), the `seconds` that the warm start, compilation and training took, and the `history` of
+    training, as `metrics.jsonl` has it: empty where nothing was trained, or the sampler was saved.
     """
 
     options: ClassVar[frozenset[str]] = frozenset()
@@ -41,6 +42,7 @@ class Sampler(abc.ABC):
     method: Any
     state: Any
     seconds: dict[str, float] = dataclasses.field(default_factory=dict)
+    history: Sequence[dict[str, Any]] = dataclasses.field(default=(), repr=False, kw_only=True)
 
     @property
     def free(self) -> "Sampler":
@@ -49,9 +51,13 @@ class Sampler(abc.ABC):
 
     def __init_subclass__(cls, **more: Any):
         """Let what draws and weighs run in float32 where the user has switched to float64
-        (`precision`), take seeds for keys, and tell what functions on the host did (`callbacks`).
+        (`precision`), take seeds for keys, and tell what functions on the host did (`callbacks`);
+        and draws know where their parameters lie.
         """
         super().__init_subclass__(**more)
+        for name in ("sample", "sample_within", "corrected"):
+            if name in vars(cls):
+                setattr(cls, name, _with_ranges(vars(cls)[name]))
         for name in ("sample", "corrected", "log_weights", "log_density"):
             if name in vars(cls):
                 setattr(cls, name, watched(keyed(single(vars(cls)[name]))))
@@ -183,6 +189,17 @@ class Sampler(abc.ABC):
         **Raises** `RunError` when the folder cannot be written.
         """
         save(self.target, self.method, self.state, self.seconds, path)
+
+
+def _with_ranges(draw: Callable[..., Draws | None]) -> Callable[..., Draws | None]:
+    """Draw, and say where the parameters lie."""
+
+    @functools.wraps(draw)
+    def told(self: Sampler, *args: Any, **options: Any) -> Draws | None:
+        draws = draw(self, *args, **options)
+        return dataclasses.replace(draws, ranges=self.target.ranges) if isinstance(draws, Draws) else draws
+
+    return told
 
 
 class PlainSampler(Sampler):

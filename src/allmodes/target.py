@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -19,6 +19,7 @@ from allmodes.devices.compiled import forget
 from allmodes.devices.precision import double, enabled
 from allmodes.doors import door_of
 from allmodes.errors import TargetError
+from allmodes.ranges import Range, ranges_of
 from allmodes.symmetry import ParticleSymmetry
 
 _PAIR_BYTES = 24  # half a dozen intermediate values of a pair energy and its gradient
@@ -87,6 +88,8 @@ class Target:
       of arrays `(n, ..)`, for `Draws.unravel`; set by `of_tree` and by `names`.
     - `chart`: how the coordinates are made of free ones, where they have bounds; set by the
       library.
+    - `supports`: where the parameters of a model lie, by name, where no chart tells; set by the
+      library.
     - `double`: whether `log_prob` is evaluated in float64, at points in float64; as
       `jax_enable_x64` is set where the target is made, when not said. The network and points in
       unit scale are float32 all the same.
@@ -116,6 +119,7 @@ class Target:
     bounds: Any = None
     periodic: Sequence[int | str] = ()
     chart: Support | None = None
+    supports: Mapping[str, Range] | None = None
 
     def __post_init__(self):
         if isinstance(self.dim, bool) or not isinstance(self.dim, int | np.integer) or self.dim < 1:
@@ -173,6 +177,17 @@ class Target:
         circles = tuple(sorted({i for which in listed for i in indices_of(which, self.dim, names)}))
         for name, value in (("bounds", pairs), ("periodic", circles), ("chart", chart_of(pairs, circles, names))):
             object.__setattr__(self, name, value)
+
+    @functools.cached_property
+    def ranges(self) -> Mapping[str, Range]:
+        """Where each parameter lies, by the name that summaries give it and in the order of the
+        user's; empty where there is neither a name nor a bound.
+        """
+        if self.supports is not None:
+            return self.supports
+        if self.names is None and (self.chart is None or self.parameters is not None):
+            return {}
+        return ranges_of(self.chart, self.names or [f"x[{i}]" for i in range(self.dim)])
 
     @functools.cached_property
     def free(self) -> "Target":
@@ -244,7 +259,7 @@ class Target:
         flat, to_tree = ravel_pytree(example)
         one = to_tree if constrain is None else lambda x: constrain(to_tree(x))
         if constrain is None:
-            more = {"names": _names_of(example)} | more
+            more = {"names": names_of(example)} | more
         return cls(lambda x: log_prob(to_tree(x)), flat.size, parameters=jax.vmap(one), **more)
 
     @property
@@ -359,7 +374,7 @@ class Target:
         )
 
 
-def _names_of(example: Any) -> list[str]:
+def names_of(example: Any) -> list[str]:
     """A name for each number of a tree: `mu[0]`, `w[1,2]`, `scale`."""
     names = []
     for path, leaf in jax.tree_util.tree_leaves_with_path(example):

@@ -8,7 +8,7 @@ from allmodes.audits.picture import plot_audit
 from allmodes.audits.result import COLUMNS, Audit
 from allmodes.files.atomic import write_atomically
 from allmodes.files.run_folder import Run
-from allmodes.report.style import png
+from allmodes.pictures.style import png
 from allmodes.report.tables import print_table
 from allmodes.target import Target
 

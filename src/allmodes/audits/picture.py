@@ -5,8 +5,8 @@ from typing import Any
 import numpy as np
 
 from allmodes.audits.result import ELSEWHERE, Audit, Basin
+from allmodes.pictures.style import EXACT, NARROW, RAW, WIDE, new_figure, style
 from allmodes.report.scatter import draw_axes
-from allmodes.report.style import EXACT, NARROW, RAW, WIDE, new_figure, style
 from allmodes.target import Target
 
 WRONG = "#cc79a7"  # Okabe and Ito's reddish purple: basins that differ

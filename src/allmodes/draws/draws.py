@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,9 +17,11 @@ from allmodes.devices.precision import double
 from allmodes.draws import estimates, export, remarks
 from allmodes.draws.doubt import Doubt
 from allmodes.draws.estimates import Estimate
+from allmodes.draws.picture import picture
 from allmodes.draws.verdict import Finding, Pool, Seen, Verdict, judge, of_chains
 from allmodes.errors import ConfigError, TargetError
 from allmodes.points import weights
+from allmodes.ranges import Range
 
 SHOWN = 20  # parameters in a summary
 
@@ -73,6 +75,8 @@ class Draws:
     - `parameters`: maps draws to the parameters that the user knows them by, where the target has
       such (`unravel`).
     - `flats`: `Target.flats` of a target that has bounds or a prior, for `remarks`.
+    - `ranges`: where each parameter lies (`Range`), by name and in the user's order, where the
+      target tells.
     """
 
     x: Float[Array, "n dim"]
@@ -89,6 +93,7 @@ class Draws:
     findings: tuple[Finding, ...] = ()
     free: Float[Array, "n free"] | None = dataclasses.field(default=None, repr=False)
     flats: Callable[..., Any] | None = dataclasses.field(default=None, repr=False)
+    ranges: Mapping[str, Range] = dataclasses.field(default_factory=dict, repr=False)
 
     def __len__(self) -> int:
         return self.x.shape[0]
@@ -188,7 +193,7 @@ class Draws:
         return Draws(
             self.x[index], self.log_prob[index], jnp.zeros(n), self.evaluations, self.log_z,
             independent=min(1.0, self.ess / n), parameters=self.parameters, pool=self.pool or self.as_pool(),
-            free=None if self.free is None else self.free[index], flats=self.flats,
+            free=None if self.free is None else self.free[index], flats=self.flats, ranges=self.ranges,
             findings=(*self.findings, of_chains(self.rhat)) if self.chains else self.findings,
         )  # fmt: skip
 
@@ -257,9 +262,32 @@ class Draws:
     @_own
     def table(self) -> dict[str, dict[str, float]]:
         """For each number of the parameters, by its name: weighted mean, standard deviation, 5 %,
-        50 % and 95 % quantiles, standard error of the mean, effective draws.
+        50 % and 95 % quantiles, standard error of the mean, effective draws. Of an angle, all are
+        about its mean direction, so that a quantile may lie beyond the end of its period.
         """
-        return export.table(self._variables(), self.log_weight, self.ess_of)
+        return export.table(self.columns(), self.log_weight, self.ess_of, self.ranges)
+
+    def columns(self) -> dict[str, Float[np.ndarray, " n"]]:
+        """Every number of the parameters by its name, in the user's order: `mu[0]`, `w[1,2]`,
+        `scale`; `x[0]`, .. where there are no names.
+        """
+        return export.columns(self._variables())
+
+    def plot(self, path: str | os.PathLike | None = None, parameters: Sequence[str] | None = None) -> Any:
+        """Corner plot, in the user's parameters and by their names: each one's weighted marginal,
+        with its median and the interval from 5 % to 95 %, and below them the regions that hold 20,
+        50, 80 and 95 % of the mass of each pair.
+
+        - `path`: of a file to write it to as well, `.png`, `.pdf` or `.svg`.
+        - `parameters`: names of those to show, or of arrays of them. When not given, of more than
+          eight those eight whose marginals are least like a normal's, which the picture says.
+
+        Returns a Matplotlib figure, of which pyplot knows nothing; a notebook shows it.
+
+        **Raises** `ConfigError` for a parameter that is not there, another kind of file, or where
+        no draw has any mass; `RunError` when the file cannot be written.
+        """
+        return picture(self.columns(), np.asarray(self.log_weight), self.ranges, parameters, path)
 
     @_own
     def to_arviz(self, key: Key | None = None) -> Any:
@@ -287,7 +315,7 @@ class Draws:
         **Raises** `ConfigError` when pandas is not installed.
         """
         stats = {name: np.asarray(getattr(self, name)) for name in ("log_prob", "log_weight")}
-        return export.to_pandas(self._variables(), stats)
+        return export.to_pandas(self.columns(), stats)
 
     def save(self, path: str | os.PathLike, key: Key | None = None) -> None:
         """Write the draws to a file, whole or not at all.
@@ -313,7 +341,8 @@ class Draws:
         export.write(path, arrays)
 
     def _variables(self) -> dict[str, np.ndarray]:
-        return export.variables(self.x, None if self.parameters is None else self.unravel())
+        found = export.variables(self.x, None if self.parameters is None else self.unravel())
+        return export.ordered(found, self.ranges)
 
     def _figures(self) -> Float[np.ndarray, "n figures"]:
         return np.column_stack([np.asarray(self.x, np.float64), np.asarray(self.log_prob, np.float64)])

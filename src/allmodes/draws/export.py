@@ -2,7 +2,7 @@
 pandas, files.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,8 @@ from jaxtyping import Array, Float
 
 from allmodes.errors import ConfigError
 from allmodes.files.atomic import write_atomically
-from allmodes.points import weights
+from allmodes.points.weighted import quantiles, shares
+from allmodes.ranges import Range
 
 QUANTILES = (0.05, 0.5, 0.95)
 
@@ -32,6 +33,17 @@ def variables(x: Float[Array, "n dim"], parameters: Any = None) -> Variables:
     return {jax.tree_util.keystr(path, simple=True, separator=".") or "x": np.asarray(leaf) for path, leaf in leaves}
 
 
+def ordered(variables: Variables, names: Iterable[str]) -> Variables:
+    """The same in the order in which names of their numbers come; those without one last. JAX has
+    sorted them.
+    """
+    place: dict[str, int] = {}
+    for i, name in enumerate(names):
+        place.setdefault(name, i)
+        place.setdefault(name.partition("[")[0], i)
+    return dict(sorted(variables.items(), key=lambda item: place.get(item[0], len(place))))
+
+
 def columns(variables: Variables) -> dict[str, Float[np.ndarray, " n"]]:
     """Every number of the parameters by its name: `mu[0]`, `w[1,2]`, `scale`."""
     named = {}
@@ -43,31 +55,30 @@ def columns(variables: Variables) -> dict[str, Float[np.ndarray, " n"]]:
 
 
 def table(
-    variables: Variables, log_weight: Float[Array, " n"], ess_of: Callable[[Float[np.ndarray, " n"]], float]
+    columns: dict[str, Float[np.ndarray, " n"]],
+    log_weight: Float[Array, " n"],
+    ess_of: Callable[[Float[np.ndarray, " n"]], float],
+    ranges: Mapping[str, Range],
 ) -> dict[str, dict[str, float]]:
-    """For each of `columns`: weighted mean, standard deviation, quantiles, error of the mean,
-    effective draws (by `ess_of` the values of one figure).
+    """For each of the columns: weighted mean, standard deviation, quantiles, error of the mean,
+    effective draws (by `ess_of` the values of one figure). Of a circle by `ranges`, all are about
+    its mean direction.
     """
-    w = np.asarray(weights.normalise(log_weight), np.float64) / len(log_weight)
-    rows = {}
+    w, rows = shares(np.asarray(log_weight)), {}
+    w = w if w.any() else np.full(len(w), 1.0 / len(w))
     with np.errstate(invalid="ignore"):
-        for name, values in columns(variables).items():
+        for name, values in columns.items():
+            if name in ranges and ranges[name].periodic:
+                values = ranges[name].unwound(values, w)
             mean = float(np.sum(w * values))
             deviation = float(np.sqrt(np.sum(w * (values - mean) ** 2)))
             effective = ess_of(values)
             rows[name] = {
                 "mean": mean, "sd": deviation,
-                **{f"{100 * q:.0f}%": v for q, v in zip(QUANTILES, quantiles(values, w), strict=True)},
+                **{f"{100 * q:.0f}%": v for q, v in zip(QUANTILES, quantiles(values, w, QUANTILES), strict=True)},
                 "mcse": deviation / np.sqrt(effective) if effective > 0 else float("inf"), "ess": effective,
             }  # fmt: skip
     return rows
-
-
-def quantiles(values: Float[np.ndarray, " n"], w: Float[np.ndarray, " n"]) -> list[float]:
-    """`QUANTILES` of weighted values."""
-    order = np.argsort(values)
-    share = np.cumsum(w[order])
-    return [float(values[order[min(np.searchsorted(share, q * share[-1]), len(values) - 1)]]) for q in QUANTILES]
 
 
 def to_arviz(variables: Variables, stats: Variables, chains: int, attributes: dict[str, Any]) -> Any:
@@ -90,8 +101,8 @@ def to_arviz(variables: Variables, stats: Variables, chains: int, attributes: di
     return tree
 
 
-def to_pandas(variables: Variables, stats: Variables) -> Any:
-    """A data frame of all `columns`.
+def to_pandas(columns: dict[str, Float[np.ndarray, " n"]], stats: Variables) -> Any:
+    """A data frame of all columns.
 
     **Raises** `ConfigError` when pandas is not installed.
     """
@@ -99,7 +110,7 @@ def to_pandas(variables: Variables, stats: Variables) -> Any:
         import pandas as pd
     except ImportError as error:
         raise ConfigError("pandas is not installed: pip install pandas") from error
-    return pd.DataFrame({**columns(variables), **stats})
+    return pd.DataFrame({**columns, **stats})
 
 
 def write(path: Path, arrays: Variables) -> None:

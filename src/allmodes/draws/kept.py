@@ -25,8 +25,8 @@ _ERRORS = (OSError, ValueError, KeyError, TypeError, AttributeError, EOFError, z
 
 
 def write(run: Run, name: str, draws: Draws, state: str) -> None:
-    """Write all fields of draws but the functions of their target; `state` is the digest of what
-    they were drawn from.
+    """Write all fields of draws but what their target knows, `parameters`, `flats` and `ranges`;
+    `state` is the digest of what they were drawn from.
 
     **Raises** `RunError` when the file cannot be written.
     """
@@ -35,7 +35,7 @@ def write(run: Run, name: str, draws: Draws, state: str) -> None:
         value = getattr(draws, field.name)
         if getattr(value, "ndim", 0) > 0:
             arrays[field.name] = np.asarray(value)
-        elif field.name not in ("parameters", "flats"):
+        elif field.name not in ("parameters", "flats", "ranges"):
             facts[field.name] = _plain(value)
     text = json.dumps({"state": state, "kinds": _kinds(arrays), "draws": facts})
     run.write_draws(name, **arrays, **{ABOUT: np.asarray(text)})
@@ -54,7 +54,7 @@ def read(run: Run, name: str, target: Target, state: str, n: int) -> Draws | Non
         facts = {name: _made(value) for name, value in about["draws"].items()}
         with double(target.double):  # else float64 would be cut
             arrays = {name: jnp.asarray(array) for name, array in stored.items()}
-        return Draws(**arrays, **facts, parameters=target.parameters, flats=target.flats)
+        return Draws(**arrays, **facts, parameters=target.parameters, flats=target.flats, ranges=target.ranges)
     except _ERRORS:
         return None
 

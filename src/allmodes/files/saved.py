@@ -49,6 +49,9 @@ def describe(target: Target, method: Method, seed: int | None = None) -> dict:
             "free_dim": chart.free_dim, "spread": None if spread is None else spread.tolist(),
             "periods": chart.periods.tolist(),
         }  # fmt: skip
+    told = target.ranges if not target.origin and "bounds" not in hints and "periodic" not in hints else {}
+    if any(found != (None, None, False) for found in told.values()):  # what no bounds tell, and an export loses
+        hints["ranges"] = {name: list(found) for name, found in told.items()}
     if target.origin:  # else it lies in the folder itself
         hints["fingerprint"] = fingerprint(target)
     return {

@@ -20,6 +20,7 @@ from allmodes.chart import Chart, Flat, Interval, Support, circle, indices_of
 from allmodes.devices.callbacks import called_back
 from allmodes.errors import TargetError
 from allmodes.interop import numpy as on_host
+from allmodes.ranges import Range
 from allmodes.target import Target
 
 GRAIN = 1e-5  # of a parameter's size, which rounding in float32 stays below
@@ -67,9 +68,11 @@ def target(
     if traced is not None:
         of_one, to_theta = traced
         size = jax.eval_shape(to_theta, jax.ShapeDtypeStruct((dim,), jnp.float32)).shape[0]
+        at = jax.vmap(to_theta)
+        more = {"supports": _ranges(lambda u: np.asarray(at(jnp.asarray(u)), float), dim, size, circles, names)} | more
         return Target(of_one, size, names=names, chart=OfCube(cube, to_theta), **more)
     more |= {"names": names, "workers": workers, "pool": pool}
-    return _on_host(log_likelihood, prior_transform, dim, vectorized, cube, more)
+    return _on_host(log_likelihood, prior_transform, dim, vectorized, cube, circles, more)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -152,6 +155,7 @@ def _on_host(
     dim: int,
     vectorized: bool | int,
     cube: Chart,
+    circles: set[int],
     more: dict[str, Any],
 ) -> Target:
     """The target of functions that are called on the host, many points at a time."""
@@ -174,6 +178,7 @@ def _on_host(
     with contextlib.suppress(Exception):  # where else to try the likelihood, if it fails there
         others = np.random.default_rng(0).uniform(size=(on_host.PROBES - 1, dim))
         places = np.concatenate([places, thetas(others)])
+    more = {"supports": _ranges(thetas, dim, size, circles, more["names"])} | more
 
     def to_theta(u: Float[Array, " dim"]) -> Float[Array, " k"]:
         def call(points: Any) -> np.ndarray:
@@ -185,3 +190,27 @@ def _on_host(
 
     more |= {"grad": None, "batched": vectorized, "chart": OfCube(cube, to_theta), "location": theta[0]}
     return on_host.of_host(log_likelihood, size, places=places, **more)
+
+
+def _ranges(
+    thetas: Callable[[np.ndarray], np.ndarray], dim: int, size: int, circles: set[int], names: Sequence[str] | None
+) -> dict[str, Range]:
+    """Where parameters lie, by the prior at the ends of the cube: of those that the coordinate of
+    their own place decides alone; for tables and pictures.
+    """
+    words = list(names or [f"x[{i}]" for i in range(size)])
+    found = dict.fromkeys(words, Range())
+    if size != dim or len(words) != size:
+        return found
+    for i, word in enumerate(words):
+        u = np.repeat([[0.5], [0.3]], 2, axis=0) * np.ones(dim)  # two points, each at both ends
+        u[:, i] = [0.0, 1.0, 0.0, 1.0]
+        try:
+            with np.errstate(all="ignore"):
+                at = np.sort(np.asarray(thetas(u), float)[:, i].reshape(2, 2), axis=1)
+        except Exception:  # whatever a function does that was never asked for an end
+            continue
+        if np.array_equal(*at) and at[0, 0] < at[0, 1]:
+            low, high = (float(end) if np.isfinite(end) else None for end in at[0])
+            found[word] = Range(low, high, i in circles and None not in (low, high))
+    return found

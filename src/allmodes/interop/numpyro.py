@@ -2,10 +2,12 @@
 constrained sites.
 """
 
+import math
 from collections.abc import Callable
 from typing import Any
 
 import jax
+import numpy as np
 from jaxtyping import Array, Float
 
 from allmodes.draws.draws import Draws
@@ -13,7 +15,8 @@ from allmodes.errors import ConfigError, TargetError
 from allmodes.interop.hosted import equally_weighted
 from allmodes.method import Method
 from allmodes.priors import is_improper, warn_of_improper
-from allmodes.target import Target
+from allmodes.ranges import Range
+from allmodes.target import Target, names_of
 
 
 def target(model: Callable[..., Any], *args: Any, name: str | None = None, seed: int = 0, **kwargs: Any) -> Target:
@@ -37,7 +40,7 @@ def target(model: Callable[..., Any], *args: Any, name: str | None = None, seed:
     except ImportError as error:
         raise ConfigError("NumPyro is not installed: pip install numpyro") from error
     name = name or getattr(model, "__name__", "numpyro")
-    _check_sites(model, args, kwargs, seed, name)
+    sites = _sites(model, args, kwargs, seed, name)
     try:
         # The search copes with points of no gradient; to look for one costs seconds of compilation.
         info = initialize_model(jax.random.key(seed), model, model_args=args, model_kwargs=kwargs, validate_grad=False)
@@ -47,7 +50,9 @@ def target(model: Callable[..., Any], *args: Any, name: str | None = None, seed:
     def log_prob(sites: dict[str, Array]) -> Float[Array, ""]:
         return -info.potential_fn(sites)
 
-    return Target.of_tree(log_prob, info.param_info.z, name=name, constrain=info.postprocess_fn, source="NumPyro model")
+    again = _sites(model, args, kwargs, seed + 1, name)
+    more = {"supports": _ranges(sites, again), "source": "NumPyro model"}
+    return Target.of_tree(log_prob, info.param_info.z, name=name, constrain=info.postprocess_fn, **more)
 
 
 class Samples(dict[str, Array]):
@@ -95,7 +100,10 @@ def sample(
     return found
 
 
-def _check_sites(model: Callable[..., Any], args: tuple, kwargs: dict[str, Any], seed: int, name: str) -> None:
+def _sites(
+    model: Callable[..., Any], args: tuple, kwargs: dict[str, Any], seed: int, name: str
+) -> dict[str, dict[str, Any]]:
+    """The sites of the model that draws have, in its order, or what is wrong with them."""
     from numpyro import handlers
     from numpyro.infer import init_to_uniform
 
@@ -118,6 +126,41 @@ def _check_sites(model: Callable[..., Any], args: tuple, kwargs: dict[str, Any],
     if not latent:
         raise TargetError(f"the model {name} has no latent site: there is nothing to draw")
     warn_of_improper(f"the model {name}", [site["name"] for site in latent if is_improper(site["fn"])])
+    shown = {site["name"] for site in latent}
+    return {key: site for key, site in trace.items() if key in shown or site["type"] == "deterministic"}
+
+
+def _ranges(sites: dict[str, dict[str, Any]], again: dict[str, dict[str, Any]]) -> dict[str, Range]:
+    """Where each number of the sites lies; an end that another run of the model does not share
+    depends on other sites, and is none.
+    """
+    found: dict[str, Range] = {}
+    for name, site in sites.items():
+        names = names_of({name: site["value"]})
+        both = [_ends(run[name]["fn"].support if "fn" in run[name] else None, names) for run in (sites, again)]
+        found |= {word: one if one == other else Range() for word, one, other in zip(names, *both, strict=True)}
+    return found
+
+
+def _ends(support: Any, names: list[str]) -> list[Range]:
+    """The ends of a support, as of each number of a site."""
+    from numpyro.distributions import constraints
+
+    while hasattr(support, "base_constraint"):
+        support = support.base_constraint
+    if support is constraints.circular:
+        return [Range(-math.pi, math.pi, periodic=True)] * len(names)
+    ends = (0.0, 1.0) if support is constraints.simplex else ()
+    ends = ends or tuple(getattr(support, side, None) for side in ("lower_bound", "upper_bound"))
+    each = [_of_each(end, len(names)) for end in ends]
+    return [Range(low, high) for low, high in zip(*each, strict=True)]
+
+
+def _of_each(end: Any, size: int) -> list[float | None]:
+    """One end of each number, where it is one number for all."""
+    if end is None or np.size(end) != 1 or not np.isfinite(end).all():
+        return [None] * size
+    return [float(np.reshape(end, ()))] * size
 
 
 def _short(error: Exception) -> str:

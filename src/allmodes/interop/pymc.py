@@ -3,6 +3,7 @@ constrained variables.
 """
 
 import contextlib
+import math
 import os
 import warnings
 from collections.abc import Callable, Iterator
@@ -17,7 +18,8 @@ from allmodes.errors import ConfigError, TargetError
 from allmodes.interop.hosted import equally_weighted
 from allmodes.method import Method
 from allmodes.priors import warn_of_improper
-from allmodes.target import Target
+from allmodes.ranges import Range
+from allmodes.target import Target, names_of
 
 
 def target(model: Any, name: str | None = None) -> Target:
@@ -62,7 +64,36 @@ def target(model: Any, name: str | None = None) -> Target:
         found = _quietly(constrained, [values[name] for name in names])
         return {variable.name: jnp.asarray(value) for variable, value in zip(shown, found, strict=True)}
 
-    return Target.of_tree(log_prob, example, name=name, constrain=constrain, source="PyMC model")
+    more = {"supports": _ranges(model, jax.eval_shape(constrain, example)), "source": "PyMC model"}
+    return Target.of_tree(log_prob, example, name=name, constrain=constrain, **more)
+
+
+def _ranges(model: Any, shapes: dict[str, Any]) -> dict[str, Range]:
+    """Where each number of the variables lies, by the transform that PyMC gives it."""
+    free = {variable.name: variable for variable in model.free_RVs}
+    found: dict[str, Range] = {}
+    for variable in model.unobserved_RVs:
+        if variable.name in shapes:
+            names = names_of({variable.name: shapes[variable.name]})
+            found |= dict.fromkeys(names, _range(model, free[variable.name]) if variable.name in free else Range())
+    return found
+
+
+def _range(model: Any, variable: Any) -> Range:
+    """Of a free variable; ends that depend on other variables are none."""
+    transform = model.rvs_to_transforms[variable]
+    kind = type(transform).__name__
+    if kind == "CircularTransform":
+        return Range(-math.pi, math.pi, periodic=True)
+    if kind in ("LogOddsTransform", "SimplexTransform"):
+        return Range(0.0, 1.0)
+    if kind == "LogTransform":
+        return Range(0.0, None)
+    if not hasattr(transform, "args_fn"):
+        return Range()
+    ends = [getattr(end, "data", None) for end in transform.args_fn(*variable.owner.inputs)]
+    known = [None if end is None or np.size(end) != 1 or not np.isfinite(end).all() else float(end) for end in ends]
+    return Range(*known) if len(known) == 2 else Range()
 
 
 def sample(

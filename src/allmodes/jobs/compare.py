@@ -12,8 +12,8 @@ from allmodes.files.run_folder import Run
 from allmodes.jobs.benchmark import run_once
 from allmodes.methods import default_for
 from allmodes.metrics.floor import REPEATS
+from allmodes.pictures.style import NARROW, new_figure, png, style
 from allmodes.progress.numbers import count, duration
-from allmodes.report.style import NARROW, new_figure, png, style
 from allmodes.report.tables import print_table
 from allmodes.targets import get, names
 

@@ -21,6 +21,7 @@ from allmodes.sampler import Sampler
 from allmodes.target import Target
 from allmodes.targets import reference
 
+TOLD = 200  # coordinates whose parameters are listed
 EXACT = 5000  # exact draws noised for the EUBO and the forward ESS; at most half as many as draws
 
 
@@ -62,12 +63,13 @@ def evaluation(
     modes = mode_table(sampler, draws, keys.modes)
     return {
         **{"target": target.name, "dim": int(target.dim), "method": config["method"]["name"]},
-        **{name: config[name] for name in ("seed", "command", "versions", "machine")},
+        **{name: config[name] for name in ("seed", "command", "versions", "machine") if name in config},
         **_host(target),
         **counts(sampler, draws, corrected, modes),
         "correction": correction,
         "nonfinite": {name: sampler.evaluations[name] for name in ("nan", "zero")},
         "log_z": evidence(draws, corrected, target),
+        "parameters": parameters(target, draws if corrected is None else corrected),
         "metrics": raw,
         "metrics_corrected": second["metrics"],
         **mode_weights(first, second),
@@ -93,6 +95,13 @@ def evaluated(
         weighted = {"log_weight": draws.log_weight, "independent": related}
         return "weights", raw, evaluate(target, draws.x, key, **options, **weighted)
     return "none", raw, {"metrics": {}}
+
+
+def parameters(target: Target, draws: Draws) -> dict[str, dict[str, float]]:
+    """The table of the parameters, of the best draws that there are; empty where single ones say
+    nothing: of particles, and of more than `TOLD` coordinates.
+    """
+    return {} if target.symmetry is not None or target.dim > TOLD else draws.table()
 
 
 def mode_weights(raw: dict[str, Any], corrected: dict[str, Any]) -> dict[str, Any]:
@@ -123,12 +132,14 @@ def forward(sampler: Sampler, draws: Draws, keys: Keys) -> Forward:
 def diagnostics(draws: Draws, seen: Forward, target: Target) -> dict[str, Any]:
     """What the weights show, of the draws' own and of exact draws', or R^ of chains."""
     found: dict[str, Any] = {}
-    if seen.ess is not None:
+    if seen.ess is not None and draws.pool is None:
         found["elbo"] = elbo(draws.log_weight)._asdict()
     if seen.log_weight is not None and target.sample is not None:
         found |= {"eubo": eubo(seen.log_weight)._asdict(), "forward_ess": {"value": seen.ess}}
     found["reverse_ess"] = {"value": draws.ess / len(draws)}
-    return found | ({"rhat": {"value": draws.rhat}} if draws.chains else {"khat": {"value": draws.khat}})
+    if draws.chains:
+        return found | {"rhat": {"value": draws.rhat}}
+    return found | {"khat": {"value": draws.khat if draws.pool is None else draws.pool.khat}}
 
 
 def has_evidence(draws: Draws) -> bool:
@@ -182,7 +193,8 @@ def seen_of(
         n=len(draws),
         ess=draws.ess,
         equal=draws.equally_weighted,
-        khat=None if draws.chains else draws.khat,
+        khat=None if draws.chains or draws.pool else draws.khat,
+        pool=draws.pool,
         log_z_error=draws.log_z.std_error if has_evidence(draws) else None,
         findings=draws.findings,
         forward_ess=seen.ess,

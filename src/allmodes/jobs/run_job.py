@@ -1,11 +1,7 @@
 """The main job: train, draw, correct, evaluate, report, all into one run folder."""
 
 import contextlib
-import importlib.metadata
-import os
-import platform
 import resource
-import sys
 import time
 import warnings
 from collections.abc import Callable
@@ -26,6 +22,7 @@ from allmodes.files.run_folder import Run, digest_of
 from allmodes.files.saved import describe, export
 from allmodes.jobs.afterwards import Afterwards, measured
 from allmodes.jobs.evaluation import Keys, evaluation
+from allmodes.jobs.machine import versions
 from allmodes.methods import Method
 from allmodes.metrics.floor import REPEATS
 from allmodes.progress.bar import Progress as Bar
@@ -53,7 +50,7 @@ def start(
         raise RunError(f"{run.path} holds a run already: go on with it by --resume {run.path}, or choose another --out")
     if not target.origin:
         export(target, run)
-    config = {**describe(target, method, seed), "draws": draws, "command": command, **_versions()}
+    config = {**describe(target, method, seed), "draws": draws, "command": command, **versions()}
     config |= {} if evaluations is None else {"evaluations": evaluations}
     run.write_json("config.json", config)
     return config
@@ -302,16 +299,3 @@ class _Phase:
         # As they are read, so that what follows is the same where it is done by another process,
         # later.
         return kept.read(self.run, file, self.target, self.state, self.n) or made, False
-
-
-def _versions() -> dict:
-    names = ("allmodes", "jax", "jaxlib", "equinox", "optax", "numpy")
-    versions = {name: importlib.metadata.version(name) for name in names}
-    return {"versions": {"python": platform.python_version(), **versions}, "machine": machine()}
-
-
-def machine() -> str:
-    """What this runs on, for the record beside each figure."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    devices = jax.devices()
-    return f"{platform.machine()} {sys.platform}, {len(devices)} x {devices[0].device_kind}, {cores} cores"

@@ -18,6 +18,11 @@ def ess_fraction(log_w: Float[Array, "*s n"]) -> Float[Array, "*s"]:
     return jnp.where(total > -jnp.inf, ess, 0.0)
 
 
+def log_mean(log_w: Float[Array, "*s n"]) -> Float[Array, "*s"]:
+    """The log of the mean weight along the last axis: log Z, of path weights."""
+    return logsumexp(log_w, axis=-1) - jnp.log(log_w.shape[-1])
+
+
 def normalise(log_w: Float[Array, "*s n"]) -> Float[Array, "*s n"]:
     """Self-normalised weights of mean one along the last axis (SNIS); all one where no point has
     any weight.

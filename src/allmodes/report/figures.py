@@ -1,32 +1,21 @@
 """Which figures a run's page shows, with their captions."""
 
-import base64
-from collections.abc import Iterator
-from typing import Any, NamedTuple
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
-from jaxtyping import Float
 
+from allmodes.pictures.style import GROUNDS, ground_of
+from allmodes.points.weighted import resample
 from allmodes.progress.numbers import finite
 from allmodes.report import particles, plots
+from allmodes.report.corner import corner, in_parameters
 from allmodes.report.folder import RunFiles, floats
+from allmodes.report.picture import Picture, png64
 from allmodes.report.scatter import log_density
-from allmodes.report.style import GROUNDS, ground_of
 from allmodes.target import Target
 
 _MOST_EXACT = 10_000
-
-
-class Picture(NamedTuple):
-    """One figure of the page: its image as base64 of a PNG and, where it may span the page, a wide
-    one.
-    """
-
-    group: str
-    title: str
-    caption: str
-    image: str
-    wide: str | None = None
 
 
 def figures_of(files: RunFiles, target: Target | None) -> Iterator[Picture]:
@@ -44,25 +33,12 @@ def figures_of(files: RunFiles, target: Target | None) -> Iterator[Picture]:
         if target is not None and target.symmetry is not None:
             yield from _particles(samples, target)
         else:
-            yield from _pictures(samples, target)
+            yield from _pictures(*in_parameters(samples, target))
+            yield from corner(files, target)
     yield from _modes(result)
     if raw is not None:
         yield from _weights(files, chosen, exact, target)
     yield from _training(files)
-
-
-def resample(log_weight: Float[np.ndarray, " n"]) -> np.ndarray | None:
-    """Return indices of an equally weighted sample (systematic resampling), or None when no draw
-    carries weight.
-    """
-    log_weight = np.where(np.isnan(log_weight), -np.inf, log_weight.astype(float))
-    top = log_weight.max()
-    if not np.isfinite(top):
-        return None
-    share = np.cumsum(np.exp(log_weight - top))
-    places = (np.arange(len(share)) + 0.5) / len(share)
-    chosen = np.minimum(np.searchsorted(share / share[-1], places), len(share) - 1)
-    return np.random.default_rng(0).permutation(chosen)
 
 
 def _exact(target: Target | None, n: int, seed: Any) -> np.ndarray | None:
@@ -84,7 +60,7 @@ def _samples(raw: Any, corrected: Any, exact: Any, kind: str) -> dict[str, np.nd
     return {kind: values for kind, values in samples.items() if values is not None}
 
 
-def _pictures(samples: dict[str, np.ndarray], target: Target | None) -> Iterator[Picture]:
+def _pictures(samples: dict[str, np.ndarray], target: Target | None, names: Sequence[str] | None) -> Iterator[Picture]:
     raw, exact = samples["raw"], ground_of(samples)
     known = next((kind for kind in samples if kind in GROUNDS), None)
     dim = raw.shape[1]
@@ -96,20 +72,24 @@ def _pictures(samples: dict[str, np.ndarray], target: Target | None) -> Iterator
             over += ", in the two coordinates of largest spread"
         for kind in ("raw", "corrected"):
             if kind in samples:
-                data = _png(plots.plot_draws(samples[kind], target=target, exact=exact, frame=raw, kind=kind))
+                show = {"target": target, "exact": exact, "frame": raw, "kind": kind, "names": names}
+                data = png64(plots.plot_draws(samples[kind], **show))
                 yield Picture("draws", f"{kind.capitalize()} draws", f"{kind.capitalize()} draws{over}.", data)
     if dim != 2:
-        images = [_png(plots.plot_marginals(samples, target=target, wide=wide)) for wide in (False, True)[:dim]]
+        show = {"target": target, "names": names}
+        images = [png64(plots.plot_marginals(samples, **show, wide=wide)) for wide in (False, True)[:dim]]
         what = "The draws" if dim == 1 else "One coordinate at a time, those of largest spread"
         caption = f"{what}{f'; {known} draws in grey' if known else ''}."
         yield Picture("draws", "Marginals" if dim > 1 else "Draws", caption, *images)
 
 
 def _particles(samples: dict[str, np.ndarray], target: Target) -> Iterator[Picture]:
-    data = _png(particles.plot_distances(samples, target.symmetry))
+    data = png64(particles.plot_distances(samples, target.symmetry))
     caption = "Distances between all pairs of particles; reference draws in grey."
     yield Picture("draws", "Interatomic distances", caption, data)
-    images = [_png(particles.plot_configurations(samples["raw"], target.symmetry, wide=wide)) for wide in (False, True)]
+    images = [
+        png64(particles.plot_configurations(samples["raw"], target.symmetry, wide=wide)) for wide in (False, True)
+    ]
     yield Picture("draws", "Configurations", "Three raw draws, near pairs joined.", *images)
 
 
@@ -124,7 +104,7 @@ def _modes(result: dict[str, Any]) -> Iterator[Picture]:
     off = finite(entry.get("value")) if isinstance(entry, dict) else None
     draws = int(finite(result.get("draws")) or 1000)
     show = {"draws": draws, "off": off}
-    images = [_png(plots.plot_mode_weights(true, weights, **show, wide=wide)) for wide in (False, True)]
+    images = [png64(plots.plot_mode_weights(true, weights, **show, wide=wide)) for wide in (False, True)]
     caption = "Each mode's share of the draws; grey is where exact draws would lie, a cross is next to none."
     yield Picture("modes", "Mode weights", caption, *images)
 
@@ -136,16 +116,12 @@ def _weights(files: RunFiles, chosen: Any, exact: Any, target: Target | None) ->
     samples = _samples(energy, corrected, exact_energy, ground(files.result))
     if any(np.isfinite(values).any() for values in samples.values()):
         caption = "How improbable the draws are; the right tail is where bad draws show."
-        yield Picture("weights", "Energies", caption, _png(plots.plot_energies(samples)))
+        yield Picture("weights", "Energies", caption, png64(plots.plot_energies(samples)))
     if chosen is not None:
         entry = (files.result.get("metrics") or {}).get("khat")
         khat = finite(entry.get("value")) if isinstance(entry, dict) else None
         caption = "How much each draw has to be corrected; a long right tail means that a few draws count for most."
-        yield Picture("weights", "Log weights", caption, _png(plots.plot_log_weights(log_weight, khat=khat)))
-
-
-def _png(figure: Any) -> str:
-    return base64.b64encode(plots.png(figure)).decode("ascii")
+        yield Picture("weights", "Log weights", caption, png64(plots.plot_log_weights(log_weight, khat=khat)))
 
 
 def _listed(words: list[str]) -> str:
@@ -162,7 +138,7 @@ def _training(files: RunFiles) -> Iterator[Picture]:
         curves = {name: values for name, values in curves.items() if np.nanmin(values) < 1.0 or np.nanmax(values) > 1.0}
     if curves and len(files.history["step"]) > 1:
         text = f"As training went on: {_listed([caption[name] for name in curves])}."
-        yield Picture("training", "By step", text, _png(plots.plot_training(files.history["step"], curves)))
+        yield Picture("training", "By step", text, png64(plots.plot_training(files.history["step"], curves)))
     levels = files.result.get("levels") or {}
     sigma = floats(levels.get("sigma"))
     named = {name: key.removeprefix("level_") for key, name in label.items() if key.startswith("level_")}
@@ -170,4 +146,4 @@ def _training(files: RunFiles) -> Iterator[Picture]:
     curves = {name: v for name, v in curves.items() if v.shape == sigma.shape and np.isfinite(v).any()}
     if len(sigma) > 1 and np.all(sigma > 0) and curves:
         text = f"At each noise level: {_listed([caption[name] for name in curves])}."
-        yield Picture("training", "By noise level", text, _png(plots.plot_levels(sigma, curves)))
+        yield Picture("training", "By noise level", text, png64(plots.plot_levels(sigma, curves)))

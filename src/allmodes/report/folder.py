@@ -45,6 +45,7 @@ def read_run(run: pathlib.Path) -> RunFiles:
         "mode_weights",
         "levels",
         "versions",
+        "parameters",
     ):
         if not isinstance(result.get(key) or {}, dict):
             raise RunError(f"{path} is damaged: {key!r} holds {type(result[key]).__name__}, not an object")
@@ -94,7 +95,8 @@ def _draws(path: pathlib.Path, names: tuple[str, ...], notes: list[str]) -> dict
         return {}
     try:
         with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
-            draws = {name: np.asarray(file[name], np.float32) for name in names}
+            draws = {name: np.asarray(file[name]) for name in names}
+        draws = {name: a if a.dtype == np.float64 else a.astype(np.float32) for name, a in draws.items()}
         whole = draws["x"].ndim == 2 and draws["x"].size > 0
         whole = whole and all(values.shape[:1] == draws["x"].shape[:1] for values in draws.values())
         whole = whole and all(values.ndim == 1 for name, values in draws.items() if name != "x")

@@ -7,9 +7,12 @@ import re
 from typing import Any
 
 from allmodes.files.atomic import write_atomically
+from allmodes.report import corner, parameters
+from allmodes.report.citing import references
 from allmodes.report.facts import evidence_rows, flat, metric_rows, nonfinite, run_rows, tiles
 from allmodes.report.figures import figures_of, ground
 from allmodes.report.folder import RunFiles, is_number, read_run
+from allmodes.report.parameters import AT_ONCE, TITLES, of_draws, parameter_rows
 from allmodes.report.tables import mode_rows
 from allmodes.report.words import GENERAL, METRICS, VERDICTS
 from allmodes.target import Target
@@ -62,6 +65,8 @@ def _context(files: RunFiles, target: Target | None) -> dict[str, Any]:
     shown = {tile["label"] for tile in key_figures} | {row["label"] for row in (*samples, *evidence)}
     has_corrected = any(any(row["corrected"]) for row in samples)
     shown |= {"Corrected draws"} if has_corrected else set()
+    rows, words = parameter_rows(result), (*GENERAL, *corner.WORDS, *parameters.WORDS, *METRICS.values())
+    shown |= {"Parameters", "mcse"} if rows else set()
     shown |= {figure.title for figure in figures} | ({"Raw draws", "Floor", "Ratio"} if samples else set())
     modes = mode_rows(result, MODES)
     shown |= set() if modes is None else {"Modes of the draws"}
@@ -86,11 +91,13 @@ def _context(files: RunFiles, target: Target | None) -> dict[str, Any]:
         "samples": samples,
         "has_corrected": has_corrected,
         "evidence": evidence,
+        "parameters": {"rows": rows, "titles": TITLES, "of": of_draws(result, target), "at_once": AT_ONCE},
         "nonfinite": nonfinite(result),
         "notes": files.notes,
         "run": run_rows(result),
         "config": list(flat({key: value for key, value in files.config.items() if key not in _SAID})),
         "command": str(result.get("command") or ""),
-        "glossary": [word for word in (*GENERAL, *METRICS.values()) if word.label in shown],
+        "glossary": [word for word in words if word.label in shown],
+        "references": references(result),
         "date": datetime.date.today().isoformat(),
     }

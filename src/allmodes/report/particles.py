@@ -6,7 +6,7 @@ import numpy as np
 from jaxtyping import Float
 
 from allmodes.metrics.distances import distances
-from allmodes.report.style import ACCENT, COLOURS, EDGE, GROUNDS, NARROW, SOFT, WIDE, ground_of, new_figure, style
+from allmodes.pictures.style import ACCENT, COLOURS, EDGE, GROUNDS, NARROW, SOFT, WIDE, ground_of, new_figure, style
 from allmodes.symmetry import ParticleSymmetry
 
 _SHOWN = 2000  # configurations whose distances are counted

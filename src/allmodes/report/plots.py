@@ -7,8 +7,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from allmodes.report.scatter import plot_draws, plot_marginals
-from allmodes.report.style import (
+from allmodes.pictures.style import (
     ACCENT,
     COLOURS,
     CORRECTED,
@@ -23,6 +22,7 @@ from allmodes.report.style import (
     png,
     style,
 )
+from allmodes.report.scatter import plot_draws, plot_marginals
 
 __all__ = [
     "plot_draws",

@@ -1,11 +1,13 @@
 """Pictures of the draws themselves."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float
 
-from allmodes.report.style import COLOURS, EDGE, EXACT, GROUNDS, NARROW, SOFT, WIDE, ground_of, new_figure, style
+from allmodes.devices.precision import double
+from allmodes.pictures.style import COLOURS, EDGE, EXACT, GROUNDS, NARROW, SOFT, WIDE, ground_of, new_figure, style
 from allmodes.target import Target
 
 _GRID = 200  # points a side at which the density is evaluated for its contours
@@ -19,6 +21,7 @@ def plot_draws(
     exact: Float[np.ndarray, "m dim"] | None = None,
     frame: Float[np.ndarray, "k dim"] | None = None,
     kind: str = "raw",
+    names: Sequence[str] | None = None,
 ) -> Any:
     """Show the draws as dots: in 2-D over contours of the density, else in the two coordinates of
     largest variance.
@@ -30,7 +33,7 @@ def plot_draws(
     """
     with style():
         figure, axes = new_figure(0.92 * NARROW)
-        draw_axes(axes, x, target=target, exact=exact, frame=frame, kind=kind)
+        draw_axes(axes, x, target=target, exact=exact, frame=frame, kind=kind, names=names)
     return figure
 
 
@@ -42,13 +45,15 @@ def draw_axes(
     exact: Float[np.ndarray, "m dim"] | None = None,
     frame: Float[np.ndarray, "k dim"] | None = None,
     kind: str = "raw",
+    names: Sequence[str] | None = None,
 ) -> None:
     """`plot_draws` into axes that are there already."""
     frame = x if frame is None else frame
     first, second = _widest(frame, exact, 2)
     pairs = [points[:, [first, second]] for points in (x, frame, exact) if points is not None]
     low, high = _extent(pairs[1:])
-    axes.set(xlim=(low[0], high[0]), ylim=(low[1], high[1]), xlabel=label(target, first), ylabel=label(target, second))
+    words = {"xlabel": label(target, first, names), "ylabel": label(target, second, names)}
+    axes.set(xlim=(low[0], high[0]), ylim=(low[1], high[1]), **words)
     if target is not None and target.dim == 2:
         _contours(axes, target, low, high, pairs[-1])
     elif exact is not None:
@@ -64,7 +69,12 @@ def draw_axes(
 
 
 def plot_marginals(
-    samples: dict[str, Float[np.ndarray, "_ dim"]], *, target: Target | None = None, most: int = 3, wide: bool = False
+    samples: dict[str, Float[np.ndarray, "_ dim"]],
+    *,
+    target: Target | None = None,
+    most: int = 3,
+    wide: bool = False,
+    names: Sequence[str] | None = None,
 ) -> Any:
     """Histograms of up to `most` coordinates, those of largest variance.
 
@@ -94,7 +104,7 @@ def plot_marginals(
                 if mass > 0:
                     axis.plot(grid, density / mass, color=EXACT, linewidth=1, label="density")
             axis.spines["left"].set_visible(False)
-            axis.set(xlim=(low[0], high[0]), xlabel=label(target, coordinate), yticks=[])
+            axis.set(xlim=(low[0], high[0]), xlabel=label(target, coordinate, names), yticks=[])
         axes[0, -1].legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=4, columnspacing=1.2)
     return figure
 
@@ -125,15 +135,17 @@ def log_density(target: Target, points: Float[np.ndarray, "n dim"]) -> Float[np.
     """
     import jax
 
-    values = jax.jit(target.values)
-    pieces = [np.asarray(values(points[i : i + 5000].astype(np.float32)), float) for i in range(0, len(points), 5000)]
+    with double(target.double):
+        values, points = jax.jit(target.values), points.astype(target.dtype)
+        pieces = [np.asarray(values(points[i : i + 5000]), float) for i in range(0, len(points), 5000)]
     low, high = np.array(target.bounds or [(None, None)] * target.dim, float).T  # NaN: no bound
     return np.where(np.any((points <= low) | (points >= high), axis=1), -np.inf, np.concatenate(pieces))
 
 
-def label(target: Target | None, coordinate: int) -> str:
-    """Call a coordinate what its density does."""
-    return f"x[{coordinate}]" if target is None or target.names is None else target.names[coordinate]
+def label(target: Target | None, coordinate: int, names: Sequence[str] | None = None) -> str:
+    """Call a coordinate by its name, or what its density does."""
+    names = names or (None if target is None else target.names)
+    return f"x[{coordinate}]" if names is None else names[coordinate].replace("$", r"\$")
 
 
 def _density(target: Target, points: np.ndarray) -> np.ndarray:

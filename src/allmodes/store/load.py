@@ -20,6 +20,7 @@ from allmodes.files.fingerprint import differing, fingerprint
 from allmodes.files.run_folder import Run
 from allmodes.files.saved import CHART, EXPORTED, FREE, PARAMETERS
 from allmodes.methods import Method
+from allmodes.ranges import Range
 from allmodes.sampler import Sampler
 from allmodes.store.find import find_method, find_target
 from allmodes.symmetry import ParticleSymmetry
@@ -44,6 +45,8 @@ def parse(run: Run) -> tuple[Target, Method, dict]:
         if about.get("differentiable") is False:
             hints["differentiable"] = False
         hints |= {k: about[k] for k in ("names", "bounds", "periodic") if k in about}
+        if "ranges" in about:
+            hints["supports"] = {str(name): Range(*found) for name, found in about["ranges"].items()}
         hints["double"] = about.get("double") is True  # whatever jax_enable_x64 is now
         was = [None if v is None else float(v) for v in about.get("fingerprint", [])]
         Target(abs, dim, **hints)  # for its checks of dim and hints
@@ -97,7 +100,8 @@ def load(path: str | os.PathLike) -> Sampler:
     restored = single(lambda: run.load_state(method.template(target.free), insist=True))()
     if restored is None:
         raise RunError(f"{run / 'checkpoint'} holds no checkpoint: the run stopped before its first; start it again")
-    return sampler_of(method, target, *restored)
+    history = run.read_metrics(up_to=int(restored[0].step))
+    return dataclasses.replace(sampler_of(method, target, *restored), history=tuple(history))
 
 
 def _stored(path: Path) -> Any:

@@ -133,7 +133,8 @@ def fit(
         training = _Training(target.free, method, key, budget, run, told)
         training.begin(resume, None if start is None else start.free)
         training.train()
-    return sampler_of(method, target, training.state, training.clock)
+    sampler = sampler_of(method, target, training.state, training.clock)
+    return dataclasses.replace(sampler, history=tuple(training.lines))
 
 
 def _target_of(given: Any, dim: int | None, support: dict[str, Any]) -> Target:

@@ -53,6 +53,7 @@ def again(method: Any, target: Target, state: State, key: Array) -> State:
         buffer=found.filled(method.buffer).points,
         refresh_ess=jnp.asarray(share, jnp.float32),
         refresh_rate=jnp.asarray(jnp.nan),
+        refresh_log_z=jnp.asarray(jnp.nan),
         evaluations=found.evaluations.book("mixture"),
     )
     return program(measure)(state, k_measure)

@@ -37,6 +37,7 @@ class State(eqx.Module):
     chain_step: Float[Array, " levels"]  # of the moves on the posterior at each noise level
     refresh_ess: Scalar
     refresh_rate: Scalar
+    refresh_log_z: Scalar  # in unit scale, without the offset of the frame
     evaluations: Evaluations
     starts: Int[Array, "2"]  # of the search, and how many ended in basins of their own; zeros where not counted
 
@@ -74,6 +75,7 @@ def start(
         chain_step=0.5 / (1.0 / sigmas**2 + 1.0 / found.step_size),
         refresh_ess=jnp.asarray(jnp.nan),
         refresh_rate=jnp.asarray(jnp.nan),
+        refresh_log_z=jnp.asarray(jnp.nan),
         evaluations=found.evaluations,
         starts=jnp.zeros(2, jnp.int32) if found.starts is None else found.starts,
     )

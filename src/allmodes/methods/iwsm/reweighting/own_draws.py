@@ -39,11 +39,11 @@ class OwnDraws(Reweighting):
         spread = jax.random.uniform(k_broad, path.z.shape, minval=-1.0, maxval=1.0)
         z = jnp.where((jnp.arange(self.count) < broad)[:, None], spread, path.z)
         e = state.frame.evaluate(target, z)
-        seen, one = state.refresh_ess, jnp.ones(())
+        seen, one = {"refresh_ess": state.refresh_ess, "refresh_log_z": state.refresh_log_z}, jnp.ones(())
         state = dataclasses.replace(state, evaluations=state.evaluations.add(e))
         state = walked(state, process, self.count, self.path_steps)
         state = renewed(state, state.buffer.put(index, Buffer.of(z, e)), (path.log_ratio + e.log_prob)[broad:], one)
-        return state if broad < self.count else dataclasses.replace(state, refresh_ess=seen)
+        return state if broad < self.count else dataclasses.replace(state, **seen)
 
     def paths(self, buffer: int) -> int:
         """Down for the draws."""

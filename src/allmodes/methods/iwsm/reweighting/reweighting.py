@@ -33,7 +33,7 @@ class Reweighting(abc.ABC):
     @abc.abstractmethod
     def renew(self, target: Target, state: State, key: Array) -> State:
         """Renew the buffer: `refresh_ess` of the state becomes the effective share of the draws,
-        `refresh_rate` how much of the renewal was taken.
+        `refresh_log_z` log Z by them, `refresh_rate` how much of the renewal was taken.
         """
 
     @abc.abstractmethod
@@ -68,4 +68,5 @@ def walked(state: State, process: Process, count: int, steps: int) -> State:
 
 def renewed(state: State, buffer: Buffer, log_weight: Float[Array, " n"], rate: Scalar) -> State:
     """The state with a new buffer, and what the renewal showed."""
-    return dataclasses.replace(state, buffer=buffer, refresh_ess=weights.ess_fraction(log_weight), refresh_rate=rate)
+    share, log_z = weights.ess_fraction(log_weight), weights.log_mean(log_weight)
+    return dataclasses.replace(state, buffer=buffer, refresh_ess=share, refresh_rate=rate, refresh_log_z=log_z)

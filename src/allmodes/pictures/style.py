@@ -78,17 +78,32 @@ def new_figure(
     """Make a figure (inches) on the Agg canvas, outside pyplot, with its axes (one, or an array of
     them).
     """
+    figure = empty_figure(height, width, layout="constrained")
+    return figure, figure.subplots(rows, columns, **options)
+
+
+def empty_figure(height: float, width: float, **options: Any) -> Any:
+    """Make a figure without axes. A notebook shows it, though no pyplot knows it."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(width, height), layout="constrained")
+    class Shown(Figure):
+        def _repr_png_(self) -> bytes:
+            return png(self)
+
+    figure = Shown(figsize=(width, height), **options)
     FigureCanvasAgg(figure)
-    return figure, figure.subplots(rows, columns, **options)
+    return figure
 
 
 def png(figure: Any, dpi: int = 180) -> bytes:
     """Draw the figure into the bytes of a PNG file."""
+    return drawn(figure, "png", dpi)
+
+
+def drawn(figure: Any, kind: str, dpi: int = 180) -> bytes:
+    """Draw the figure into the bytes of a file of a kind that Matplotlib knows: png, pdf, svg."""
     buffer = io.BytesIO()
     with style():
-        figure.savefig(buffer, format="png", dpi=dpi)
+        figure.savefig(buffer, format=kind, dpi=dpi)
     return buffer.getvalue()

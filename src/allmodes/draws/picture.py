@@ -1,0 +1,40 @@
+"""The corner plot of draws, and its file."""
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+
+from allmodes.errors import ConfigError
+from allmodes.files.atomic import write_atomically
+from allmodes.pictures.corner import Columns, chosen, named, plot_corner
+from allmodes.pictures.style import drawn
+from allmodes.ranges import Range
+
+SUFFIXES = (".png", ".pdf", ".svg")
+
+
+def picture(
+    columns: Columns,
+    log_weight: Float[np.ndarray, " n"],
+    ranges: Mapping[str, Range],
+    parameters: Sequence[str] | None,
+    path: str | os.PathLike | None,
+) -> Any:
+    """What `Draws.plot` says."""
+    kind = None if path is None else Path(path).suffix.lower()
+    if kind is not None and kind not in SUFFIXES:
+        raise ConfigError(f"a picture is written as {', '.join(SUFFIXES)}, got {path}")
+    names = chosen(columns, log_weight) if parameters is None else named(columns, parameters)
+    figure = plot_corner({name: columns[name] for name in names}, log_weight, ranges)
+    left = len(columns) - len(names)
+    if left and parameters is None:
+        said = f"{len(names)} of {len(columns)} parameters: those whose marginals are least like a normal's"
+        figure.text(0.99, 0.985, said, ha="right", va="top", fontsize=9, color="#5b6470")
+    if path is not None:
+        written = drawn(figure, kind[1:])
+        write_atomically(Path(path), lambda file: file.write(written), mode="wb")
+    return figure

@@ -1,0 +1,1 @@
+"""Pictures of arrays, in one look: they know of no run and no sampler."""
