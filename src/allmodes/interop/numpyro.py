@@ -50,6 +50,8 @@ def target(model: Callable[..., Any], *args: Any, name: str | None = None, seed:
     def log_prob(sites: dict[str, Array]) -> Float[Array, ""]:
         return -info.potential_fn(sites)
 
+    improper = [site for site, found in sites.items() if found["type"] == "sample" and is_improper(found["fn"])]
+    warn_of_improper(f"the model {name}", improper)
     again = _sites(model, args, kwargs, seed + 1, name)
     more = {"supports": _ranges(sites, again), "source": "NumPyro model"}
     return Target.of_tree(log_prob, info.param_info.z, name=name, constrain=info.postprocess_fn, **more)
@@ -125,7 +127,6 @@ def _sites(
         )
     if not latent:
         raise TargetError(f"the model {name} has no latent site: there is nothing to draw")
-    warn_of_improper(f"the model {name}", [site["name"] for site in latent if is_improper(site["fn"])])
     shown = {site["name"] for site in latent}
     return {key: site for key, site in trace.items() if key in shown or site["type"] == "deterministic"}
 
