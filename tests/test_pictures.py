@@ -224,7 +224,9 @@ class Normal(Sampler):
 
 
 def test_ranges_go_with_draws():
-    """From a sampler of free coordinates to the user's, and through resampling."""
+    """From a sampler of free coordinates to the user's, through resampling, to other libraries."""
+    pytest.importorskip("arviz_base")
+    pytest.importorskip("pandas")
     bounds = {"names": ["rate", "phase"], "bounds": [(0, None), None], "periodic": ["phase"]}
     target = am.Target(lambda x: -x[0] - 0.5 * x[1] ** 2, 2, **bounds)
     inner = Normal(target.free, None, None)
@@ -233,4 +235,6 @@ def test_ranges_go_with_draws():
     assert draws.ranges == target.ranges == {"rate": Range(0.0, None), "phase": TURN}
     assert draws.resample(jax.random.key(2)).ranges == target.ranges
     assert list(draws.table()) == ["rate", "phase"]  # not by the alphabet
+    assert list(draws.to_pandas())[:2] == ["rate", "phase"]
+    assert list(draws.to_arviz()["posterior"].data_vars) == ["rate", "phase"]
     assert draws.plot().axes[-1].get_xlim() == pytest.approx((-math.pi, math.pi))
