@@ -123,7 +123,7 @@ class StoredSupport(Support):
     log_prob: Any
     free_dim: int
     spread: Any
-    periods: Any
+    wound: Any  # its periods
 
     def to_x(self, z: Array) -> Array:
         """As the support that was stored."""
@@ -132,6 +132,11 @@ class StoredSupport(Support):
     def log_volume(self, z: Array) -> Array:
         """As the support that was stored."""
         return self.both(z)[1]
+
+    @property
+    def periods(self) -> Any:
+        """As the support that was stored."""
+        return self.wound
 
     def over(self, log_prob: Any) -> Any:
         """The density that was stored with it."""
