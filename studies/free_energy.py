@@ -12,13 +12,12 @@ from typing import Any
 import jax
 import numpy as np
 
-from allmodes.draws.estimates import batch_log_z
+from allmodes.draws.estimates import batch_log_z, normalised
 from allmodes.errors import ConfigError
 from allmodes.files.atomic import write_atomically
 from allmodes.files.run_folder import Run
 from allmodes.jobs.run_job import machine
 from allmodes.methods import SMC
-from allmodes.metrics.modes import normalised
 from allmodes.store.find import find_target
 from allmodes.targets import get
 from allmodes.training.fit import fit

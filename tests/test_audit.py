@@ -14,7 +14,7 @@ import pytest
 from helpers import call
 
 import allmodes as am
-from allmodes.audits import compare, masses
+from allmodes.audits import compare
 from allmodes.audits.basins import find_basins
 from allmodes.audits.density import representatives
 from allmodes.audits.files import show, write
@@ -23,6 +23,7 @@ from allmodes.audits.proposal import Proposal, first_proposal, log_mixture
 from allmodes.draws.draws import Draws
 from allmodes.draws.verdict import CORRECT, DO_NOT_USE
 from allmodes.files.run_folder import Run
+from allmodes.modes import masses
 from allmodes.points.frame import Frame
 from allmodes.sampler import Sampler
 from allmodes.targets import gaussian_mixture, get, ring

@@ -9,9 +9,9 @@ from helpers import pair, small
 
 import allmodes as am
 from allmodes.jobs.afterwards import Afterwards
-from allmodes.methods.iwsm.end import expected_end
+from allmodes.methods.iwsm.end import expected_end, shares_of_renewals
 from allmodes.progress.bar import Progress
-from allmodes.progress.stages import heard, parts_of, stage
+from allmodes.progress.stages import evaluated, heard, parts_of, stage
 from allmodes.training.pace import Pace
 
 STEP, RENEWAL, EVERY = 0.01, 4.0, 400
@@ -47,6 +47,29 @@ def test_before_the_first_renewal_it_is_taken_to_cost_as_much_as_the_steps_betwe
     assert not Pace(EVERY).known
 
 
+def test_what_a_slow_density_costs_is_in_the_pace_before_the_first_renewal():
+    """One of 5 ms, 4,096 evaluations a renewal: 20 s, of which no step tells."""
+    pace = paced(100)
+    pace.dear = 4096 * 0.005
+    assert pace.seconds(100, 400) == pytest.approx(400 * STEP + EVERY * STEP + 20.48)
+    seen = paced(900)
+    seen.dear = 4096 * 0.005
+    assert seen.renewal == pytest.approx(RENEWAL)  # what was measured counts
+
+
+def test_the_share_that_training_begins_with_is_no_renewal():
+    """A base with a share of .2 at step 100 does not end at step 250: the figure jumped with the
+    first renewal."""
+    shares = [(100, 0.2), (200, 0.2), (300, 0.25), (500, 0.25), (550, 0.3), (800, 0.6)]
+    lines = [{"step": step, "refresh_ess": share} for step, share in shares]
+    assert shares_of_renewals(lines[:2], 250) == [(0, 0.2)]
+    assert expected_end(shares_of_renewals(lines[:2], 250), 0.7, 250, 1000, 5000) is None
+    seen = shares_of_renewals(lines, 250)
+    assert seen == [(0, 0.2), (300, 0.25), (550, 0.3), (800, 0.6)]
+    assert expected_end(seen[:2], 0.7, 250, 1000, 5000) == 250 + 11 * 250 + 1000  # .05 in 300 steps: .45 in 2,700
+    assert expected_end([(0, 0.2), (300, 0.2)], 0.9, 250, 1000, 2000) is None  # at most so many
+
+
 def test_a_budget_of_evaluations_lasts_where_steps_cost_none():
     """Before the first renewal, of which nothing is known: training goes on to its own end."""
     method = small(20, local_every=0)
@@ -73,7 +96,7 @@ def test_the_time_left_is_right_within_a_factor_of_two(renewals, ended):
     did not."""
     assert expected_end([], 0.5, EVERY, 2000, 12_000) is None  # nothing tells yet: no figure is better than a wrong one
     for i, (step, _) in enumerate(renewals):
-        end = expected_end(renewals[: i + 1], 0.5, EVERY, 2000, 12_000)
+        end = expected_end(renewals[: i + 1], 0.5, EVERY, 2000, 12_000) or 12_000  # at most
         left = paced(step).seconds(step, end - step)
         assert 0.5 < left / seconds_of(step, ended - step) < 2.0
 
@@ -96,6 +119,32 @@ def test_what_comes_after_training_grows_with_the_pace_and_bounds_the_raw_draws(
 class Terminal(io.StringIO):
     def isatty(self):
         return True
+
+
+class Clock:
+    """Seconds that a test sets."""
+
+    now = 100.0
+
+    def monotonic(self):
+        return self.now
+
+
+@pytest.mark.parametrize("stream", [io.StringIO, Terminal], ids=["pipe", "terminal"])
+def test_evaluations_on_the_host_are_shown_beside_a_stage(stream, monkeypatch):
+    clock, stream = Clock(), stream()
+    monkeypatch.setattr("allmodes.progress.bar.time", clock)
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "100")
+    with Progress(stream=stream, every=10.0) as progress:
+        stage("searching: scouts")
+        for _ in range(31):
+            clock.now += 1.0
+            evaluated(200)
+        if progress.live:
+            progress._bar.refresh()
+    assert f"searching: scouts · {'6.2k' if progress.live else '2k'} evals (200/s)" in stream.getvalue()
+    evaluated(200)  # nobody listens any more
 
 
 def work():

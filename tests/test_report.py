@@ -60,6 +60,15 @@ def result_of(dim):
             "level_gate": {"label": "blend gate", "caption": "the blend"},
         },
         "verdict": {"word": "use with correction", "reasons": ["64% of the draws are effective"]},
+        "remarks": ["x[0] leans on the lower bound 0: 21% of the mass"],
+        "modes": {
+            "count": 250, "evaluations": 4100,
+            "shown": {
+                "columns": ["mode", "share", "log Z", "draws", "of training", "x[0]"],
+                "note": "250 modes by 4,100 evaluations",
+                "rows": [[str(i), "0.5000 ± 0.0100", "-0.693 ± 0.020", "200", "7", "-4.123 ± 1"] for i in range(1, 21)],
+            },
+        },
     }  # fmt: skip
 
 
@@ -127,7 +136,9 @@ def test_whole_page(tmp_path, dim):
     for words in (
         "use with correction", "64% of the draws", "\u22120.0021 ± 0.0084", "known value 0", "64%", "1.31 million",
         "3 min 34 s", "812 MB", "1.11 ± 0.03", "1.01 ± 0.03", "2 of 3", "allmodes run mixture --seed 0", "method.batch",
-        "At 12 points", "Energies", "Log weights", "Mode weights", "By step", "By noise level", "something new",
+        "At 12 points", "leans on the lower bound 0", "\u22120.693 ± 0.020", "\u22124.123 ± 1", "of training",
+        "The first 20 of 250 modes of the raw draws: share", "250 modes by 4,100 evaluations.",
+        "Energies", "Log weights", "Mode weights", "By step", "By noise level", "something new",
     ):  # fmt: skip
         assert words in page.text, words
     assert len(page.alts) == {1: 6, 2: 7, 5: 8}[dim]
@@ -161,6 +172,32 @@ def test_parts_drop_out(tmp_path):
     assert "draws.npz could not be read" in page.text
     assert "config.json could not be read" in page.text
     assert "Energies" not in page.text
+
+
+@pytest.mark.parametrize(
+    "modes",
+    [
+        {},
+        {"count": 3},
+        {"shown": []},
+        {"shown": {"columns": ["mode"], "rows": []}},
+        {"shown": {"columns": ["mode"], "rows": [["1", 2]]}},
+    ],
+)
+def test_a_mode_table_that_is_not_there_or_damaged_is_left_out(tmp_path, modes, capsys):
+    run, target = make_run(tmp_path / "run", 2, modes=modes, remarks=None)
+    page = read(write_report(run, target=target))
+    assert "Modes of the draws" not in page.text
+    print_result(result_of(2) | {"modes": modes})
+    assert "modes of the raw draws" not in capsys.readouterr().out
+
+
+def test_the_terminal_shows_ten_modes_and_the_remarks(capsys):
+    print_result(result_of(2))
+    out = capsys.readouterr().out
+    assert "  note: x[0] leans on the lower bound 0: 21% of the mass" in out
+    assert "the first 10 of 250 modes of the raw draws" in out
+    assert out.count("0.5000 ± 0.0100") == 10
 
 
 def test_draws_of_another_dimension(tmp_path):

@@ -12,13 +12,14 @@ import pytest
 from helpers import Counting
 
 from allmodes import Target, TargetError
+from allmodes.draws.verdict import CORRECT, TRUSTED
 from allmodes.mcmc.mala import Moved
 from allmodes.points.buffer import Buffer
 from allmodes.points.count import Evaluations
 from allmodes.points.frame import Frame
 from allmodes.search import mass
 from allmodes.search.ascent import ascend
-from allmodes.search.complete import BLOCK, NEIGHBOURS, Basins, chance_of_new
+from allmodes.search.complete import BLOCK, NEIGHBOURS, Basins, chance_of_new, of_starts
 from allmodes.search.effort import THOROUGH, WAVE, Search
 from allmodes.search.moves import ascend_from
 from allmodes.search.scout import broad, scout
@@ -434,3 +435,14 @@ def test_a_density_without_a_finite_integral_is_warned_of(target):
 @pytest.mark.parametrize("target", PROPER.values(), ids=PROPER.keys())
 def test_a_heavy_tail_is_not(target):
     scout(target, jax.random.key(0))  # warnings are errors here
+
+
+def test_what_a_search_says_of_its_completeness():
+    assert of_starts(0, 0) == ()
+    (found,) = of_starts(1024, 0)
+    assert found.word == TRUSTED
+    assert "fewer than 1 in 512 starts" in found.reason  # (0 + 2 sqrt(1)) / 1024
+    (found,) = of_starts(1024, 300)
+    assert found.word == CORRECT
+    assert "300 of 1,024 starts" in found.reason
+    assert "33%" in found.reason  # (300 + 2 sqrt(301)) / 1024

@@ -12,8 +12,18 @@ if TYPE_CHECKING:
     from allmodes.audits.result import Audit
     from allmodes.devices.mesh import on_devices
     from allmodes.draws.draws import Draws
-    from allmodes.errors import AllmodesError, ConfigError, JobError, RunError, RunWarning, SolverError, TargetError
+    from allmodes.errors import (
+        AllmodesError,
+        ConfigError,
+        JobError,
+        PriorWarning,
+        RunError,
+        RunWarning,
+        SolverError,
+        TargetError,
+    )
     from allmodes.methods import DDS, IDEM, IWSM, NUTS, SMC, Tempering
+    from allmodes.modes.table import ModeTable
     from allmodes.priors import posterior
     from allmodes.sampler import Sampler
     from allmodes.store.find import find_target
@@ -36,8 +46,10 @@ __all__ = [
     "ConfigError",
     "Draws",
     "JobError",
+    "ModeTable",
     "Modes",
     "ParticleSymmetry",
+    "PriorWarning",
     "RunError",
     "RunWarning",
     "Sampler",
@@ -65,8 +77,18 @@ _OFFERED = {
     "audits.result": ("Audit",),
     "devices.mesh": ("on_devices",),
     "draws.draws": ("Draws",),
-    "errors": ("AllmodesError", "ConfigError", "JobError", "RunError", "RunWarning", "SolverError", "TargetError"),
+    "errors": (
+        "AllmodesError",
+        "ConfigError",
+        "JobError",
+        "PriorWarning",
+        "RunError",
+        "RunWarning",
+        "SolverError",
+        "TargetError",
+    ),
     "priors": ("posterior",),
+    "modes.table": ("ModeTable",),
     "methods": ("DDS", "IDEM", "IWSM", "NUTS", "SMC", "Tempering"),
     "sampler": ("Sampler",),
     "store.find": ("find_target",),

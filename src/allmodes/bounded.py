@@ -7,6 +7,7 @@ import jax
 from jaxtyping import Array, Float
 
 from allmodes.chart import Support
+from allmodes.devices.keys import Key
 from allmodes.devices.precision import double
 from allmodes.draws.draws import Draws, LogDensity
 from allmodes.errors import ConfigError
@@ -39,15 +40,15 @@ class Bounded(Sampler):
         """What the sampler of free coordinates takes."""
         return self.free.options
 
-    def sample(self, n: int, *, key: Array, **options: Any) -> Draws:
+    def sample(self, n: int, *, key: Key, **options: Any) -> Draws:
         """As the sampler of free coordinates draws, with the same options."""
         return self._back(self.free.sample(n, key=key, **options))
 
-    def sample_within(self, n: int, evaluations: int, *, key: Array) -> Draws:
+    def sample_within(self, n: int, evaluations: int, *, key: Key) -> Draws:
         """As the sampler of free coordinates."""
         return self._back(self.free.sample_within(n, evaluations, key=key))
 
-    def corrected(self, n: int, *, key: Array, pool: int | None = None) -> Draws | None:
+    def corrected(self, n: int, *, key: Key, pool: int | None = None) -> Draws | None:
         """As the sampler of free coordinates."""
         made = self.free.corrected(n, key=key, pool=pool)
         return None if made is None else self._back(made)
@@ -57,7 +58,7 @@ class Bounded(Sampler):
         """As the sampler of free coordinates."""
         return self.free.steps
 
-    def log_weights(self, x: Float[Array, "n dim"], *, key: Array) -> Float[Array, " n"] | None:
+    def log_weights(self, x: Float[Array, "n dim"], *, key: Key) -> Float[Array, " n"] | None:
         """Weights of free points of the given ones: of a circle, one of many that are as good."""
         k_free, k_weights = jax.random.split(key)
         z = self._free_points(x, k_free)
@@ -81,9 +82,8 @@ class Bounded(Sampler):
     def _back(self, draws: Draws) -> Draws:
         with double(self.target.double):
             x, log_volume = _in_x(self.target.chart, draws.x)
-        return dataclasses.replace(
-            draws, x=x, log_prob=draws.log_prob - log_volume, free=draws.x, parameters=self.target.parameters
-        )
+        known = {"parameters": self.target.parameters, "flats": self.target.flats}
+        return dataclasses.replace(draws, x=x, log_prob=draws.log_prob - log_volume, free=draws.x, **known)
 
     def _free_points(self, x: Float[Array, "n dim"], key: Array) -> Float[Array, "n free"] | None:
         return jax.vmap(self.target.chart.to_free)(jax.random.split(key, len(x)), x)

@@ -9,7 +9,7 @@ user's density with respect to the user's volume.
 import abc
 import dataclasses
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -20,18 +20,36 @@ from jaxtyping import Array, Float, Scalar
 
 from allmodes.errors import TargetError
 
+SOFT = 0.125  # of a period, over which a turn of a circle fades into the next
+
+
+class Flat(NamedTuple):
+    """One coordinate of n draws, counted so that what is known before the density is flat: by the
+    prior's distribution function, or by the length from a bound.
+
+    **Attributes**: `y` `(n,)`, from 0 on, and up to 1 where it is `closed`; `low` and `high`, what
+    the ends are called, empty where there is none; `before`: what such draws are like.
+    """
+
+    y: Float[np.ndarray, " n"]
+    low: str = ""
+    high: str = ""
+    closed: bool = True
+    before: str = "flat between bounds"
+
 
 class Piece(abc.ABC):
     """Some of the user's coordinates, made of some free ones.
 
     `size` of the user's, `free` of the others; `spread`: how far around zero that reaches in free
     coordinates which is flat in the user's volume, or as the prior has it; None where it is
-    unbounded.
+    unbounded. `period` of what is wound around a circle; 0 where nothing is.
     """
 
     size: int = 1
     free: int = 1
     spread: float | None = None
+    period: float = 0.0
 
     @abc.abstractmethod
     def to_x(self, z: Float[Array, " free"]) -> Float[Array, " size"]:
@@ -44,6 +62,12 @@ class Piece(abc.ABC):
     @abc.abstractmethod
     def to_free(self, key: Array, x: Float[Array, " size"]) -> Float[Array, " free"]:
         """Give a free point of the user's coordinates; with a key, as several may be of one."""
+
+    def flats(self, x: Float[np.ndarray, "n size"], z: Float[np.ndarray, "n free"]) -> list[Flat | None]:
+        """Count each of the user's coordinates so that what is flat in the user's volume is flat;
+        None where that has no bound.
+        """
+        return [None] * self.size
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,6 +115,10 @@ class HalfLine(Piece):
         """The log of the distance from the bound."""
         return jnp.log(jnp.abs(x - self.bound))
 
+    def flats(self, x: Float[np.ndarray, "n 1"], z: Float[np.ndarray, "n 1"]) -> list[Flat | None]:
+        """By the distance from the bound."""
+        return [Flat(np.exp(z[:, 0]), f"{'lower' if self.above else 'upper'} bound {self.bound:g}", closed=False)]
+
 
 @dataclasses.dataclass(frozen=True)
 class Interval(Piece):
@@ -120,6 +148,10 @@ class Interval(Piece):
         below, above = (x - self.low) / (self.high - self.low), (self.high - x) / (self.high - self.low)
         return jnp.where(below < above, ndtri(below), -ndtri(above))
 
+    def flats(self, x: Float[np.ndarray, "n 1"], z: Float[np.ndarray, "n 1"]) -> list[Flat | None]:
+        """By the share of the interval."""
+        return [Flat(normal_cdf(z[:, 0]), f"lower bound {self.low:g}", f"upper bound {self.high:g}")]
+
 
 @dataclasses.dataclass(frozen=True)
 class Circle(Piece):
@@ -133,30 +165,41 @@ class Circle(Piece):
 
     low: float
     high: float
-    soft: float = 0.125  # of the period
+
+    @property
+    def period(self) -> float:
+        """From one end to the other."""
+        return self.high - self.low
 
     @property
     def spread(self) -> float:
         """Some more than the standard deviation of an angle that is uniform."""
-        return 0.3 * (self.high - self.low)
+        return 0.3 * self.period
 
     def to_x(self, z: Float[Array, " free"]) -> Float[Array, " size"]:
         """The remainder."""
-        period = self.high - self.low
-        return self.low + jnp.mod(z + 0.5 * period, period)
+        return self.low + jnp.mod(z + 0.5 * self.period, self.period)
 
     def log_volume(self, z: Float[Array, " free"]) -> Scalar:
         """That of the share of this turn."""
-        half = 0.5 * (self.high - self.low)
-        far, s = jnp.abs(z[0]), self.soft * 2.0 * half
-        upper, lower = norm.logcdf((half - far) / s), norm.logcdf(-(half + far) / s)
-        return upper + jnp.log1p(-jnp.exp(lower - upper))
+        return _log_turn(z[0], self.period)
 
     def to_free(self, key: Array, x: Float[Array, " size"]) -> Float[Array, " free"]:
         """In a turn that is drawn by the shares."""
-        period = self.high - self.low
-        turns = period * (jnp.arange(-2, 3) + (x[0] - self.low) / period - 0.5)
+        turns = self.period * (jnp.arange(-2, 3) + (x[0] - self.low) / self.period - 0.5)
         return turns[jax.random.categorical(key, jax.vmap(self.log_volume)(turns[:, None]))][None]
+
+    def flats(self, x: Float[np.ndarray, "n 1"], z: Float[np.ndarray, "n 1"]) -> list[Flat | None]:
+        """By the share of a turn; a circle has no end."""
+        return [Flat(np.mod(z[:, 0] / self.period + 0.5, 1.0), before="flat around a circle")]
+
+
+def _log_turn(z: Scalar, period: Scalar | float) -> Scalar:
+    """Log of the share of the turn that z lies in, among all turns of the same angle."""
+    half, s = 0.5 * period, SOFT * period
+    far = jnp.abs(z)
+    upper, lower = norm.logcdf((half - far) / s), norm.logcdf(-(half + far) / s)
+    return upper + jnp.log1p(-jnp.exp(lower - upper))
 
 
 class Support(abc.ABC):
@@ -181,9 +224,46 @@ class Support(abc.ABC):
         """Give a free point of the user's coordinates; None where they do not tell it."""
         return None
 
+    @property
+    def periods(self) -> Float[np.ndarray, " free"]:
+        """Of the free coordinates that are wound around a circle; 0 of the others."""
+        return np.zeros(self.free_dim)
+
+    def log_turns(self, z: Float[Array, " free"]) -> Scalar:
+        """Log of the share of the turns that a free point lies in, among all that are the same
+        point of the user's.
+        """
+        wound = np.flatnonzero(self.periods)
+        return sum((_log_turn(z[i], float(self.periods[i])) for i in wound), start=jnp.zeros((), z.dtype))
+
+    def first_turn(self, z: Float[Array, "*n free"]) -> Float[Array, "*n free"]:
+        """Give the free point in the turn around zero that is the same point of the user's."""
+        safe = jnp.asarray(np.where(self.periods > 0.0, self.periods, 1.0), z.dtype)
+        return jnp.where(self.periods > 0.0, z - safe * jnp.round(z / safe), z)
+
+    def flats(self, x: Float[np.ndarray, "n dim"], z: Float[np.ndarray, "n free"]) -> list[Flat | None]:
+        """Count each of the user's coordinates so that what is known before the density is flat;
+        None where nothing is known of it.
+        """
+        return [None] * x.shape[1]
+
     def over(self, log_prob: Callable[[Float[Array, " dim"]], Scalar]) -> Callable[[Float[Array, " free"]], Scalar]:
         """Give a density over free coordinates, for one over the user's."""
         return lambda z: log_prob(self.to_x(z)) + self.log_volume(z)
+
+    def in_any_turn(
+        self, log_prob: Callable[[Float[Array, " dim"]], Scalar]
+    ) -> Callable[[Float[Array, " free"]], Scalar]:
+        """Give the same density with all turns of a circle alike: a mode at a seam is one, and not
+        two.
+        """
+        over = self.over(log_prob)
+
+        def value(z: Float[Array, " free"]) -> Scalar:
+            z = self.first_turn(z)
+            return over(z) - self.log_turns(z)
+
+        return value
 
 
 @dataclasses.dataclass(frozen=True)
@@ -209,6 +289,11 @@ class Chart(Support):
             return None
         return np.concatenate([np.full(piece.free, piece.spread) for piece in self.pieces])
 
+    @property
+    def periods(self) -> Float[np.ndarray, " free"]:
+        """Of the free coordinates that are wound around a circle; 0 of the others."""
+        return np.concatenate([np.full(piece.free, piece.period) for piece in self.pieces])
+
     def to_x(self, z: Float[Array, " free"]) -> Float[Array, " dim"]:
         """Give the user's coordinates of a free point."""
         return jnp.concatenate([piece.to_x(part) for piece, part in self._parts(z, "free")])
@@ -223,9 +308,29 @@ class Chart(Support):
         parts = self._parts(x, "size")
         return jnp.concatenate([piece.to_free(k, part) for k, (piece, part) in zip(keys, parts, strict=True)])
 
+    def flats(self, x: Float[np.ndarray, "n dim"], z: Float[np.ndarray, "n free"]) -> list[Flat | None]:
+        """Count each so that what is flat in the user's volume is flat."""
+        return flats_of(self.pieces, x, z)
+
     def _parts(self, point: Float[Array, " n"], what: str) -> list[tuple[Piece, Float[Array, " k"]]]:
         ends = np.cumsum([getattr(piece, what) for piece in self.pieces])
         return list(zip(self.pieces, jnp.split(point, ends[:-1]), strict=True))
+
+
+def flats_of(
+    pieces: Sequence[Piece], x: Float[np.ndarray, "n dim"], z: Float[np.ndarray, "n free"]
+) -> list[Flat | None]:
+    """`Piece.flats` of one piece after the other."""
+    ends = [np.cumsum([getattr(piece, what) for piece in pieces])[:-1] for what in ("size", "free")]
+    parts = zip(pieces, np.split(x, ends[0], axis=1), np.split(z, ends[1], axis=1), strict=True)
+    return [flat for piece, own, free in parts for flat in piece.flats(own, free)]
+
+
+def normal_cdf(z: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
+    """Phi in double precision, on the host."""
+    from scipy.special import ndtr
+
+    return ndtr(np.asarray(z, np.float64))
 
 
 Pairs = tuple[tuple[float | None, float | None], ...]

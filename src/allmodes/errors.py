@@ -31,3 +31,7 @@ class SolverError(AllmodesError, RuntimeError):
 
 class RunWarning(UserWarning):
     """A run folder is not as it was left, and what was done about it."""
+
+
+class PriorWarning(UserWarning):
+    """A prior is improper: log Z depends on an arbitrary constant, and is no evidence."""

@@ -68,6 +68,10 @@ class Method(abc.ABC):
     def evaluations(self, state: Any) -> Evaluations:
         """Count what the state has cost so far, the warm start included."""
 
+    def findings(self, state: Any) -> tuple[Any, ...]:
+        """Say what is known of all draws (`Finding`s); nothing by default."""
+        return ()
+
     def again(self, target: Target, state: Any, key: Array) -> Any:
         """Make the state before the first step of the last one on another density.
 
@@ -91,6 +95,13 @@ class Method(abc.ABC):
     def period(self) -> int:
         """Steps after which the dear part of the work comes round; 1 where there is none."""
         return 1
+
+    @property
+    def period_evaluations(self) -> int:
+        """Evaluations of the density that the dear part takes, about: what it costs where they are
+        slow, before one was seen.
+        """
+        return 0
 
     def expected_end(self, state: Any, lines: Sequence[Mapping[str, Any]]) -> int | None:
         """Tell where training is likely to end, by the lines of `metrics.jsonl` so far; None where

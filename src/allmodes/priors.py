@@ -3,6 +3,7 @@
 import abc
 import dataclasses
 import math
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -12,11 +13,25 @@ import numpy as np
 from jax.scipy.stats import norm
 from jaxtyping import Array, Float, Scalar
 
-from allmodes.chart import Chart, Interval, Line, Piece, circle, line, pairs_of
-from allmodes.errors import TargetError
+from allmodes.chart import (
+    Chart,
+    Flat,
+    HalfLine,
+    Interval,
+    Line,
+    Piece,
+    circle,
+    flats_of,
+    line,
+    normal_cdf,
+    pairs_of,
+)
+from allmodes.errors import PriorWarning, TargetError
 from allmodes.target import Target
 
 END, KNOTS = 8.0, 2049  # of the table of a quantile function: how far it goes in the normal, and its points
+PRIOR_DRAWS = 100_000  # that stand for a prior whose distribution function is not known
+PRIOR = "as before the data"
 
 
 def posterior(
@@ -70,6 +85,14 @@ class OfPriors(Chart):
         named = zip(self.parts.items(), values, strict=True)
         return {name: value.reshape(part.shape) for (name, part), value in named}
 
+    def flats(self, x: Float[np.ndarray, "n dim"], z: Float[np.ndarray, "n free"]) -> list[Flat | None]:
+        """Count each number of the parameters by its prior's distribution function."""
+        sizes = [part.size for part in self.parts.values()]
+        frees = [sum(piece.free for piece in part.pieces) for part in self.parts.values()]
+        xs, zs = np.split(x, np.cumsum(sizes)[:-1], axis=1), np.split(z, np.cumsum(frees)[:-1], axis=1)
+        each = zip(self.parts.values(), xs, zs, strict=True)
+        return [flat and flat._replace(before=PRIOR) for part, own, free in each for flat in part.flats(own, free)]
+
     def log_prob(self, x: Float[Array, " dim"]) -> Scalar:
         """Give the log of likelihood times prior, with respect to the user's volume."""
         values = self.split(x)
@@ -121,6 +144,12 @@ class Prior(abc.ABC):
         """Whether the pieces were chosen so that the prior is a standard normal."""
         return True
 
+    def flats(self, x: Float[np.ndarray, "n size"], z: Float[np.ndarray, "n free"]) -> list[Flat | None]:
+        """Count each number by its distribution function before the likelihood: as the pieces do,
+        where these were chosen so that the prior is flat in them.
+        """
+        return flats_of(self.pieces, x, z)
+
 
 def _prior(name: str, given: Any, is_circle: bool) -> Prior:
     if hasattr(given, "log_prob") and hasattr(given, "support"):
@@ -169,6 +198,7 @@ class Tabulated(Prior, Piece):
     """
 
     values: Float[np.ndarray, " knots"]
+    ends: tuple[float, float] = (-np.inf, np.inf)
     shape = ()
     spread = 1.0
 
@@ -186,7 +216,8 @@ class Tabulated(Prior, Piece):
             raise TargetError(f"prior of {name} must be of one number, got one of shape {np.shape(frozen.mean())}")
         if not np.all(np.isfinite(values)) or not np.all(np.diff(values) >= 0):
             raise TargetError(f"prior of {name}: its ppf must rise and be finite between 0 and 1")
-        return cls(values)
+        low, high = frozen.support()
+        return cls(values, (float(low), float(high)))
 
     @property
     def pieces(self) -> tuple[Piece, ...]:
@@ -210,6 +241,11 @@ class Tabulated(Prior, Piece):
         z = self.to_free(jax.random.key(0), value.reshape(1))
         return norm.logpdf(z[0]) - self.log_volume(z)
 
+    def flats(self, x: Float[np.ndarray, "n 1"], z: Float[np.ndarray, "n 1"]) -> list[Flat | None]:
+        """By the normal that it is made of."""
+        low, high = (f"{word} bound {end:g}" if np.isfinite(end) else "" for word, end in _sides(*self.ends))
+        return [Flat(normal_cdf(z[:, 0]), low, high)]
+
     def _cubic(self, z: Scalar) -> tuple[Scalar, Scalar]:
         """Value and slope: Hermite's pieces with slopes that keep them rising (Fritsch and
         Carlson).
@@ -225,6 +261,10 @@ class Tabulated(Prior, Piece):
         slope = m0 + t * (2 * (3 * rise - 2 * m0 - m1) + 3 * t * (m0 + m1 - 2 * rise))
         slope = jnp.maximum(slope, jnp.finfo(z.dtype).tiny)
         return value + slope * (z - inside), slope
+
+
+def _sides(low: float, high: float) -> list[tuple[str, float]]:
+    return [("lower", low), ("upper", high)]
 
 
 def _slopes(values: Float[np.ndarray, " knots"], step: float) -> Float[np.ndarray, " knots"]:
@@ -264,6 +304,10 @@ class Affine(Piece):
     def to_free(self, key: Array, x: Float[Array, " size"]) -> Float[Array, " free"]:
         """Shift back and scale."""
         return (x - jnp.asarray(self.location, x.dtype)) / jnp.asarray(self.scale, x.dtype)
+
+    def flats(self, x: Float[np.ndarray, "n size"], z: Float[np.ndarray, "n free"]) -> list[Flat | None]:
+        """By the normal that it is a prior of."""
+        return [Flat(normal_cdf(own)) for own in z.T]
 
 
 @dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
@@ -305,8 +349,11 @@ class OfNumPyro(Prior):
         support = dist.support
         if support is None or support.is_discrete:
             raise TargetError(f"prior of {name} is discrete: a density needs continuous parameters")
-        if type(dist).__name__ in ("ImproperUniform", "Unit"):
-            raise TargetError(f"prior of {name} is improper: there is no evidence. Give a distribution that is one")
+        if is_improper(dist):
+            raise TargetError(
+                f"prior of {name} is improper ({type(_base(dist)).__name__}): there is no evidence. Give one that "
+                "integrates to one"
+            )
         pieces = pieces_of(dist, support, shape)
         if is_circle:
             low, high = (getattr(support, side, None) for side in ("lower_bound", "upper_bound"))
@@ -323,6 +370,31 @@ class OfNumPyro(Prior):
     def log_prob(self, value: Array) -> Scalar:
         """Its own."""
         return jnp.sum(self.dist.log_prob(value))
+
+    def flats(self, x: Float[np.ndarray, "n size"], z: Float[np.ndarray, "n free"]) -> list[Flat | None]:
+        """By the pieces where the prior is flat in them, else by its distribution function, or by
+        that of draws of it.
+        """
+        of_pieces = flats_of(self.pieces, x, z)
+        is_standard = all(isinstance(piece, Interval | Affine) for piece in self.pieces) and self.is_standard
+        if is_standard or type(_base(self.dist)).__name__ == "Uniform":
+            return of_pieces
+        ends = [("", "") if flat is None else flat[1:3] for flat in of_pieces]
+        if any(isinstance(piece, HalfLine) and not piece.above for piece in self.pieces):
+            ends = [(high, low) for low, high in ends]  # its bound is where the distribution function is one
+        return [Flat(y, *end) for y, end in zip(self._cdf(x).T, ends, strict=True)]
+
+    def _cdf(self, x: Float[np.ndarray, "n size"]) -> Float[np.ndarray, "n size"]:
+        try:
+            if _base(self.dist).event_shape:
+                raise NotImplementedError
+            y = np.asarray(_base(self.dist).cdf(jnp.asarray(x).reshape(len(x), *self.shape)), float)
+            return y.reshape(len(x), -1)
+        except NotImplementedError:  # of one number in several that belong together, or not written
+            drawn = np.asarray(self.dist.sample(jax.random.key(0), (PRIOR_DRAWS,))).reshape(PRIOR_DRAWS, -1)
+            sorted_ = np.sort(drawn, axis=0)
+            columns = zip(x.T, sorted_.T, strict=True)
+            return np.stack([(np.searchsorted(own, v) + 0.5) / (PRIOR_DRAWS + 1) for v, own in columns], axis=1)
 
 
 def pieces_of(dist: Any, support: Any, shape: tuple[int, ...]) -> tuple[Piece, ...]:
@@ -350,6 +422,34 @@ def pieces_of(dist: Any, support: Any, shape: tuple[int, ...]) -> tuple[Piece, .
         return (Bijection(transform=transform, size=size, free=free, shape=shape, free_shape=free_shape),)
     bounds = [[None] * size if b is None else np.broadcast_to(np.asarray(b, float), shape).ravel() for b in (low, high)]
     return tuple(line(a, b) for a, b in zip(*bounds, strict=True))
+
+
+def is_improper(dist: Any) -> bool:
+    """Whether a distribution of NumPyro does not integrate to one: `ImproperUniform`, a factor, one
+    that is masked, or one whose scale or bound is infinite, so that its draws have no density.
+    """
+    inner = _base(dist)
+    if type(inner).__name__ in ("ImproperUniform", "Unit", "MaskedDistribution"):
+        return True
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # that a draw is out of the support
+            return not bool(jnp.all(jnp.isfinite(inner.log_prob(inner.sample(jax.random.key(0))))))
+    except NotImplementedError:  # one that cannot be drawn from
+        return False
+
+
+def warn_of_improper(what: str, names: Sequence[str]) -> None:
+    """Warn, with a `PriorWarning`, of the parameters whose priors are improper, where there are
+    any.
+    """
+    if names:
+        warnings.warn(
+            f"{what} has improper priors: {', '.join(names)}. Its posterior may be proper, but log Z depends on an "
+            "arbitrary constant and is no evidence: give proper priors to compare models",
+            PriorWarning,
+            stacklevel=4,
+        )
 
 
 def _base(dist: Any) -> Any:

@@ -11,6 +11,7 @@ import typing
 from collections.abc import Mapping
 from typing import Any, Literal
 
+from allmodes.doors import nearest
 from allmodes.errors import ConfigError
 
 
@@ -96,4 +97,7 @@ def _known(kind: type, fields: Mapping[str, Any]) -> None:
     known = [f.name for f in dataclasses.fields(kind) if f.name != "name"]
     unknown = sorted(set(fields) - set(known))
     if unknown:
-        raise ConfigError(f"{kind.__name__} has no setting {', '.join(unknown)}: it has {', '.join(sorted(known))}")
+        raise ConfigError(
+            f"{kind.__name__} has no setting {', '.join(unknown)}: it has {', '.join(sorted(known))}."
+            f"{nearest(unknown[0], known)}"
+        )

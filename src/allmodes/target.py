@@ -13,10 +13,11 @@ from jax.flatten_util import ravel_pytree
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Int
 
-from allmodes.chart import Support, chart_of, indices_of, pairs_of
+from allmodes.chart import Flat, Support, chart_of, indices_of, pairs_of
 from allmodes.devices.blocks import batched_map, block_size
 from allmodes.devices.compiled import forget
 from allmodes.devices.precision import double, enabled
+from allmodes.doors import door_of
 from allmodes.errors import TargetError
 from allmodes.symmetry import ParticleSymmetry
 
@@ -120,7 +121,9 @@ class Target:
         if isinstance(self.dim, bool) or not isinstance(self.dim, int | np.integer) or self.dim < 1:
             raise TargetError(f"dim must be a whole number of at least 1, got {self.dim!r}")
         if not callable(self.log_prob):
-            raise TargetError(f"log_prob must be a function of one point, got {type(self.log_prob).__name__}")
+            kind = type(self.log_prob).__name__
+            door = door_of(self.log_prob)
+            raise TargetError(f"log_prob must be a function of one point, got {kind}{'.' if door else ''}{door}")
         if self.double is None:
             object.__setattr__(self, "double", enabled())
         if not self.differentiable:
@@ -185,7 +188,32 @@ class Target:
             found = chart.to_free(jax.random.key(0), place)
             hints = {} if found is None else {"location": np.asarray(found)}
         more = {"differentiable": self.differentiable, "double": self.double, "source": self.source}
-        return Target(chart.over(self.log_prob), chart.free_dim, name=self.name, **more, **hints)
+        over = chart.over(self.log_prob)
+        if hasattr(self.log_prob, "host"):
+            over.host = self.log_prob.host  # type: ignore[attr-defined]  # a function on the host is one still
+        return Target(over, chart.free_dim, name=self.name, **more, **hints)
+
+    @functools.cached_property
+    def unwound(self) -> "Target":
+        """The density over free coordinates with all turns of a circle alike, so that a mode at a
+        seam is one: `free` where there is no circle. It has no integral, and is for modes alone.
+        """
+        chart, free = self.chart, self.free
+        if chart is None or not np.any(chart.periods):
+            return free
+        more = {"differentiable": self.differentiable, "double": self.double}
+        return Target(chart.in_any_turn(self.log_prob), chart.free_dim, name=self.name, **more)
+
+    def flats(self, x: Float[np.ndarray, "n dim"], z: Float[np.ndarray, "n free"]) -> dict[str, Flat]:
+        """Of draws and their free coordinates, count each coordinate, by its name, so that what is
+        known before the density is flat: the prior, or what lies between bounds. Without those of
+        which nothing is known.
+        """
+        if self.chart is None:
+            return {}
+        flats = self.chart.flats(np.asarray(x), np.asarray(z))
+        names = self.names or [f"x[{i}]" for i in range(self.dim)]
+        return {name: flat for name, flat in zip(names, flats, strict=True) if flat is not None}
 
     @classmethod
     def of_tree(
@@ -259,12 +287,15 @@ class Target:
             raise TargetError(
                 f"log_prob cannot be traced by JAX at a point of shape ({self.dim},): {kind}: {reason} "
                 "Write it with jax.numpy, for one point, without converting values to Python numbers or NumPy arrays, "
-                "and check that dim is right."
+                f"and check that dim is right.{door_of(self.log_prob, error)}"
             ) from error
         shape = getattr(out, "shape", None)
         if shape != ():
             got = f"shape {shape}" if shape is not None else f"a {type(out).__name__}"
-            raise TargetError(f"log_prob must map one point of shape ({self.dim},) to a scalar (), but returned {got}")
+            raise TargetError(
+                f"log_prob must map one point of shape ({self.dim},) to a scalar (), but returned {got}."
+                f"{door_of(self.log_prob)}"
+            )
         if not jnp.issubdtype(out.dtype, jnp.floating):
             raise TargetError(f"log_prob must return a real floating-point number, but returned {out.dtype}")
         try:

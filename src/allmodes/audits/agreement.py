@@ -8,12 +8,13 @@ import jax
 import numpy as np
 from jaxtyping import Array
 
+from allmodes.devices.callbacks import watched
+from allmodes.devices.keys import Key, keyed
 from allmodes.devices.precision import single
 from allmodes.draws.draws import Draws
-from allmodes.draws.estimates import forward_ess
+from allmodes.draws.estimates import forward_ess, normalised
 from allmodes.errors import ConfigError
 from allmodes.files.fingerprint import differing
-from allmodes.metrics.modes import normalised
 from allmodes.sampler import Sampler
 
 MIN_CROSS = 0.05  # effective share of one sampler's draws as the other sees them
@@ -56,8 +57,10 @@ class Agreement:
         return not self.reasons
 
 
+@watched
+@keyed
 @single
-def agreement(first: Sampler, second: Sampler, *, key: Array, n: int = 4000) -> Agreement:
+def agreement(first: Sampler, second: Sampler, *, key: Key, n: int = 4000) -> Agreement:
     """Compare two samplers of one density by n draws of each, resampled by their weights.
 
     What both miss stays unseen: samplers of one kind tend to miss the same (`allmodes audit` looks

@@ -18,6 +18,8 @@ from allmodes.audits.listing import Compared, finders, in_bounds, listed, notes_
 from allmodes.audits.measure import Measure, Measured, adapt, by_mixture, by_populations, by_sampler, possible, usable
 from allmodes.audits.proposal import first_proposal
 from allmodes.audits.result import Audit
+from allmodes.devices.callbacks import watched
+from allmodes.devices.keys import Key, keyed
 from allmodes.devices.precision import single
 from allmodes.errors import ConfigError
 from allmodes.points.found import SearchResult
@@ -63,11 +65,13 @@ class _Counted:
     masses: str
 
 
+@watched
+@keyed
 @single
 def audit(
     sampler: Sampler,
     *,
-    key: Array,
+    key: Key,
     against: Target | None = None,
     n: int | None = None,
     explorers: Sequence[Explorer] | None = None,

@@ -7,15 +7,14 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-from allmodes.audits.ascent import Ends, ascent
-from allmodes.audits.peaks import BARRIER, MOST_PEAKS, Barrier, barrier, distinct, merged
 from allmodes.metrics.distances import distances
+from allmodes.modes.ascent import Ends, ascent
+from allmodes.modes.peaks import BARRIER, MOST_PEAKS, SAME, Barrier, barrier, cost, distinct, merged
 from allmodes.points.frame import Frame
-from allmodes.points.segments import COST, nearest
+from allmodes.points.segments import nearest
 from allmodes.target import Target
 
 MOST_BASINS = 200
-SAME = 0.1  # ends nearer than this share of the narrowest width are one peak
 TRIED = 2  # nearest peaks that an end away from all of them is joined to, where there is no barrier
 MARGIN = 10.0  # of log-density, and one for each dimension: how far below its known points a basin ends
 ALIKE, LEVEL = 0.02, 0.5  # particles: of the mean distance, root mean square; of the log-density
@@ -72,7 +71,7 @@ class Basins:
             for near in index.T:
                 away = np.flatnonzero(alive & ~there)
                 low = self.fall(ends.z[away], self.peaks[near[away]]) < BARRIER
-                spent += len(away) * COST
+                spent += cost(len(away))
                 label[away[low]] = self.group[near[away[low]]]
                 there[away[low]] = True
         return np.where(ends.began >= self.floor[label], label, self.count), spent

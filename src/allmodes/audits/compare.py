@@ -3,8 +3,8 @@
 import numpy as np
 from jaxtyping import Bool, Float
 
-from allmodes.audits.masses import Shares
 from allmodes.draws.verdict import CORRECT, DO_NOT_USE, Verdict
+from allmodes.modes.masses import Shares
 
 SIGMAS = 3.0
 LEAST = 1e-3  # smaller basins are judged together

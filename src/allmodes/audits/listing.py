@@ -9,12 +9,12 @@ from jaxtyping import Bool, Float, Int
 from allmodes.audits import compare
 from allmodes.audits.basins import Basins
 from allmodes.audits.explorers import Explored
-from allmodes.audits.masses import Shares
 from allmodes.audits.measure import Measured
 from allmodes.audits.result import ELSEWHERE, Basin
 from allmodes.chart import Support
 from allmodes.draws.estimates import Estimate
 from allmodes.draws.verdict import MIN_EFFECTIVE
+from allmodes.modes.masses import Shares
 
 
 @dataclasses.dataclass(frozen=True)

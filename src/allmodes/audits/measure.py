@@ -10,10 +10,10 @@ from jaxtyping import Array, Float, Int
 
 from allmodes.audits.basins import Basins
 from allmodes.audits.explorers import populations
-from allmodes.audits.masses import Shares, of_draws, of_mixture, of_populations
 from allmodes.audits.proposal import Proposal, log_mixture, refit
 from allmodes.draws.estimates import Estimate, khat
 from allmodes.draws.verdict import MAX_KHAT, MIN_EFFECTIVE
+from allmodes.modes.masses import Shares, of_draws, of_mixture, of_populations
 from allmodes.points.found import SearchResult
 from allmodes.sampler import Sampler
 from allmodes.target import Target

@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Callable
 from typing import Any
 
+from allmodes.doors import nearest
 from allmodes.errors import AllmodesError, ConfigError, RunWarning
 from allmodes.files import interrupt
 
@@ -25,7 +26,8 @@ USAGE = """allmodes: draw from a density you can only evaluate, without missing 
   allmodes targets                the registered densities
   allmodes methods                the methods and their settings
 
-TARGET is a registered name (gmm40) or a function of your own (model.py:log_prob --dim 5).
+TARGET is a registered name (gmm40) or a function of your own (model.py:log_prob --dim 5), of JAX or of NumPy; or a
+Target, a PyMC model or a NumPyro model without arguments (model.py:model).
 `allmodes COMMAND --help` lists the options. Exit status: 0 done, 1 a check asked for failed,
 2 wrong use or bad input, 130 interrupted (Ctrl-C, SIGTERM, SIGHUP), with the line that goes on, if there is something
 to go on with.
@@ -65,7 +67,8 @@ def _main(argv: list[str]) -> int:
         print(__version__)
         return 0
     if argv[0] not in COMMANDS:
-        return _refused(ConfigError(f"unknown command {argv[0]!r}: there are {', '.join(COMMANDS)}"))
+        words = f"unknown command {argv[0]!r}: there are {', '.join(COMMANDS)}.{nearest(argv[0], COMMANDS)}"
+        return _refused(ConfigError(words))
     with warnings.catch_warnings():
         warnings.simplefilter("always", RunWarning)
         warnings.showwarning = _one_line(warnings.showwarning)

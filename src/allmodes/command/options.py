@@ -14,7 +14,8 @@ class Run:
     """Train, draw, correct, evaluate and report, into one run folder."""
 
     target: Positional[str | None] = None
-    """A registered name, or FILE.py:FUNCTION."""
+    """A registered name, or FILE.py:NAME of a function (of JAX or NumPy), a Target, a PyMC model,
+    or a NumPyro model without arguments."""
     dim: int | None = None
     """Dimension of a function of your own."""
     names: str | None = None

@@ -7,6 +7,7 @@ import shlex
 from typing import Any
 
 import tyro
+from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, PrimitiveTypeInfo
 
 from allmodes.errors import ConfigError
 from allmodes.files import interrupt
@@ -24,12 +25,39 @@ def option_of(argv: list[str], name: str) -> str | None:
     return None
 
 
+_NUMBERS = ConstructorRegistry()
+
+
+@_NUMBERS.primitive_rule
+def _whole(kind: PrimitiveTypeInfo) -> PrimitiveConstructorSpec | None:
+    """Whole numbers, which may be written as 1e4."""
+    if kind.type is not int:
+        return None
+    return PrimitiveConstructorSpec(
+        nargs=1,
+        metavar="INT",
+        instance_from_str=lambda words: _number(words[0]),
+        is_instance=lambda value: isinstance(value, int) and not isinstance(value, bool),
+        str_from_instance=lambda value: [str(value)],
+    )
+
+
+def _number(word: str) -> int:
+    try:
+        return int(word)
+    except ValueError:
+        value = float(word)
+        if not value.is_integer():
+            raise ValueError(f"{word} is not a whole number") from None
+        return int(value)
+
+
 def parse(cls: type, argv: list[str], command: str) -> Any:
     """tyro, with its boxed errors folded into one line."""
     errors = io.StringIO()
     try:
         with contextlib.redirect_stderr(errors):
-            return tyro.cli(cls, args=argv, prog=f"allmodes {command}")
+            return tyro.cli(cls, args=argv, prog=f"allmodes {command}", registry=_NUMBERS)
     except SystemExit as stop:
         if stop.code in (0, None):
             raise

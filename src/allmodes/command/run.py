@@ -14,7 +14,7 @@ from allmodes.command.kept_programs import keep_programs
 from allmodes.command.options import Run
 from allmodes.command.parse import option_of, parse
 from allmodes.command.settings import choice_fields, options_of, settings_from, with_chosen
-from allmodes.command.support import with_support
+from allmodes.command.support import support_of
 from allmodes.devices import mesh, processes
 from allmodes.errors import ConfigError, JobError
 from allmodes.files import interrupt
@@ -104,7 +104,7 @@ def _begun(args: Any, method: Method, argv: list[str], held: contextlib.ExitStac
         raise ConfigError(f"seconds must be positive, got {args.seconds}")
     if args.evaluations is not None and not args.evaluations >= 1:
         raise ConfigError(f"evaluations must be at least 1, got {args.evaluations:g}")
-    target = with_support(find_target(args.target, args.dim), args.names, args.bounds, args.periodic)
+    target = find_target(args.target, args.dim, **support_of(args.names, args.bounds, args.periodic))
     if args.seconds is not None and method.steps == 0:
         raise ConfigError(
             f"method {method.name} trains nothing that could end sooner: leave --seconds out (--evaluations)"

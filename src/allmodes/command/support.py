@@ -1,17 +1,14 @@
 """Where the coordinates of a density live, as the command line says it."""
 
-import dataclasses
 from typing import Any
 
 from allmodes.errors import ConfigError
-from allmodes.target import Target
 
 
-def with_support(target: Target, names: str | None, bounds: str | None, periodic: str | None) -> Target:
-    """The target with what was given of names, bounds and circles.
+def support_of(names: str | None, bounds: str | None, periodic: str | None) -> dict[str, Any]:
+    """What was given of names, bounds and circles, as `Target` has them.
 
-    **Raises** `ConfigError` where a bound is no number, `TargetError` where there are not as many
-    as coordinates, or there is none of a name.
+    **Raises** `ConfigError` where a bound is no number.
     """
     given: dict[str, Any] = {}
     if names is not None:
@@ -20,7 +17,7 @@ def with_support(target: Target, names: str | None, bounds: str | None, periodic
         given["bounds"] = _bounds(bounds)
     if periodic is not None:
         given["periodic"] = [int(which) if which.isdigit() else which for which in map(str.strip, periodic.split(","))]
-    return dataclasses.replace(target, **given) if given else target
+    return given
 
 
 def _bounds(text: str) -> Any:

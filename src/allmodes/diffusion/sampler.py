@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Array, Float, Scalar
 
 from allmodes.devices.compiled import program
+from allmodes.devices.keys import Key
 from allmodes.devices.mesh import everywhere
 from allmodes.devices.precision import single
 from allmodes.diffusion import blocks
@@ -19,8 +20,10 @@ from allmodes.diffusion.corrections.path_smc import smc_evaluations
 from allmodes.diffusion.corrections.proposal import Raw
 from allmodes.diffusion.paths import Process
 from allmodes.diffusion.programs import Programs
+from allmodes.draws.doubt import Forward
 from allmodes.draws.draws import Draws, LogDensity
 from allmodes.draws.estimates import forward_ess
+from allmodes.draws.verdict import Finding
 from allmodes.errors import ConfigError, SolverError
 from allmodes.points.frame import Frame
 from allmodes.progress.stages import parts_of
@@ -39,7 +42,7 @@ class DiffusionSampler(Sampler):
         self,
         n: int,
         *,
-        key: Array,
+        key: Key,
         steps: int | None = None,
         correct: str | Correction | None = None,
         rounds: int | None = None,
@@ -85,10 +88,20 @@ class DiffusionSampler(Sampler):
         parts = [jax.block_until_ready(self._on_all("draw", k, size, steps)) for k in each]
         x, log_prob, log_weight = (jnp.concatenate(part)[:n] for part in zip(*parts, strict=True))
         seen, spent = self.look_forward()
+        doubt = seen.doubt(np.asarray(log_weight, np.float64) - self.frame.constant)
         cost, named = spent + n * (1 + self.process.path_evaluations(steps)), self.target.parameters
-        return Draws(x, log_prob, log_weight, cost, parameters=named, forward_ess=seen)
+        return Draws(
+            x,
+            log_prob,
+            log_weight,
+            cost,
+            parameters=named,
+            forward_ess=seen.ess,
+            doubt=doubt,
+            findings=self.findings,
+        )
 
-    def corrected(self, n: int, *, key: Array, pool: int | None = None) -> Draws:
+    def corrected(self, n: int, *, key: Key, pool: int | None = None) -> Draws:
         """`sample` with `correct="mcmc"`."""
         return self.sample(n, key=key, correct="mcmc", pool=pool)
 
@@ -104,17 +117,22 @@ class DiffusionSampler(Sampler):
         return self.method.sample_steps
 
     @property
+    def findings(self) -> tuple[Finding, ...]:
+        """What is known of all draws: how complete the search was."""
+        return self.method.findings(self.state)
+
+    @property
     def frame(self) -> Frame:
         """The unit-scale coordinates that paths are in."""
         return self._process[0]
 
-    def look_forward(self) -> tuple[float, int]:
-        """Give `forward_ess`, and the evaluations that it took now: none where it was known, or a
-        path costs none.
+    def look_forward(self) -> tuple[Forward, int]:
+        """Give `forward`, and the evaluations that it took now: none where it was known, or a path
+        costs none.
         """
-        is_known = "forward_ess" in vars(self)
+        is_known = "forward" in vars(self)
         spent = 0 if is_known else self._few * self.process.path_evaluations(self.steps)
-        return self.forward_ess, spent
+        return self.forward, spent
 
     @property
     def _few(self) -> int:
@@ -145,19 +163,21 @@ class DiffusionSampler(Sampler):
 
     @functools.cached_property
     @single
-    def forward_ess(self) -> float:
-        """Effective share, in [0, 1], as the points that training ended with see the sampler; no
-        evaluations, unless a path costs some.
+    def forward(self) -> Forward:
+        """What the points that training ended with see of the sampler; no evaluations, unless a
+        path costs some.
 
         Path weights of those points, by noising them; they need their log-densities, which the
-        buffer holds. It falls when the sampler misses a region that the points know.
+        buffer holds. Their effective share falls when the sampler misses a region that the points
+        know.
         """
         buffer = self.state.buffer
         points = buffer.take(jnp.asarray(np.arange(self._few) * buffer.size // self._few))
         log_ratio = self._on_all("noise", jax.random.key(0), points.z, self.steps)
-        return forward_ess(log_ratio + points.log_prob)
+        log_weight = np.asarray(log_ratio + points.log_prob, np.float64)
+        return Forward(log_weight, forward_ess(log_weight), len(np.unique(np.asarray(points.z), axis=0)))
 
-    def log_weights(self, x: Float[Array, "n dim"], *, key: Array, steps: int | None = None) -> Float[Array, " n"]:
+    def log_weights(self, x: Float[Array, "n dim"], *, key: Key, steps: int | None = None) -> Float[Array, " n"]:
         """Path weights of given points, by noising them: for exact draws, the target's own view of
         the sampler.
 
@@ -179,7 +199,7 @@ class DiffusionSampler(Sampler):
         self,
         x: Float[Array, "n dim"],
         *,
-        key: Array | None = None,
+        key: Key | None = None,
         probes: int | None = None,
         rtol: float = 1e-5,
         atol: float = 1e-5,

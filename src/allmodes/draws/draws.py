@@ -12,8 +12,10 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from allmodes.devices.keys import Key, key_of
 from allmodes.devices.precision import double
-from allmodes.draws import estimates, export
+from allmodes.draws import estimates, export, remarks
+from allmodes.draws.doubt import Doubt
 from allmodes.draws.estimates import Estimate
 from allmodes.draws.verdict import Finding, Pool, Seen, Verdict, judge, of_chains
 from allmodes.errors import ConfigError, TargetError
@@ -62,14 +64,15 @@ class Draws:
       `n / (sum of squared families)`. Moves part relatives, but not from mode to mode.
     - `pool`: of draws that were made of weighted ones, by resampling or a correction, what those
       showed (`Pool`).
-    - `forward_ess`: effective share, in [0, 1], as the points that training ended with see the
-      sampler.
+    - `forward_ess`, `doubt`: effective share, in [0, 1], and the share of the mass that draws leave
+      out, as the points that training ended with see the sampler.
     - `findings`: what the sampler found out about these draws when it made them (`Finding`s: a word
       and a reason).
     - `free`: `(n, free_dim)`, the coordinates without bounds that `x` was made from, where the
       target has bounds.
     - `parameters`: maps draws to the parameters that the user knows them by, where the target has
       such (`unravel`).
+    - `flats`: `Target.flats` of a target that has bounds or a prior, for `remarks`.
     """
 
     x: Float[Array, "n dim"]
@@ -82,8 +85,10 @@ class Draws:
     parameters: Callable[[Float[Array, "n dim"]], Any] | None = dataclasses.field(default=None, repr=False)
     pool: Pool | None = None
     forward_ess: float | None = None
+    doubt: Doubt | None = None
     findings: tuple[Finding, ...] = ()
     free: Float[Array, "n free"] | None = dataclasses.field(default=None, repr=False)
+    flats: Callable[..., Any] | None = dataclasses.field(default=None, repr=False)
 
     def __len__(self) -> int:
         return self.x.shape[0]
@@ -165,7 +170,7 @@ class Draws:
         return jax.jit(self.parameters)(self.x)
 
     @_own
-    def resample(self, key: Array, n: int | None = None) -> "Draws":
+    def resample(self, key: Key, n: int | None = None) -> "Draws":
         """N equally weighted draws (as many as there are when not given), by systematic resampling.
 
         Ask for fewer than there are to have few copies: with an ESS of half of them, half as many.
@@ -177,13 +182,13 @@ class Draws:
             raise ConfigError(f"n must be at least 1, got {n}")
         if not bool(jnp.any(self.log_weight > -jnp.inf)):
             raise TargetError("no draw has any mass under the target: there is nothing to resample")
-        k_index, k_order = jax.random.split(key)
+        k_index, k_order = jax.random.split(key_of(key))
         index = weights.systematic(k_index, weights.normalise(self.log_weight), n)
         index = jax.random.permutation(k_order, index)
         return Draws(
             self.x[index], self.log_prob[index], jnp.zeros(n), self.evaluations, self.log_z,
             independent=min(1.0, self.ess / n), parameters=self.parameters, pool=self.pool or self.as_pool(),
-            free=None if self.free is None else self.free[index],
+            free=None if self.free is None else self.free[index], flats=self.flats,
             findings=(*self.findings, of_chains(self.rhat)) if self.chains else self.findings,
         )  # fmt: skip
 
@@ -193,7 +198,7 @@ class Draws:
         """
         if self.chains:
             return None
-        return Pool(len(self), self.ess, self.khat, self.log_z.std_error, self.forward_ess)
+        return Pool(len(self), self.ess, self.khat, self.log_z.std_error, self.forward_ess, self.doubt)
 
     @_own
     def verdict(self) -> Verdict:
@@ -207,15 +212,27 @@ class Draws:
         raw = self.pool is None and not self.chains and not self.equally_weighted
         seen = Seen(
             n=len(self), ess=self.ess, equal=self.equally_weighted, khat=self.khat if raw else None, pool=self.pool,
-            log_z_error=None if np.isnan(value) else error, forward_ess=self.forward_ess, exact=False,
+            log_z_error=None if np.isnan(value) else error, forward_ess=self.forward_ess, doubt=self.doubt, exact=False,
             broken=int(jnp.sum(self.log_prob == -jnp.inf)), rhat=self.rhat, findings=self.findings,
         )  # fmt: skip
         return judge(seen)
 
+    def remarks(self) -> list[str]:
+        """Say which parameters lean on a bound or on the end of their prior, and which are not
+        constrained: nothing is wrong with such draws, but with what was asked, perhaps.
+
+        Of targets with bounds or a prior (`am.posterior`, `interop.nested`); `draws.remarks` has
+        the tests.
+        """
+        if self.flats is None or self.free is None:
+            return []
+        flats = self.flats(np.asarray(self.x), np.asarray(self.free))
+        return remarks.remarks(flats, np.asarray(self.log_weight), self.ess_of)
+
     @_own
     def summary(self) -> str:
-        """Say how far to trust the draws and why, then a row for each parameter: weighted mean,
-        deviation, quantiles.
+        """Say how far to trust the draws and why, what is remarkable of parameters, then a row for
+        each of these: weighted mean, deviation, quantiles.
 
         `mcse` is the error of the mean, from `ess` effective draws.
         """
@@ -224,6 +241,7 @@ class Draws:
         lines = [
             f"{n:,} draws in {dim} dimension{'s' if dim > 1 else ''}: {verdict.word}",
             *(f"  - {reason}" for reason in verdict.reasons),
+            *(f"  note: {remark}" for remark in self.remarks()),
             f"log Z {z.value:.4f} +- {z.std_error:.2g}, {self.ess:,.0f} effective draws",
         ]
         shown = dict(list(rows.items())[:SHOWN])
@@ -244,7 +262,7 @@ class Draws:
         return export.table(self._variables(), self.log_weight, self.ess_of)
 
     @_own
-    def to_arviz(self, key: Array | None = None) -> Any:
+    def to_arviz(self, key: Key | None = None) -> Any:
         """An xarray `DataTree` as ArviZ wants it: groups `posterior` and `sample_stats`, chains by
         draws.
 
@@ -271,7 +289,7 @@ class Draws:
         stats = {name: np.asarray(getattr(self, name)) for name in ("log_prob", "log_weight")}
         return export.to_pandas(self._variables(), stats)
 
-    def save(self, path: str | os.PathLike, key: Array | None = None) -> None:
+    def save(self, path: str | os.PathLike, key: Key | None = None) -> None:
         """Write the draws to a file, whole or not at all.
 
         - `.npz`: arrays `x`, `log_prob` and `log_weight`, and `parameters.NAME` where the target

@@ -12,20 +12,21 @@ import jax.numpy as jnp
 import numpy as np
 
 from allmodes.devices.precision import double
+from allmodes.draws.doubt import Doubt
 from allmodes.draws.draws import Draws
 from allmodes.draws.estimates import Estimate
 from allmodes.draws.verdict import Finding, Pool
 from allmodes.files.run_folder import Run
 from allmodes.target import Target
 
-RECORDS: dict[str, Any] = {kind.__name__: kind for kind in (Estimate, Finding, Pool)}
+RECORDS: dict[str, Any] = {kind.__name__: kind for kind in (Doubt, Estimate, Finding, Pool)}
 ABOUT = "about"  # the array, a JSON text, beside those of the draws
 _ERRORS = (OSError, ValueError, KeyError, TypeError, AttributeError, EOFError, zipfile.BadZipFile, zlib.error)
 
 
 def write(run: Run, name: str, draws: Draws, state: str) -> None:
-    """Write all fields of draws but the function `parameters`; `state` is the digest of what they
-    were drawn from.
+    """Write all fields of draws but the functions of their target; `state` is the digest of what
+    they were drawn from.
 
     **Raises** `RunError` when the file cannot be written.
     """
@@ -34,7 +35,7 @@ def write(run: Run, name: str, draws: Draws, state: str) -> None:
         value = getattr(draws, field.name)
         if getattr(value, "ndim", 0) > 0:
             arrays[field.name] = np.asarray(value)
-        elif field.name != "parameters":
+        elif field.name not in ("parameters", "flats"):
             facts[field.name] = _plain(value)
     text = json.dumps({"state": state, "kinds": _kinds(arrays), "draws": facts})
     run.write_draws(name, **arrays, **{ABOUT: np.asarray(text)})
@@ -53,7 +54,7 @@ def read(run: Run, name: str, target: Target, state: str, n: int) -> Draws | Non
         facts = {name: _made(value) for name, value in about["draws"].items()}
         with double(target.double):  # else float64 would be cut
             arrays = {name: jnp.asarray(array) for name, array in stored.items()}
-        return Draws(**arrays, **facts, parameters=target.parameters)
+        return Draws(**arrays, **facts, parameters=target.parameters, flats=target.flats)
     except _ERRORS:
         return None
 

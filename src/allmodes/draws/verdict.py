@@ -4,6 +4,8 @@ import dataclasses
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, TypeAlias
 
+from allmodes.draws.doubt import Doubt
+
 TRUSTED, CORRECT, DO_NOT_USE = ORDER = "trusted", "use with correction", "do not use"
 TRAINED = "the points that training ended with"
 
@@ -13,6 +15,7 @@ MAX_KHAT = 0.7  # Vehtari et al. 2024
 NO_MEAN = 1.0  # k^ from which on the weights have no mean
 MAX_RHAT = 1.01  # Vehtari et al. 2021
 MIN_FORWARD = 0.05  # forward ESS: below it some region is badly underrated
+MAX_DOUBT = 0.05  # share of the mass that draws may leave out at least, where their weights are to be used
 MAX_ERROR = 0.1  # standard error of log Z
 MAX_OFF = 5.0  # standard errors by which an identity may fail: the tails of gradients are heavy
 
@@ -37,8 +40,8 @@ class Pool:
     """What weighted draws show of the sampler that made them; draws that were made of them keep it.
 
     **Attributes**: `n` weighted draws, how many of them are effective (`ess`), Pareto `khat` of
-    their weights, the standard error of log Z from them; `forward_ess`, in [0, 1], as the points
-    that training ended with see the sampler.
+    their weights, the standard error of log Z from them; `forward_ess`, in [0, 1], and the share of
+    the mass in `doubt`, as the points that training ended with see the sampler.
     """
 
     n: int
@@ -46,6 +49,7 @@ class Pool:
     khat: float
     log_z_error: float
     forward_ess: float | None = None
+    doubt: Doubt | None = None
 
 
 class Reason(NamedTuple):
@@ -66,6 +70,7 @@ class Seen:
       `khat` is None, as it is where `pool` has it; `log_z_error` is None where log Z is not known.
     - `forward_ess`: in [0, 1], seen from exact draws (`exact`) or else from the points that
       training ended with.
+    - `doubt`: the share of the mass that the draws leave out, as the same points tell.
     - `known`: what reasons call the exact draws, where others stand in for them.
     - `modes`: found and known, where the truth is known.
     - `equal`: whether the draws have equal weights, so that there are none to use.
@@ -88,6 +93,7 @@ class Seen:
     rhat: float | None = None
     equal: bool = False
     pool: Pool | None = None
+    doubt: Doubt | None = None
     findings: Sequence[Finding] = ()
     identities: Sequence[Any] = ()
 
@@ -160,7 +166,7 @@ def _pool_forward(seen: Seen) -> MaybeFinding:
     pool = seen.pool
     if pool is None or pool.n < MIN_EFFECTIVE or pool.forward_ess is None or seen.forward_ess is not None:
         return None
-    found = _of_forward(pool.forward_ess, TRAINED)
+    found = _of_forward(pool.forward_ess, pool.doubt, None)
     return found if found.word == DO_NOT_USE else found._replace(word=TRUSTED)
 
 
@@ -180,7 +186,9 @@ def _evidence(seen: Seen) -> MaybeFinding:
 
 
 def _forward(seen: Seen) -> MaybeFinding:
-    return None if seen.forward_ess is None else _of_forward(seen.forward_ess, seen.known if seen.exact else TRAINED)
+    if seen.forward_ess is None:
+        return None
+    return _of_forward(seen.forward_ess, seen.doubt, seen.known if seen.exact else None)
 
 
 def _modes(seen: Seen) -> MaybeFinding:
@@ -212,9 +220,11 @@ CHECKS: tuple[Callable[[Seen], MaybeFinding], ...] = (
 
 
 def _found(seen: Seen) -> list[MaybeFinding]:
-    """All that is found: by the checks, by the sampler itself, and by each identity."""
+    """All that is found: by the sampler itself, first of all how complete its search was, by the
+    checks, and by each identity.
+    """
     found = [check(seen) for check in CHECKS]
-    return [*found, *seen.findings, _broken(seen), *map(_of_identity, seen.identities)]
+    return [*seen.findings, *found, _broken(seen), *map(_of_identity, seen.identities)]
 
 
 def _of_tail(khat: float, share: float) -> Finding:
@@ -227,10 +237,23 @@ def _of_tail(khat: float, share: float) -> Finding:
     return Finding(DO_NOT_USE, f"{text}: their averages are unreliable")
 
 
-def _of_forward(forward_ess: float, points: str) -> Finding:
-    """Of the sampler, as the `points` show it."""
+def _of_forward(forward_ess: float, doubt: Doubt | None, exact: str | None) -> Finding:
+    """Of the sampler, as `exact` draws show it, or else the points that training ended with.
+
+    A single point of thousands can rule a forward ESS. Where exact draws tell that next to no mass
+    is in doubt, that is what counts. Of the points of training it is not, as they may have met just
+    the brink of a region: in the neck of the centred eight schools, with a seventh of the mass, one
+    in 2,000 of them is where exact draws are one in seven.
+    """
+    points = exact or TRAINED
+    if doubt is not None and doubt.least > 0.0:
+        share = f"{doubt.share:.1%} of the mass (by {doubt.points:,} points, ± {doubt.std_error:.1%})"
+        is_much = doubt.least > MAX_DOUBT or (not exact and not forward_ess >= MIN_FORWARD)
+        return Finding(DO_NOT_USE if is_much else CORRECT, f"{points} show that the draws leave out {share}")
     if not forward_ess >= MIN_FORWARD:
         text = f"{points} show regions that the sampler hardly reaches (forward ESS {forward_ess:.2g})"
+        if exact and doubt is not None and doubt.most <= MAX_DOUBT:
+            return Finding(CORRECT, f"{text}, with less than {doubt.most:.1%} of the mass")
         return Finding(DO_NOT_USE, text)
     if forward_ess < MIN_SHARE:
         return Finding(CORRECT, f"{points} give a forward ESS of {forward_ess:.2f}: some regions are underrated")

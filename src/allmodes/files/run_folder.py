@@ -1,9 +1,9 @@
 """The run folder: what was asked for, what happened, and a state from which to go on.
 
 `config.json` (enough to repeat the run), `metrics.jsonl` (a line a chunk of steps), `checkpoint/`
-(Orbax), `draws.npz`, `corrected.npz`, `result.json`, `report.html`, and `lock` while a process
-works in it. Every file but the growing `metrics.jsonl` is written whole or not at all. Reading
-changes nothing.
+(Orbax), `draws.npz`, `corrected.npz`, `result.json`, `report.html`, `evaluations.rows` of a density
+that is called on the host, and `lock` while a process works in it. Every file but the growing
+`metrics.jsonl` and `evaluations.rows` is written whole or not at all. Reading changes nothing.
 """
 
 import contextlib

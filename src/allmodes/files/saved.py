@@ -44,8 +44,11 @@ def describe(target: Target, method: Method, seed: int | None = None) -> dict:
     if target.bounds is not None or target.periodic:
         hints |= {"bounds": target.bounds, "periodic": target.periodic}
     elif target.chart is not None and not target.origin:
-        spread = target.chart.spread
-        hints["chart"] = {"free_dim": target.chart.free_dim, "spread": None if spread is None else spread.tolist()}
+        chart, spread = target.chart, target.chart.spread
+        hints["chart"] = {
+            "free_dim": chart.free_dim, "spread": None if spread is None else spread.tolist(),
+            "periods": chart.periods.tolist(),
+        }  # fmt: skip
     if target.origin:  # else it lies in the folder itself
         hints["fingerprint"] = fingerprint(target)
     return {

@@ -2,6 +2,6 @@
 one name here.
 """
 
-from allmodes.interop import nested, numpy, numpyro, pymc, torch
+from allmodes.interop import nested, numpy, numpyro, openmm, pymc, stan, torch
 
-__all__ = ["nested", "numpy", "numpyro", "pymc", "torch"]
+__all__ = ["nested", "numpy", "numpyro", "openmm", "pymc", "stan", "torch"]

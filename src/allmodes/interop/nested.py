@@ -6,6 +6,7 @@ The interface of dynesty, UltraNest, nautilus, pocoMC and JAXNS: `log_likelihood
 that methods work in, so its place and scale are known, and log Z is the evidence.
 """
 
+import contextlib
 import dataclasses
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -15,10 +16,13 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Scalar
 
-from allmodes.chart import Chart, Interval, Support, circle, indices_of
+from allmodes.chart import Chart, Flat, Interval, Support, circle, indices_of
+from allmodes.devices.callbacks import called_back
 from allmodes.errors import TargetError
 from allmodes.interop import numpy as on_host
 from allmodes.target import Target
+
+GRAIN = 1e-5  # of a parameter's size, which rounding in float32 stays below
 
 
 def target(
@@ -27,8 +31,10 @@ def target(
     dim: int,
     *,
     periodic: Sequence[int | str] = (),
-    vectorized: bool = False,
+    vectorized: bool | int = False,
     names: Sequence[str] | None = None,
+    workers: int | None = None,
+    pool: Any = None,
     **more: Any,
 ) -> Target:
     """The posterior of a likelihood and a prior over the unit cube; its log Z is the evidence.
@@ -38,13 +44,16 @@ def target(
       host, as it is, and has no gradient.
     - `dim`: the dimension of the cube.
     - `periodic`: numbers or names of coordinates of the cube whose two ends are one.
-    - `vectorized`: whether both take many points at once, `(n, dim)`.
+    - `vectorized`: whether both take many points at once, `(n, dim)`; a number: at most so many.
     - `names`: of the parameters. `more`: the other arguments of `Target`.
+    - `workers`, `pool`: processes that evaluate the likelihood, as `am.interop.numpy.target` has
+      them. With either, nothing is traced by JAX.
 
-    `draws.x` are parameters, `draws.log_prob` their log-likelihood.
+    `draws.x` are parameters, `draws.log_prob` their log-likelihood. A point at which the likelihood
+    raises an error carries no mass, and a warning tells of it.
 
-    **Raises** `TargetError` where a function fails at the middle of the cube or returns another
-    shape.
+    **Raises** `TargetError` where a function fails at the middle of the cube and at eight points
+    around it, or returns another shape; `ConfigError` and `JobError` as `am.interop.numpy.target`.
     """
     if isinstance(dim, bool) or not isinstance(dim, int | np.integer) or dim < 1:
         raise TargetError(f"dim must be a whole number of at least 1, got {dim!r}")
@@ -53,12 +62,14 @@ def target(
     cube = Chart(tuple(circle(0.0, 1.0) if i in circles else Interval(0.0, 1.0) for i in range(dim)))
     name = getattr(log_likelihood, "__name__", "nested")
     more = {"name": name, "source": "a likelihood and a prior transform"} | more
-    traced = _traced(log_likelihood, prior_transform, dim, vectorized)
+    is_here = workers is None and pool is None
+    traced = _traced(log_likelihood, prior_transform, dim, bool(vectorized)) if is_here else None
     if traced is not None:
         of_one, to_theta = traced
         size = jax.eval_shape(to_theta, jax.ShapeDtypeStruct((dim,), jnp.float32)).shape[0]
         return Target(of_one, size, names=names, chart=OfCube(cube, to_theta), **more)
-    return _on_host(log_likelihood, prior_transform, dim, vectorized, cube, names, more)
+    more |= {"names": names, "workers": workers, "pool": pool}
+    return _on_host(log_likelihood, prior_transform, dim, vectorized, cube, more)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -80,6 +91,11 @@ class OfCube(Support):
         """How far the prior reaches."""
         return self.cube.spread
 
+    @property
+    def periods(self) -> Float[np.ndarray, " free"]:
+        """Those of the cube."""
+        return self.cube.periods
+
     def to_x(self, z: Float[Array, " free"]) -> Float[Array, " k"]:
         """Give the parameters."""
         return self.transform(self.cube.to_x(z))
@@ -87,6 +103,29 @@ class OfCube(Support):
     def log_volume(self, z: Float[Array, " free"]) -> Scalar:
         """Give the log of the prior's density over free coordinates."""
         return self.cube.log_volume(z)
+
+    def flats(self, x: Float[np.ndarray, "n k"], z: Float[np.ndarray, "n free"]) -> list[Flat | None]:
+        """Count by the cube, where each parameter is made of its own coordinate, as far as the
+        draws show.
+        """
+        if x.shape[1] != z.shape[1]:
+            return [None] * x.shape[1]
+        flats = self.cube.flats(z, z)  # of the cube's pieces none looks at the user's coordinates
+        return [_of_prior(flat) if _is_function(own, flat) else None for own, flat in zip(x.T, flats, strict=True)]
+
+
+def _of_prior(flat: Flat) -> Flat:
+    if flat.low:  # else it is a circle, which has no end
+        flat = flat._replace(low="lower end of its prior", high="upper end of its prior")
+    return flat._replace(before="as before the data")
+
+
+def _is_function(x: Float[np.ndarray, " n"], flat: Flat | None) -> bool:
+    """Whether a parameter rises with its coordinate of the cube, whatever the others are."""
+    if flat is None:
+        return False
+    steps = np.diff(np.asarray(x, float)[np.argsort(flat.y, kind="stable")])
+    return bool(np.all(steps >= -GRAIN * np.max(np.abs(x))))
 
 
 def _traced(log_likelihood: Callable, prior_transform: Callable, dim: int, vectorized: bool) -> tuple | None:
@@ -111,9 +150,8 @@ def _on_host(
     log_likelihood: Callable,
     prior_transform: Callable,
     dim: int,
-    vectorized: bool,
+    vectorized: bool | int,
     cube: Chart,
-    names: Sequence[str] | None,
     more: dict[str, Any],
 ) -> Target:
     """The target of functions that are called on the host, many points at a time."""
@@ -132,7 +170,10 @@ def _on_host(
         raise TargetError(f"prior_transform fails at the middle of the cube: {words}") from error
     if theta.ndim != 2 or len(theta) != 2:
         raise TargetError(f"prior_transform must map each point to one array of parameters, got shape {theta.shape}")
-    size = theta.shape[1]
+    size, places = theta.shape[1], theta[:1]
+    with contextlib.suppress(Exception):  # where else to try the likelihood, if it fails there
+        others = np.random.default_rng(0).uniform(size=(on_host.PROBES - 1, dim))
+        places = np.concatenate([places, thetas(others)])
 
     def to_theta(u: Float[Array, " dim"]) -> Float[Array, " k"]:
         def call(points: Any) -> np.ndarray:
@@ -140,8 +181,7 @@ def _on_host(
             return thetas(flat).reshape(*np.shape(points)[:-1], size).astype(np.float32)
 
         shape = jax.ShapeDtypeStruct((*u.shape[:-1], size), jnp.float32)
-        return jax.pure_callback(call, shape, u, vmap_method="expand_dims")
+        return jax.pure_callback(called_back(call), shape, u, vmap_method="expand_dims")
 
-    return on_host.target(
-        log_likelihood, size, batched=vectorized, names=names, chart=OfCube(cube, to_theta), location=theta[0], **more
-    )
+    more |= {"grad": None, "batched": vectorized, "chart": OfCube(cube, to_theta), "location": theta[0]}
+    return on_host.of_host(log_likelihood, size, places=places, **more)

@@ -2,8 +2,6 @@
 time.
 """
 
-import time
-import warnings
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -12,8 +10,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from allmodes.devices.batched import log_prob_of
+from allmodes.devices.callbacks import called_back
 from allmodes.devices.precision import halves, traced_halves, whole
-from allmodes.errors import ConfigError, TargetError
+from allmodes.errors import ConfigError
+from allmodes.interop.host import PROBES, Host
 from allmodes.target import Target
 
 
@@ -22,30 +22,53 @@ def target(
     dim: int,
     *,
     grad: Callable[[np.ndarray], Any] | None = None,
-    batched: bool = False,
+    batched: bool | int = False,
+    workers: int | None = None,
+    pool: Any = None,
     **more: Any,
 ) -> Target:
     """The density of a function that JAX cannot trace, with its gradient or without.
 
     - `log_prob`, `grad`: of one point, a float64 array `(dim,)`, to a number and to `(dim,)`; with
-      `batched`, of many at once, `(n, dim)` to `(n,)` and to `(n, dim)`, which is quicker. -inf,
-      NaN and +inf are allowed in places. Without `grad` training uses the denoising identity alone,
-      and moves are random walks: a few dimensions.
+      `batched`, of many at once, `(n, dim)` to `(n,)` and to `(n, dim)`, which is quicker: 4,096 of
+      them at most, or as many as the number says. -inf, NaN and +inf are allowed in places. Without
+      `grad` training uses the denoising identity alone, and moves are random walks: a few
+      dimensions.
+    - `workers`: how many processes evaluate the points of a call side by side. They are spawned, so
+      a script does its work below `if __name__ == "__main__":`, and the function is one that they
+      can import, or cloudpickle is installed. For functions of .1 ms and more.
+    - `pool`: the same by a pool of yours, whatever has a `map`: `multiprocessing.Pool`,
+      `mpi4py.futures.MPIPoolExecutor`, those of schwimmbad.
     - `more`: the other arguments of `Target`.
 
-    Every evaluation leaves compiled code and comes back; the function runs on the host, one call at
-    a time. A sampler of it cannot be saved unless the target comes from a file (`am.find_target`).
+    Every evaluation leaves compiled code and comes back. Draws and counts are the same whatever the
+    number of workers. A sampler of it cannot be saved unless the target comes from a file
+    (`am.find_target`).
 
     A point at which a function raises an error carries no mass: it is counted as NaN is, by `cost`
-    too, and the first one is told by a warning.
+    too, and a warning tells how many there were and what the first error was.
 
     **Raises** `TargetError` when a function fails, or returns another shape, at the `location` that
-    is given; at a point of zeros, where none is.
+    is given (inside of the bounds, or at zero, where none is) and at eight points around it;
+    `ConfigError` when worker processes cannot have it; `JobError` when they have ended.
     """
     more = {"name": getattr(log_prob, "__name__", "numpy"), "source": "a NumPy function"} | more
-    host = _Host(log_prob, grad, batched)
-    if isinstance(dim, int | np.integer) and dim >= 1:  # else Target says what is wrong
-        host.check(dim, more.get("location"))
+    return of_host(log_prob, dim, grad=grad, batched=batched, workers=workers, pool=pool, **more)
+
+
+def of_host(
+    log_prob: Callable[[np.ndarray], Any],
+    dim: int,
+    *,
+    grad: Callable[[np.ndarray], Any] | None,
+    batched: bool | int,
+    workers: int | None,
+    pool: Any,
+    places: np.ndarray | None = None,
+    **more: Any,
+) -> Target:
+    """The same, tried at given `places` `(n, dim)`."""
+    host = Host(log_prob, grad, dim, batched, workers, pool)
 
     def shapes(x):
         return jax.ShapeDtypeStruct(x.shape[:-1], jnp.float32), jax.ShapeDtypeStruct(x.shape, jnp.float32)
@@ -53,12 +76,12 @@ def target(
     def values(x):
         if x.dtype == jnp.float64:
             return whole(*halved(host.values, x)[0])
-        return jax.pure_callback(host.values, shapes(x)[0], x, vmap_method="expand_dims")
+        return jax.pure_callback(called_back(host.values), shapes(x)[0], x, vmap_method="expand_dims")
 
     def both(x):
         if x.dtype == jnp.float64:
             return tuple(whole(*pair) for pair in halved(host.both, x))
-        return jax.pure_callback(host.both, shapes(x), x, vmap_method="expand_dims")
+        return jax.pure_callback(called_back(host.both), shapes(x), x, vmap_method="expand_dims")
 
     def halved(function, x):
         # A callback's own arrays are float32 outside of `double`, where it runs: a float64 goes as
@@ -69,11 +92,37 @@ def target(
 
         kinds = shapes(x)[: 2 if function == host.both else 1]
         pairs = tuple((kind, kind) for kind in kinds)
-        return jax.pure_callback(call, pairs, *traced_halves(x), vmap_method="expand_dims")
+        return jax.pure_callback(called_back(call), pairs, *traced_halves(x), vmap_method="expand_dims")
 
     called = log_prob_of(values, both if grad else None)
     called.host = host
-    return Target(called, dim, differentiable=grad is not None, **more)
+    made = Target(called, dim, differentiable=grad is not None, **more)
+    if places is None:
+        places, where, hint = _places(made)
+    else:
+        where, hint = "at the middle of the prior", ""
+    host.check(places, where, hint)
+    return made
+
+
+def _places(target: Target) -> tuple[np.ndarray, str, str]:
+    """Where to try a function first: at the location or inside of the bounds, and around it."""
+    normal = np.random.default_rng(0).normal(size=(PROBES, target.free.dim))
+    normal[0] = 0.0
+    chart, location = target.chart, target.location
+    if chart is not None:
+        free = normal * (1.0 if chart.spread is None else chart.spread)
+        around = np.asarray(jax.vmap(chart.to_x)(jnp.asarray(free, jnp.float32)), np.float64)
+    else:
+        around = normal * (1.0 if target.scale is None else np.asarray(target.scale, float))
+    if location is None:
+        if chart is not None:
+            return around, f"inside of the bounds, at {around[0]},", ""
+        return around, "on points of zeros", " If it is right elsewhere, say where: location=.."
+    place = np.broadcast_to(np.asarray(location, float), (target.dim,))
+    around = around if chart is not None else around + place
+    around[0] = place
+    return around, f"at the location {place}", ""
 
 
 class Cost(NamedTuple):
@@ -83,12 +132,14 @@ class Cost(NamedTuple):
     points: int
     seconds: float  # in the function itself
     failed: int = 0  # points at which it raised an error
+    found: int = 0  # points beside these that an earlier process had evaluated: they were in the run folder
 
     def __str__(self) -> str:
         each = 1e6 * self.seconds / max(self.points, 1)
         return (
             f"{self.calls:,} calls, {self.points:,} points, {self.seconds:.3g} s ({each:.3g} microseconds a point)"
             + (f", {self.failed:,} failed" if self.failed else "")
+            + (f", {self.found:,} more found in the run folder" if self.found else "")
         )
 
 
@@ -101,76 +152,4 @@ def cost(target: Target) -> Cost:
     host = getattr(target.log_prob, "host", None)
     if host is None:
         raise ConfigError(f"{target.name} is traced by JAX, not called on the host: it has no cost of calls")
-    return Cost(host.calls, host.points, host.seconds, host.failed)
-
-
-class _Host:
-    """The functions on arrays `(.., dim)` of any batch, and what their calls have taken."""
-
-    def __init__(self, log_prob: Callable, grad: Callable | None, batched: bool):
-        self._log_prob, self._grad, self._batched = log_prob, grad, batched
-        self.calls, self.points, self.seconds = 0, 0, 0.0
-        self.failed, self.error = 0, ""  # at how many points, and what the first one said
-
-    def values(self, x, dtype=np.float32):
-        return self.both(x, dtype, (self._log_prob,))[0]
-
-    def both(self, x, dtype=np.float32, functions=None):
-        with np.errstate(over="ignore"):  # beyond float32 a value is infinite
-            found = self._called(np.asarray(x, np.float64), *(functions or (self._log_prob, self._grad)))
-            return tuple(f.astype(dtype) for f in found)
-
-    def _called(self, x: np.ndarray, *functions: Callable) -> tuple[np.ndarray, ...]:
-        begin, flat = time.perf_counter(), x.reshape(-1, x.shape[-1])
-        found = tuple(self._safely(f, flat, (len(flat), *flat.shape[1:][:i])) for i, f in enumerate(functions))
-        self.calls, self.points = self.calls + 1, self.points + len(flat)
-        self.seconds += time.perf_counter() - begin
-        shapes = x.shape[:-1], x.shape
-        return tuple(value.reshape(shape) for value, shape in zip(found, shapes, strict=False))
-
-    def _all(self, function: Callable, points: np.ndarray) -> np.ndarray:
-        with np.errstate(all="ignore"):  # what is not finite is counted and carries no mass
-            found = function(points) if self._batched else [function(point) for point in points]
-            return np.asarray(found, np.float64)
-
-    def _safely(self, function: Callable, points: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-        """The same with NaN where the function raises an error: its points one by one, once a batch
-        does.
-        """
-        try:
-            return self._all(function, points).reshape(shape)
-        except Exception as error:
-            if len(points) == 1:
-                self._note(error)
-                return np.full(shape, np.nan)
-            return np.concatenate([self._safely(function, point, (1, *shape[1:])) for point in points[:, None]])
-
-    def _note(self, error: Exception) -> None:
-        self.failed += 1
-        if self.failed == 1:
-            self.error = f"{type(error).__name__}: {error}"
-            warnings.warn(
-                f"the function raised an error at a point ({self.error}): such points carry no mass, and are counted "
-                "(am.interop.numpy.cost(target).failed)",
-                stacklevel=2,
-            )
-
-    def check(self, dim: int, location: Any = None) -> None:
-        try:
-            place = np.zeros(dim) if location is None else np.broadcast_to(np.asarray(location, float), (dim,))
-        except ValueError:
-            return  # Target says what is wrong with it
-        probe = np.stack([place, place])
-        for what, function, shape in (("log_prob", self._log_prob, (2,)), ("grad", self._grad, (2, dim))):
-            if function is None:
-                continue
-            try:
-                got = self._all(function, probe).shape
-            except Exception as error:
-                where = "on points of zeros" if location is None else f"at the location {place}"
-                hint = " If it is right elsewhere, say where: location=.." if location is None else ""
-                raise TargetError(f"{what} fails {where}: {type(error).__name__}: {error}{hint}") from error
-            if got != shape:
-                given, wanted = (got, shape) if self._batched else (got[1:], shape[1:])
-                points = f"(2, {dim})" if self._batched else f"({dim},)"
-                raise TargetError(f"{what} of points {points} must have shape {wanted}, but has {given}")
+    return Cost(host.calls, host.points, host.seconds, host.failed, host.found)

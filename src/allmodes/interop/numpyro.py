@@ -12,6 +12,7 @@ from allmodes.draws.draws import Draws
 from allmodes.errors import ConfigError, TargetError
 from allmodes.interop.hosted import equally_weighted
 from allmodes.method import Method
+from allmodes.priors import is_improper, warn_of_improper
 from allmodes.target import Target
 
 
@@ -21,7 +22,8 @@ def target(model: Callable[..., Any], *args: Any, name: str | None = None, seed:
     Parameters with constraints are mapped to all of R^dim by NumPyro's own bijections, with their
     Jacobians in the density: log Z is the log evidence of the model. `draws.unravel()` gives a
     dictionary of its sites in their own (constrained) values, deterministic ones included, each
-    with the draws along its first axis.
+    with the draws along its first axis. An improper prior is warned of (`PriorWarning`): log Z is
+    then no evidence.
 
     - `name`: what reports call it; the model's own name when not given.
     - `seed`: of the one run of the model that finds its sites.
@@ -95,9 +97,15 @@ def sample(
 
 def _check_sites(model: Callable[..., Any], args: tuple, kwargs: dict[str, Any], seed: int, name: str) -> None:
     from numpyro import handlers
+    from numpyro.infer import init_to_uniform
+
+    def instead(site: dict[str, Any]) -> Any:  # of a draw, which an improper prior has none of
+        is_prior = site["type"] == "sample" and not site["is_observed"]
+        return init_to_uniform(site) if is_prior and is_improper(site["fn"]) else None
 
     try:
-        trace = handlers.trace(handlers.seed(model, jax.random.key(seed))).get_trace(*args, **kwargs)
+        seeded = handlers.substitute(handlers.seed(model, jax.random.key(seed)), substitute_fn=instead)
+        trace = handlers.trace(seeded).get_trace(*args, **kwargs)
     except Exception as error:
         raise TargetError(f"the model {name} cannot be run with these arguments ({_short(error)})") from error
     latent = [site for site in trace.values() if site["type"] == "sample" and not site["is_observed"]]
@@ -109,6 +117,7 @@ def _check_sites(model: Callable[..., Any], args: tuple, kwargs: dict[str, Any],
         )
     if not latent:
         raise TargetError(f"the model {name} has no latent site: there is nothing to draw")
+    warn_of_improper(f"the model {name}", [site["name"] for site in latent if is_improper(site["fn"])])
 
 
 def _short(error: Exception) -> str:

@@ -16,6 +16,7 @@ from jaxtyping import Array, Float
 from allmodes.errors import ConfigError, TargetError
 from allmodes.interop.hosted import equally_weighted
 from allmodes.method import Method
+from allmodes.priors import warn_of_improper
 from allmodes.target import Target
 
 
@@ -26,7 +27,8 @@ def target(model: Any, name: str | None = None) -> Target:
     Jacobians in the density: log Z is the log evidence of the model, but for `pymc.Potential`
     terms, which are part of the density as they stand. `draws.unravel()` gives a dictionary of its
     variables in their own (constrained) values, deterministic ones included, each with the draws
-    along its first axis.
+    along its first axis. An improper prior is warned of (`PriorWarning`): log Z is then no
+    evidence.
 
     The density is PyMC's own JAX graph, in float32. A sampler of it can be saved.
 
@@ -136,6 +138,9 @@ def _check_variables(model: Any, name: str) -> None:
         )
     if not model.free_RVs:
         raise TargetError(f"the model {name} has no free variable: there is nothing to draw")
+    kinds = {variable.name: type(variable.owner.op).__name__ for variable in model.free_RVs}
+    improper = [variable for variable, kind in kinds.items() if kind in ("FlatRV", "HalfFlatRV")]
+    warn_of_improper(f"the model {name}", improper)
 
 
 def _as_jax(inputs: list, outputs: list) -> Callable[..., Any]:

@@ -15,6 +15,7 @@ import numpy as np
 from allmodes.devices.processes import broadcast
 from allmodes.diffusion.corrections import Chains
 from allmodes.diffusion.corrections.chain_moves import chain_evaluations
+from allmodes.jobs.mode_table import EXPECTED
 from allmodes.metrics import evaluate
 from allmodes.metrics.mode_weights import sets_for
 from allmodes.metrics.modes import mode_report
@@ -25,6 +26,7 @@ from allmodes.training.pace import Pace
 RAW = 5  # raw draws for each corrected one that a trained sampler needs, of those that it may take
 COMPILE = 1.2  # what drawing and correcting take to compile, over what training does
 REPORT = 6.0  # seconds that the imports, the report and the end of the job take
+MODES = 5.0  # seconds that telling modes apart takes, for compilation and links, beside evaluations
 SETS = 1.5  # of draws are judged, as one of the two needs no floors of its own
 FEW = 20  # draws that are judged first, for the imports that it takes
 TRIED = 256  # points whose density is timed, twice; they are not among the evaluations of the run
@@ -50,7 +52,7 @@ class Afterwards:
 
     def seconds(self, pace: Pace, clock: dict[str, float]) -> float:
         """All of it, by the pace of training and the seconds of its compilation so far."""
-        total = self.judging + REPORT + COMPILE * clock["compile"]
+        total = self.judging + REPORT + self._telling() + COMPILE * clock["compile"]
         raw = min(RAW, self._chains.pool)
         if pace.known:
             paths = 1.5 + raw + self._chains.rounds  # those that exact draws are noised along too
@@ -61,9 +63,15 @@ class Afterwards:
         """How many raw draws for each corrected one fit into the seconds `left`, where n draws took
         `drawing`.
         """
-        left -= self.judging + REPORT + 0.5 * drawing + 0.75 * COMPILE * clock["compile"] + self._moves()
+        left -= (
+            self.judging + REPORT + self._telling() + 0.5 * drawing + 0.75 * COMPILE * clock["compile"] + self._moves()
+        )
         fits = math.floor(left / max(drawing, 1e-9)) - self._chains.rounds
         return min(max(fits, 1), self._chains.pool)
+
+    def _telling(self) -> float:
+        """Seconds that it takes to tell modes apart."""
+        return 0.0 if self.target.symmetry is not None else MODES + EXPECTED * self.evaluation
 
     def _moves(self) -> float:
         """Seconds of the evaluations of the chains."""

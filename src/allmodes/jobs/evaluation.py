@@ -9,10 +9,12 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from allmodes.draws import verdict as trust
+from allmodes.draws.doubt import Doubt, doubt_of
 from allmodes.draws.draws import Draws
 from allmodes.draws.estimates import elbo, ess, eubo
 from allmodes.files.run_folder import Run
 from allmodes.interop import numpy
+from allmodes.jobs.mode_table import mode_table
 from allmodes.metrics import evaluate, forward_ess
 from allmodes.metrics.identities import Check, identities
 from allmodes.sampler import Sampler
@@ -23,12 +25,15 @@ EXACT = 5000  # exact draws noised for the EUBO and the forward ESS; at most hal
 
 
 class Keys(NamedTuple):
-    """Of exact draws, of their paths, of the paths of points of training, and of the metrics."""
+    """Of exact draws, of their paths, of the paths of points of training, of the metrics, and of
+    modes.
+    """
 
     exact: Array
     forward: Array
     points: Array
     metrics: Array
+    modes: Array
 
 
 class Forward(NamedTuple):
@@ -38,6 +43,7 @@ class Forward(NamedTuple):
 
     log_weight: Float[Array | np.ndarray, " m"] | None
     ess: float | None  # in [0, 1]
+    doubt: Doubt | None  # of draws with weights
 
 
 def evaluation(
@@ -53,11 +59,12 @@ def evaluation(
     stand_in = _reference(target)
     raw = first["metrics"] | diagnostics(draws, seen, target) | evidence_metrics(draws, target, stand_in)
     raw |= identity_metrics(checks)
+    modes = mode_table(sampler, draws, keys.modes)
     return {
         **{"target": target.name, "dim": int(target.dim), "method": config["method"]["name"]},
         **{name: config[name] for name in ("seed", "command", "versions", "machine")},
         **_host(target),
-        **counts(sampler, draws, corrected),
+        **counts(sampler, draws, corrected, modes),
         "correction": correction,
         "nonfinite": {name: sampler.evaluations[name] for name in ("nan", "zero")},
         "log_z": evidence(draws, corrected, target),
@@ -66,6 +73,8 @@ def evaluation(
         **mode_weights(first, second),
         "levels": _levels(sampler, run),
         "figures": _figures(sampler),
+        "modes": modes,
+        "remarks": draws.remarks(),
         "verdict": trust.as_dict(trust.judge(seen_of(draws, seen, target, stand_in, raw, checks))),
     }
 
@@ -105,7 +114,10 @@ def forward(sampler: Sampler, draws: Draws, keys: Keys) -> Forward:
         log_weight = sampler.free.log_weights(sampler.method.points(sampler.state)[:most], key=keys.points)
     else:
         log_weight = None
-    return Forward(log_weight, draws.forward_ess if log_weight is None else forward_ess(log_weight))
+    if log_weight is None:
+        return Forward(None, draws.forward_ess, draws.doubt)
+    doubt = None if draws.chains else doubt_of(log_weight, draws.log_weight, len(log_weight))
+    return Forward(log_weight, forward_ess(log_weight), doubt)
 
 
 def diagnostics(draws: Draws, seen: Forward, target: Target) -> dict[str, Any]:
@@ -174,6 +186,7 @@ def seen_of(
         log_z_error=draws.log_z.std_error if has_evidence(draws) else None,
         findings=draws.findings,
         forward_ess=seen.ess,
+        doubt=seen.doubt,
         exact=target.sample is not None,
         known=known,
         rhat=draws.rhat,
@@ -183,7 +196,7 @@ def seen_of(
     )
 
 
-def counts(sampler: Sampler, draws: Draws, corrected: Draws | None) -> dict[str, Any]:
+def counts(sampler: Sampler, draws: Draws, corrected: Draws | None, modes: dict[str, Any]) -> dict[str, Any]:
     """Steps, draws and evaluations."""
     spent, steps = sampler.evaluations, sampler.steps
     return {
@@ -196,6 +209,7 @@ def counts(sampler: Sampler, draws: Draws, corrected: Draws | None) -> dict[str,
             "train": spent["log_prob"],
             "sample": draws.evaluations,
             "correct": 0 if corrected is None else corrected.evaluations,
+            "modes": modes.get("evaluations", 0),
         },
         "train_evaluations_for": sampler.spent,
     }

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 import jax
 
+from allmodes.devices.callbacks import watched
 from allmodes.devices.memory import release_memory
 from allmodes.devices.mesh import on_devices
 from allmodes.devices.processes import broadcast, is_main_process
@@ -20,6 +21,7 @@ from allmodes.draws import kept
 from allmodes.draws.draws import Draws
 from allmodes.errors import RunError, RunWarning
 from allmodes.files import interrupt
+from allmodes.files.evaluations import NAME as KEPT
 from allmodes.files.run_folder import Run, digest_of
 from allmodes.files.saved import describe, export
 from allmodes.jobs.afterwards import Afterwards, measured
@@ -82,6 +84,7 @@ def finished(run: Run) -> dict | None:
             return None
 
 
+@watched
 def run_job(run: Run, *, seconds: float | None = None, quiet: bool = False, repeats: int = REPEATS) -> dict:
     """Do the job that `config.json` describes, from wherever it stands: returns what `result.json`
     holds.
@@ -106,6 +109,7 @@ def run_job(run: Run, *, seconds: float | None = None, quiet: bool = False, repe
     with (
         run.locked() if is_main_process() else contextlib.nullcontext(),
         Bar(quiet=quiet or not is_main_process()) as bar,
+        _keeping(target, run),
     ):
         result = _phases(run, target, method, config, seconds, repeats, bar)
         if is_main_process():
@@ -113,6 +117,12 @@ def run_job(run: Run, *, seconds: float | None = None, quiet: bool = False, repe
             write_report(run.path, target=target)
             (run / SECONDS).unlink(missing_ok=True)
     return result
+
+
+def _keeping(target: Target, run: Run) -> contextlib.AbstractContextManager:
+    """Keep what a function on the host is asked for from the beginning to the end of the job."""
+    host = getattr(target.log_prob, "host", None)
+    return contextlib.nullcontext() if host is None or not is_main_process() else host.keeping(run / KEPT)
 
 
 def _phases(
@@ -164,7 +174,7 @@ class _Keys(NamedTuple):
 def _keys(seed: int) -> _Keys:
     root = jax.random.key(seed)
     k_fit, k_draw, *judging = jax.random.split(root, 6)
-    return _Keys(k_fit, k_draw, jax.random.fold_in(root, 6), Keys(*judging))
+    return _Keys(k_fit, k_draw, jax.random.fold_in(root, 6), Keys(*judging, jax.random.fold_in(root, 7)))
 
 
 class _Told:

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Scalar
 
 from allmodes.devices.compiled import program
+from allmodes.devices.keys import Key
 from allmodes.draws.draws import Draws
 from allmodes.draws.estimates import Estimate
 from allmodes.errors import ConfigError
@@ -121,7 +122,7 @@ class NUTSSampler(PlainSampler):
         """The frame that the chains run in."""
         return self.state.frame
 
-    def sample(self, n: int, *, key: Array, evaluations: int | None = None) -> Draws:
+    def sample(self, n: int, *, key: Key, evaluations: int | None = None) -> Draws:
         """N draws, from all chains in turn, `thin` steps apart (more of them where `evaluations`
         pay for it).
 

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, Scalar
 
+from allmodes.devices.keys import Key
 from allmodes.draws.draws import Draws
 from allmodes.draws.estimates import batch_log_z
 from allmodes.mcmc.tempered_smc import tempering
@@ -113,7 +114,7 @@ class SMCSampler(PlainSampler):
         """The frame that the chains run in."""
         return self.state.found.frame
 
-    def sample(self, n: int, *, key: Array, evaluations: int | None = None) -> Draws:
+    def sample(self, n: int, *, key: Key, evaluations: int | None = None) -> Draws:
         """N draws from `populations` independent populations, weighted by their estimates of Z.
 
         Within a population draws have equal weight and some a common origin; `evaluations`, where

@@ -13,6 +13,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from allmodes.devices.compiled import program
+from allmodes.devices.keys import Key
 from allmodes.draws.draws import Draws
 from allmodes.draws.estimates import batch_log_z
 from allmodes.errors import ConfigError
@@ -156,7 +157,7 @@ class TemperingSampler(PlainSampler):
         """The frame that the chains run in."""
         return self.state.frame
 
-    def sample(self, n: int, *, key: Array, evaluations: int | None = None) -> Draws:
+    def sample(self, n: int, *, key: Key, evaluations: int | None = None) -> Draws:
         """N draws, from all systems in turn, `thin` sweeps apart (more of them where `evaluations`
         pay for it).
 

@@ -12,8 +12,8 @@ from typing import Any, ClassVar
 import numpy as np
 from jaxtyping import Float
 
+from allmodes.draws.estimates import normalised
 from allmodes.metrics.floor import ratio
-from allmodes.metrics.modes import normalised
 from allmodes.metrics.streams import Streams
 from allmodes.target import Target
 

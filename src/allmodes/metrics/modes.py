@@ -5,6 +5,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Array, Float
 
+from allmodes.draws.estimates import normalised
 from allmodes.target import Modes
 
 
@@ -18,19 +19,6 @@ class ModeReport(NamedTuple):
     missed: tuple[int, ...]  # indices of the others
     off: float  # mass off every mode: draws that lie where exact draws practically never lie
     emc: float  # entropic mode coverage, -sum p^ log_M p^ over the mass on modes: 1 even, 0 all in one
-
-
-def normalised(log_weight: Float[Array | np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
-    """Weights of sum one from log-weights; all zero where none has any mass. NaN and +inf carry no
-    mass.
-    """
-    log_weight = np.asarray(log_weight, np.float64)
-    log_weight = np.where(log_weight < np.inf, log_weight, -np.inf)
-    top = log_weight.max(initial=-np.inf)
-    if top == -np.inf:
-        return np.zeros(len(log_weight))
-    weights = np.exp(log_weight - top)
-    return weights / weights.sum()
 
 
 def from_weights(estimated: Float[np.ndarray, " modes"], true: Float[np.ndarray, " modes"]) -> ModeReport:

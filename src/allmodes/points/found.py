@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Scalar
+from jaxtyping import Array, Bool, Float, Int, Scalar
 
 from allmodes.points.buffer import Buffer
 from allmodes.points.count import Evaluations
@@ -24,6 +24,7 @@ class SearchResult(NamedTuple):
     tau: Float[Array, " dim"]  # root of 1 / E[grad^2]: the narrowest scale along each coordinate
     edges: Scalar  # share of local proposals that met zero density
     evaluations: Evaluations
+    starts: Int[Array, "2"] | None = None  # independent ones, and how many ended in basins of their own, if counted
     passed: Buffer | None = None  # what the points passed through on their last moves, if it was kept
 
     def filled(self, size: int) -> "SearchResult":

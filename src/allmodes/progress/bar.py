@@ -53,6 +53,9 @@ class Progress:
         self._task: Any = None  # the row of training
         self._stage: Any = None  # that of any other stage
         self._name = ""  # of the stage shown
+        self._words = ""  # what is shown of it
+        self._count = 0  # evaluations on the host
+        self._counted: collections.deque = collections.deque(maxlen=256)  # (seconds, count): the window of their rate
         self._listening = contextlib.ExitStack()
 
     def __enter__(self) -> "Progress":
@@ -68,7 +71,7 @@ class Progress:
             self._bar = Bar(*columns, console=console, transient=self.transient)
             self._bar.start()
         if not self.quiet:
-            self._listening.enter_context(told_to(self.stage))
+            self._listening.enter_context(told_to(self.stage, self.evaluated))
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -90,11 +93,13 @@ class Progress:
         evaluations: SupportsInt = 0,
         seconds: SupportsFloat = 0.0,
         left: SupportsFloat | None = None,
+        at_most: bool = False,
     ) -> None:
         """Show the state after `step` steps and `seconds` seconds; `figures` are the method's own,
         as they are to be read.
 
-        `left`: seconds until training ends, where that can be told; nothing is shown in its place.
+        `left`: seconds until training ends, where that can be told, or `at_most` so many; nothing
+        is shown in its place.
         """
         if self.quiet:
             return
@@ -102,7 +107,7 @@ class Progress:
         if self._recent and step < self._recent[-1][0]:
             self._recent.clear()
         self._recent.append((step, evaluations, seconds))
-        text = self._describe(step, total, figures, None if left is None else float(left))
+        text = self._describe(step, total, figures, None if left is None else float(left), at_most)
         self._end_stage()
         if self._bar is not None:
             if self._task is None:
@@ -122,6 +127,7 @@ class Progress:
         self.update(
             step=state.step, total_steps=state.steps, figures=state.figures,
             evaluations=state.line["log_prob_evaluations"], seconds=state.seconds, left=state.left,
+            at_most=state.at_most,
         )  # fmt: skip
 
     def stage(self, what: str, done: int | None = None, of: int | None = None) -> None:
@@ -139,7 +145,8 @@ class Progress:
             if what != self._name or self._stage is None:
                 self._end_stage()
                 self._stage = self._bar.add_task(what, total=of)
-            self._bar.update(self._stage, total=of, completed=done or 0, description=what + parts)
+            self._words = what + parts
+            self._bar.update(self._stage, total=of, completed=done or 0, description=self._words)
         elif whole != self._name.split(":")[0]:
             self.message(whole)
             self._last_line = time.monotonic()
@@ -147,6 +154,22 @@ class Progress:
             self.message(what + parts)
             self._last_line = time.monotonic()
         self._name = what
+
+    def evaluated(self, points: int) -> None:
+        """Show evaluations on the host, and how many there are a second, beside a stage that is
+        under way.
+        """
+        now, self._count = time.monotonic(), self._count + points
+        first = self._counted[0] if self._counted else (now, self._count)
+        self._counted.append((now, self._count))
+        if not self._name or now <= first[0]:
+            return
+        rate = f"{_short(self._count)} evals ({_short((self._count - first[1]) / (now - first[0]))}/s)"
+        if self._bar is not None and self._stage is not None:
+            self._bar.update(self._stage, description=f"{self._words} · {rate}")
+        elif self._bar is None and now - (self._last_line or now) >= self.every:
+            self.message(f"{self._name} · {rate}")
+            self._last_line = now
 
     def _end_stage(self) -> None:
         """Take the row of a stage away: it is over."""
@@ -169,7 +192,7 @@ class Progress:
             print(self._unsaid, file=self.stream, flush=True)
             self._unsaid = ""
 
-    def _describe(self, step: int, total: int, figures: Mapping[str, str], left: float | None) -> str:
+    def _describe(self, step: int, total: int, figures: Mapping[str, str], left: float | None, at_most: bool) -> str:
         """One line of at most some 75 characters."""
         _, evaluations, seconds = self._recent[-1]
         first = self._recent[0] if len(self._recent) > 1 else (0, 0, 0.0)
@@ -180,5 +203,5 @@ class Progress:
         if step >= total:
             parts.append(f"{_clock(seconds)} in all")
         elif left is not None:
-            parts.append(f"{_clock(left)} left")
+            parts.append(f"{'at most ' if at_most else ''}{_clock(left)} left")
         return " · ".join(parts)

@@ -8,6 +8,7 @@ from typing import TypeVar
 T = TypeVar("T")
 Listener = Callable[[str, int | None, int | None], None]
 
+_counters: list[Callable[[int], None]] = []  # of all threads: compiled code calls back in any of them
 _listener: contextvars.ContextVar[Listener | None] = contextvars.ContextVar("listener", default=None)
 
 
@@ -27,16 +28,28 @@ def parts_of(parts: Sequence[T], what: str) -> Iterator[T]:
         yield part
 
 
+def evaluated(points: int) -> None:
+    """Tell that a function on the host was evaluated at so many points: what a stage waits for."""
+    for counter in _counters:
+        counter(points)
+
+
 def heard() -> bool:
     """Whether anybody listens."""
     return _listener.get() is not None
 
 
 @contextlib.contextmanager
-def told_to(listener: Listener) -> Iterator[None]:
-    """Within it, stages are told to `listener`, `(what, done, of)`."""
+def told_to(listener: Listener, counter: Callable[[int], None] | None = None) -> Iterator[None]:
+    """Within it, stages are told to `listener`, `(what, done, of)`, and evaluations on the host to
+    `counter`.
+    """
     token = _listener.set(listener)
+    counters = [] if counter is None else [counter]
+    _counters.extend(counters)
     try:
         yield
     finally:
         _listener.reset(token)
+        for one in counters:
+            _counters.remove(one)

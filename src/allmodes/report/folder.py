@@ -35,7 +35,17 @@ def read_run(run: pathlib.Path) -> RunFiles:
         raise RunError(f"{path} is damaged: {str(error).splitlines()[0]}") from error
     if not isinstance(result, dict):
         raise RunError(f"{path} is damaged: it holds {type(result).__name__}, not an object")
-    for key in ("metrics", "metrics_corrected", "verdict", "seconds", "log_z", "mode_weights", "levels", "versions"):
+    for key in (
+        "metrics",
+        "metrics_corrected",
+        "verdict",
+        "modes",
+        "seconds",
+        "log_z",
+        "mode_weights",
+        "levels",
+        "versions",
+    ):
         if not isinstance(result.get(key) or {}, dict):
             raise RunError(f"{path} is damaged: {key!r} holds {type(result[key]).__name__}, not an object")
     notes: list[str] = []

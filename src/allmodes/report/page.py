@@ -10,9 +10,11 @@ from allmodes.files.atomic import write_atomically
 from allmodes.report.facts import evidence_rows, flat, metric_rows, nonfinite, run_rows, tiles
 from allmodes.report.figures import figures_of, ground
 from allmodes.report.folder import RunFiles, is_number, read_run
+from allmodes.report.tables import mode_rows
 from allmodes.report.words import GENERAL, METRICS, VERDICTS
 from allmodes.target import Target
 
+MODES = 20  # shown on the page
 _SAID = ("command", "machine", "versions")  # shown from result.json
 _SUPERSCRIPT = str.maketrans("-0123456789", "\u207b\u2070\u00b9\u00b2\u00b3\u2074\u2075\u2076\u2077\u2078\u2079")
 
@@ -61,6 +63,8 @@ def _context(files: RunFiles, target: Target | None) -> dict[str, Any]:
     has_corrected = any(any(row["corrected"]) for row in samples)
     shown |= {"Corrected draws"} if has_corrected else set()
     shown |= {figure.title for figure in figures} | ({"Raw draws", "Floor", "Ratio"} if samples else set())
+    modes = mode_rows(result, MODES)
+    shown |= set() if modes is None else {"Modes of the draws"}
     return {
         "target": str(result.get("target") or "Run"),
         "subtitle": [
@@ -74,6 +78,8 @@ def _context(files: RunFiles, target: Target | None) -> dict[str, Any]:
             "meaning": meaning,
             "reasons": [str(reason) for reason in verdict.get("reasons") or ()],
         },
+        "remarks": [str(remark) for remark in result.get("remarks") or ()],
+        "modes": modes,
         "tiles": key_figures,
         "figures": figures,
         "ground": ground(result),

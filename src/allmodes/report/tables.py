@@ -2,11 +2,12 @@
 
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from allmodes.progress.numbers import count, duration, finite, number, percent, with_error
 from allmodes.report.words import METRICS
 
+MODES = 10  # shown in the terminal
 _STYLES = {"trusted": "bold green", "use with correction": "bold yellow", "do not use": "bold red"}
 
 
@@ -68,6 +69,8 @@ def print_result(result: Mapping[str, Any], *, file: Any = None) -> None:
     console.print(Text.assemble((name, "bold"), ": " if word else "", (word, _STYLES.get(word, "bold"))))
     for reason in verdict.get("reasons") or ():
         console.print(Text(f"  - {reason}"))
+    for remark in result.get("remarks") or ():
+        console.print(Text(f"  note: {remark}"))
 
     def value(key: str) -> Any:
         return (metrics.get(key) or {}).get("value")
@@ -93,3 +96,38 @@ def print_result(result: Mapping[str, Any], *, file: Any = None) -> None:
             rows.append((METRICS[key].label if key in METRICS else key, floor, got, ratio, other, other_ratio))
     if rows:
         print_table(("metric", "floor", "raw", "ratio", "corrected", "ratio"), rows, file=file)
+    modes = mode_rows(result, MODES)
+    if modes is not None:
+        print_table(modes.columns, modes.rows, title=modes.title, file=file)
+
+
+class ModeRows(NamedTuple):
+    """The table of modes: heads, cells, and what is above and below it."""
+
+    columns: list[str]
+    rows: list[list[str]]
+    title: str
+    note: str
+
+
+def mode_rows(result: Mapping[str, Any], most: int) -> ModeRows | None:
+    """The first modes of a `result.json`, and how many more there are; None where it has none that
+    can be shown.
+    """
+    modes = result.get("modes")
+    shown = modes.get("shown") if isinstance(modes, Mapping) else None
+    if not isinstance(shown, Mapping):
+        return None
+    columns, rows = shown.get("columns"), shown.get("rows")
+    if not (_is_texts(columns) and isinstance(rows, list) and rows and all(_is_texts(row, columns) for row in rows)):
+        return None
+    count, kept = int(finite(modes.get("count")) or len(rows)), rows[:most]
+    first = (
+        f"the first {len(kept)} of {count:,} modes of the raw draws" if count > len(kept) else "modes of the raw draws"
+    )
+    return ModeRows(columns, kept, first, str(shown.get("note") or ""))
+
+
+def _is_texts(row: Any, columns: Any = None) -> bool:
+    texts = isinstance(row, list) and all(isinstance(cell, str) for cell in row)
+    return texts and (columns is None or len(row) == len(columns))

@@ -39,6 +39,10 @@ GENERAL = (
     Word("Floor", "The value between two independent sets of exact draws of the same size: no sampler can do better."),
     Word("Ratio", "The value over its floor: 1 means that the draws cannot be told from exact ones."),
     Word("Mode weights", "Each mode's share of the draws, beside its true share of the mass."),
+    Word(
+        "Modes of the draws",
+        "Draws between which no fall of the density lies are of one mode; its log Z is the evidence of it alone.",
+    ),
     Word("Interatomic distances", "How often two particles are so far apart: the structure of the system."),
     Word("Configurations", "Single draws, to see that they look like matter."),
     Word("Energies", "Minus the log-density at the draws: low is probable, high is improbable."),

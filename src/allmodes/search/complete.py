@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from allmodes.devices.compiled import program
+from allmodes.draws.verdict import CORRECT, TRUSTED, Finding
 from allmodes.points.buffer import Buffer
 from allmodes.points.count import Evaluations
 from allmodes.points.frame import Frame
@@ -18,6 +19,7 @@ from allmodes.target import Target
 NEIGHBOURS = 3  # of an end that are tried, the nearest first
 VALLEY = 1.0  # nats that half way may be below both ends
 PEAK = 3.0  # nats that it may be below their mean: the flank of a wide mode is no way to a high and narrow one
+INCOMPLETE = 0.1  # chance of a new basin, above which modes are likely to be missing
 BLOCK = 32  # half ways that are evaluated together: the last block is filled up, in vain
 
 
@@ -90,3 +92,17 @@ def chance_of_new(once: int, starts: int) -> float:
     number. Of unequal basins it holds nine times in ten. It speaks of starts, not of mass.
     """
     return (once + 2.0 * (once + 1.0) ** 0.5) / starts
+
+
+def of_starts(starts: int, alone: int) -> tuple[Finding, ...]:
+    """What a search says of its completeness, by so many starts, of which some ended in basins of
+    their own; nothing where none was counted.
+    """
+    if not starts:
+        return ()
+    chance = min(1.0, chance_of_new(alone, starts))
+    said = f"{alone:,} of {starts:,} starts of the search ended where no other did"
+    if chance > INCOMPLETE:
+        text = f"up to {chance:.0%} of further starts would end in basins not seen: search more (search.starts)"
+        return (Finding(CORRECT, f"{said}: {text}"),)
+    return (Finding(TRUSTED, f"{said}: a mode that fewer than 1 in {1.0 / chance:,.0f} starts end in may be missing"),)

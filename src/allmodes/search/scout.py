@@ -92,7 +92,8 @@ def scout(target: Target, key: Array, spent: Search = THOROUGH) -> tuple[Frame, 
             stacklevel=2,
         )
     if not np.isfinite(float(seen.best)):
-        raise TargetError(_nothing_found(target, hints, spent.scouts, evaluations))
+        error = _first_error(target)
+        raise TargetError(_nothing_found(target, hints, spent.scouts, evaluations)) from error
     # Arithmetic on the location in double precision: modes may lie 10^4 scales from the origin.
     box = Frame.of(
         target,
@@ -153,12 +154,18 @@ def _extent(points: Buffer, width: Float[Array, " scouts"] | None) -> tuple[Floa
 
 def _nothing_found(target: Target, hints: _Hints, count: int, evaluations: Evaluations) -> str:
     nan, zero = int(evaluations.nan), int(evaluations.zero)
-    failed = getattr(getattr(target.log_prob, "host", None), "error", "")
+    error = _first_error(target)
+    failed = f". The first error was {type(error).__name__}: {error}" if error else ""
     return (
         f"log_prob has no finite value at any of {count} starting points up to {hints.decades[1]:g} scales from "
         f"{hints.location} ({nan} NaN or +inf, {zero} -inf). Check log_prob, or say where the mass is: "
-        "am.Target(log_prob, dim, location=.., scale=..)" + (f". The first error was {failed}" if failed else "")
+        "am.Target(log_prob, dim, location=.., scale=..)" + failed
     )
+
+
+def _first_error(target: Target) -> Exception | None:
+    """What a function on the host raised first, where it has raised anything."""
+    return getattr(getattr(target.log_prob, "host", None), "error", None)
 
 
 def _roam(target: Target, frame: Frame, points: Buffer, key: Array) -> tuple[Buffer, Evaluations]:

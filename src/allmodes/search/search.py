@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Scalar
+from jaxtyping import Array, Bool, Float, Int, Scalar
 
 from allmodes.devices.compiled import program
 from allmodes.mcmc.mala import Moved, mala, width_of
@@ -79,7 +79,7 @@ def search(target: Target, key: Array, size: int, spent: Search = THOROUGH) -> S
     stage("searching: scouts")
     box, evaluations = scout(target, k_scout, spent)
     evaluations = evaluations.book("scouts")
-    moved, more = _fill_in_waves(task, k_box, box, spent.unseen)
+    moved, more, starts = _fill_in_waves(task, k_box, box, spent.unseen)
     task = task._replace(size=moved.points.size)
     evaluations = jax.tree.map(jnp.add, evaluations, more)
     if task.keep:
@@ -89,15 +89,19 @@ def search(target: Target, key: Array, size: int, spent: Search = THOROUGH) -> S
         evaluations = jax.tree.map(jnp.add, evaluations, more).book("moves")
     found = normalise(program(_found, task)(box, moved, evaluations), target.differentiable, wide)
     warn_if_coarse(target, found.frame, found.points.z)
-    return found
+    return found._replace(starts=starts)
 
 
-def _fill_in_waves(task: _Task, key: Array, box: Frame, unseen: float | None) -> tuple[Moved, Evaluations]:
-    """Fill the box at once, or by waves until a new basin is unlikely."""
+def _fill_in_waves(
+    task: _Task, key: Array, box: Frame, unseen: float | None
+) -> tuple[Moved, Evaluations, Int[Array, "2"] | None]:
+    """Fill the box at once, or by waves until a new basin is unlikely; the number of starts, and of
+    those that are alone in their basin, where these are counted.
+    """
     whole = _Extent(-jnp.ones(task.target.free_dim), jnp.ones(task.target.free_dim))
     if unseen is None or task.size <= WAVE:
         stage(f"searching: climbs from {task.size:,} starts")
-        return program(_fill_box, task)(key, box, whole)[:2]
+        return *program(_fill_box, task)(key, box, whole)[:2], None
     wave, most, waves, extent = program(_fill_box, task._replace(size=WAVE)), task.size // WAVE, [], whole
     basins = Basins(task.target, box)
     for i in range(most):
@@ -112,7 +116,8 @@ def _fill_in_waves(task: _Task, key: Array, box: Frame, unseen: float | None) ->
         if basins.chance_of_new < unseen * (2.0 / task.target.free_dim) ** 0.5 and not is_wider:
             break
     moved, spent = _together(waves)
-    return moved, jax.tree.map(jnp.add, spent, basins.evaluations.book("completeness"))
+    spent = jax.tree.map(jnp.add, spent, basins.evaluations.book("completeness"))
+    return moved, spent, jnp.asarray([basins.starts, basins.alone], jnp.int32)
 
 
 def _together(waves: list[tuple[Moved, Evaluations]]) -> tuple[Moved, Evaluations]:
@@ -198,4 +203,4 @@ def _found(task: _Task, box: Frame, moved: Moved, evaluations: Evaluations) -> S
     edges = (moved.zero + moved.nan) / (task.size * effort(task.target) * task.local_steps)
     width = width_of(moved.step_size, dim)
     tau = jnp.full(dim, 1.0 / jnp.sqrt(jnp.mean(1.0 / width**2)))
-    return SearchResult(box, moved.points, step_size, tau, edges, evaluations, moved.passed)
+    return SearchResult(box, moved.points, step_size, tau, edges, evaluations, passed=moved.passed)

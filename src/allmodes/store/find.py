@@ -1,15 +1,16 @@
 """A target by its name or its file, a method by its name."""
 
 import dataclasses
-import difflib
-import importlib.util
-import sys
 import types
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from allmodes import targets
+import jax
+
+from allmodes import interop, targets
+from allmodes.devices.modules import import_file
+from allmodes.doors import asks_for_numbers, is_numpyro_model, is_pymc_model, nearest
 from allmodes.errors import AllmodesError, ConfigError, TargetError
 from allmodes.method import Method
 from allmodes.methods import METHODS
@@ -17,11 +18,13 @@ from allmodes.settings import with_settings
 from allmodes.target import Target
 
 
-def find_target(spec: str, dim: int | None = None) -> Target:
-    """A target by its registered name (`gmm40`), or a user's function by its file
-    (`model.py:log_prob`, with `dim`).
+def find_target(spec: str, dim: int | None = None, **support: Any) -> Target:
+    """A target by its registered name (`gmm40`), or what a user's file has (`model.py:log_prob`,
+    with `dim`).
 
-    The function may also be a `Target` itself, which then needs no `dim`.
+    That is a `Target`, a PyMC model, or a NumPyro model without arguments, which need no `dim`; or
+    a function of JAX, or of NumPy, which is called on the host and has no gradient. `support`:
+    `names`, `bounds` and `periodic`, as `Target` has them.
 
     **Raises** `TargetError` when there is no such name, file or function, the file fails, or `dim`
     is missing or wrong.
@@ -32,17 +35,43 @@ def find_target(spec: str, dim: int | None = None) -> Target:
         target = targets.get(spec)
         if dim is not None and dim != target.dim:
             raise TargetError(f"{spec} has dimension {target.dim}, not {dim}: leave --dim out")
-        return dataclasses.replace(target, origin=spec)
+        return dataclasses.replace(target, origin=spec, **support)
     found, origin = _imported(spec, TargetError)
-    if isinstance(found, Target):
-        if dim is not None and dim != found.dim:
-            raise TargetError(f"{spec} has dimension {found.dim}, not {dim}: leave --dim out")
-        return dataclasses.replace(found, origin=origin)
+    name = Path(spec.rpartition(":")[0]).stem
+    made = _of_model(found, spec, name)
+    if made is not None:
+        if dim is not None and dim != made.dim:
+            raise TargetError(f"{spec} has dimension {made.dim}, not {dim}: leave --dim out")
+        return dataclasses.replace(made, origin=origin, **support)
     if not callable(found):
         raise TargetError(f"log_prob must be a function of one point, but {spec} is a {type(found).__name__}")
     if dim is None:
         raise TargetError(f"the dimension of {spec} is needed: add --dim")
-    return Target(found, dim, name=Path(spec.rpartition(":")[0]).stem, origin=origin)
+    target = Target(found, dim, name=name, origin=origin, **support)
+    try:
+        jax.eval_shape(found, jax.ShapeDtypeStruct((dim,), target.dtype))
+    except Exception as error:
+        if asks_for_numbers(error):
+            return interop.numpy.target(found, dim, name=name, origin=origin, **support)
+    return target  # what else is wrong with it is said where it is checked
+
+
+def _of_model(found: Any, spec: str, name: str) -> Target | None:
+    """The target that a file's object is, or that a model of another library is made into."""
+    if isinstance(found, Target):
+        return found
+    if is_pymc_model(found):
+        return interop.pymc.target(found, name)
+    if not is_numpyro_model(found):
+        return None
+    try:
+        return interop.numpyro.target(found, name=name)
+    except TargetError as error:
+        file, _, function = spec.rpartition(":")
+        raise TargetError(
+            f"{error}. Where it takes data, write target = am.interop.numpyro.target({function}, data) into {file}, "
+            f"and name {file}:target"
+        ) from error
 
 
 def _imported(spec: str, error: type[AllmodesError]) -> tuple[Any, str]:
@@ -55,18 +84,10 @@ def _imported(spec: str, error: type[AllmodesError]) -> tuple[Any, str]:
     if not path.is_file():
         kind = "target as FILE.py:FUNCTION" if error is TargetError else "method as FILE.py:NAME"
         raise error(f"there is no file {file}: name a {kind} or by its registered name")
-    module_spec = importlib.util.spec_from_file_location(f"_file_{path.stem}", path)
-    if module_spec is None or module_spec.loader is None:
-        raise error(f"{file} is not a Python file: name what is in one as FILE.py:NAME")
-    module = importlib.util.module_from_spec(module_spec)
-    sys.path.insert(0, str(path.parent))  # so that it can import what lies beside it
-    sys.modules[module.__name__] = module  # where dataclasses, and what asks for their source, look
     try:
-        module_spec.loader.exec_module(module)
+        module = import_file(path)
     except (Exception, SystemExit) as failure:
         raise error(f"{file} cannot be imported: {type(failure).__name__}: {failure}") from failure
-    finally:
-        sys.path.remove(str(path.parent))
     if not hasattr(module, name):
         raise error(f"{file} has no {'function' if error is TargetError else 'method'} {name!r}")
     return getattr(module, name), f"{path}:{name}"
@@ -86,9 +107,8 @@ def find_method(name: str, settings: Mapping[str, Any] = types.MappingProxyType(
     elif name in METHODS:
         method = METHODS[name]
     else:
-        close = difflib.get_close_matches(name, METHODS, 1)
-        hint = f" Did you mean {close[0]}?" if close else ""
         raise ConfigError(
-            f"unknown method {name!r}: there are {', '.join(METHODS)}, or one of your own as FILE.py:NAME.{hint}"
+            f"unknown method {name!r}: there are {', '.join(METHODS)}, or one of your own as FILE.py:NAME."
+            f"{nearest(name, METHODS)}"
         )
     return with_settings(method, settings)

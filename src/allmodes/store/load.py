@@ -57,13 +57,13 @@ def parse(run: Run) -> tuple[Target, Method, dict]:
             f"{run.path} was made by allmodes 0.1.0, whose methods had other settings: read it with that version, or "
             "train again in a new folder"
         )
+    support = {name: hints[name] for name in ("names", "bounds", "periodic") if name in hints}
     if not origin:
         target = _imported(run, name, dim, about.get("chart"))
     elif ":" in origin:
-        target = dataclasses.replace(find_target(origin, dim), name=name)
+        target = dataclasses.replace(find_target(origin, dim, **support), name=name)
     else:
         target = find_target(origin)
-    support = {name: hints[name] for name in ("names", "bounds", "periodic") if name in hints}
     target = dataclasses.replace(target, double=hints["double"], **support)
     other = differing(was, fingerprint(target)) if was else None
     if other is not None:
@@ -119,6 +119,7 @@ class StoredSupport(Support):
     log_prob: Any
     free_dim: int
     spread: Any
+    periods: Any
 
     def to_x(self, z: Array) -> Array:
         """As the support that was stored."""
@@ -151,6 +152,7 @@ def _imported(run: Run, name: str, dim: int, chart: dict | None) -> Target:
     stored = None
     if chart is not None:
         spread = None if chart["spread"] is None else np.asarray(chart["spread"], float)
+        periods = np.asarray(chart.get("periods", np.zeros(int(chart["free_dim"]))), float)
         both = _of_one(jax.jit(_stored(run / CHART).call))
-        stored = StoredSupport(both, _log_prob(run / FREE), int(chart["free_dim"]), spread)
+        stored = StoredSupport(both, _log_prob(run / FREE), int(chart["free_dim"]), spread, periods)
     return Target(log_prob, dim, name=name, parameters=parameters, chart=stored)

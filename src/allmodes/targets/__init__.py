@@ -5,11 +5,11 @@ To add a target: one file with the function that builds it, one line in `REGISTR
 """
 
 import dataclasses
-import difflib
 import importlib.util
 from collections.abc import Callable
 from functools import partial
 
+from allmodes.doors import nearest
 from allmodes.errors import TargetError
 from allmodes.target import Target
 from allmodes.targets.funnel import funnel
@@ -159,9 +159,9 @@ def get(name: str) -> Target:
     """
     entry = REGISTRY.get(name)
     if entry is None:
-        close = difflib.get_close_matches(name, REGISTRY, n=3)
-        hint = f"did you mean {' or '.join(map(repr, close))}? " if close else ""
-        raise TargetError(f"there is no target called {name!r}; {hint}`allmodes targets` lists them")
+        raise TargetError(
+            f"there is no target called {name!r}: `allmodes targets` lists them.{nearest(name, REGISTRY)}"
+        )
     target = dataclasses.replace(entry.build(), name=name, source=entry.source)
     if entry.reference is not None:
         target = dataclasses.replace(target, sample=pool(target, entry.reference), reference=entry.reference)

@@ -20,7 +20,7 @@ class Budget:
     """What is left of seconds and of evaluations, where they are limited, by the pace so far.
 
     Of the seconds, training has what the search, compilation and the reserve for what comes after
-    leave.
+    leave. `evaluation` tells the seconds of one so far, of a density that is called on the host.
     """
 
     def __init__(
@@ -29,17 +29,20 @@ class Budget:
         seconds: float | None,
         evaluations: int | None,
         reserve: Callable[[Pace, dict[str, float]], float] | None = None,
+        evaluation: Callable[[], float] | None = None,
     ):
         self._method, self._reserve = method, reserve or (lambda pace, clock: 0.0)
         self._seconds = None if seconds is None else float(seconds)
         self._evaluations = None if evaluations is None else float(evaluations)
+        self._evaluation = evaluation or (lambda: 0.0)
         self.pace = Pace(method.period)
         self.used, self.steps_left = 0.0, CHUNK
         self.seconds_left: float | None = None
         self._share = 0.0  # seconds between two looks at the clock
 
     def begin(self, state: Any, clock: dict) -> None:
-        """Start from here: nothing of the pace is known."""
+        """Start from here: nothing of the pace is known, but for what evaluations take."""
+        self.pace.dear = self._evaluation() * self._method.period_evaluations
         self._first, self._clock = self._spent(state), dict(clock)
         self._taken = 0
         self._judge(state, clock)

@@ -7,7 +7,7 @@ import dataclasses
 import functools
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -15,11 +15,15 @@ import jax.numpy as jnp
 from jaxtyping import Array
 
 from allmodes.bounded import sampler_of
+from allmodes.devices.callbacks import watched
+from allmodes.devices.keys import Key, keyed
 from allmodes.devices.memory import release_memory
 from allmodes.devices.mesh import gather
 from allmodes.devices.precision import single
 from allmodes.devices.processes import broadcast, is_main_process
+from allmodes.doors import door_of
 from allmodes.errors import ConfigError, TargetError
+from allmodes.files.evaluations import NAME as KEPT
 from allmodes.files.run_folder import Run
 from allmodes.method import Method
 from allmodes.methods import METHODS, default_for
@@ -55,17 +59,24 @@ class Progress:
     steps: int
     seconds: float
     line: dict  # what `metrics.jsonl` gets
-    left: float | None = None  # seconds of training that are left, where that can be told
+    left: float | None = None  # seconds of training that are left, by where the method expects its end
+    at_most: bool = False  # whether it does not, and `left` is up to the last step that there may be
     figures: Mapping[str, str] = dataclasses.field(default_factory=dict)  # of the method, as they are to be read
 
 
+@watched
+@keyed
 @_alone
 @single
 def fit(
-    target: Target,
+    target: Target | Callable[..., Any],
     method: Method | None = None,
     *,
-    key: Array,
+    key: Key,
+    dim: int | None = None,
+    names: Sequence[str] | None = None,
+    bounds: Any = None,
+    periodic: Sequence[int | str] = (),
     start: Sampler | None = None,
     steps: int | None = None,
     seconds: float | None = None,
@@ -81,9 +92,11 @@ def fit(
 
     **Arguments**
 
-    - `target`: the density; `method`: its configuration. When it is not given, `IWSM()`; for
-      particles `IWSM.particles()`, or its variant for few or many of them.
-    - `key`: a JAX key; the same key gives the same sampler, bit for bit, on the same machine.
+    - `target`: the density, or a `log_prob` with its `dim`, and with `names`, `bounds` and
+      `periodic` as `Target` has them; `method`: its configuration. When it is not given, `IWSM()`;
+      for particles `IWSM.particles()`, or its variant for few or many of them.
+    - `key`: a JAX key, or a seed; the same gives the same sampler, bit for bit, on the same
+      machine.
     - `start`: a sampler of another density in the same dimension, to begin with: one more datum,
       another prior, another temperature. Nothing is searched, which saves most of the evaluations,
       and a mode that the other density does not have is not found. The method is that of the
@@ -94,8 +107,9 @@ def fit(
       depends on the speed of the machine. The search is made whole whatever it takes: where it
       leaves nothing, nothing is trained, with a warning.
     - `evaluations`: the same by evaluations of the density, those of the search included.
-    - `run`: a folder to keep `metrics.jsonl` and checkpoints in; with `resume`, go on from its
-      newest checkpoint.
+    - `run`: a folder to keep `metrics.jsonl` and checkpoints in, and every evaluation of a slow
+      function that is called on the host (`evaluations.rows`); with `resume`, go on from its newest
+      checkpoint, and evaluate nothing twice.
     - `on_progress`: called after each chunk of steps.
     - `progress`: show a bar on stderr where that is a terminal, and nothing where it is not.
     - `reserve`: how many of the `seconds` to leave for what comes after, by the `Pace` of the steps
@@ -109,19 +123,31 @@ def fit(
     one of seconds for a method that trains nothing, `RunError` when the run folder is damaged,
     cannot be written, or another process is at work in it.
     """
-    if not isinstance(target, Target):
-        raise TargetError(
-            f"fit needs a Target, got a {type(target).__name__}: wrap it, as in am.Target(log_prob, dim=2)"
-        )
+    target = _target_of(target, dim, {"names": names, "bounds": bounds, "periodic": periodic})
     method = method if start is None else _of_start(target, method, start)
     method = _checked(target, method, steps, seconds, evaluations)
     target.check()
-    budget = Budget(method, seconds, evaluations, reserve)
-    with _shown(progress, on_progress) as told:
+    host = getattr(target.log_prob, "host", None)
+    budget = Budget(method, seconds, evaluations, reserve, None if host is None else host.each)
+    with _shown(progress, on_progress) as told, _keeping(host, run, resume):
         training = _Training(target.free, method, key, budget, run, told)
         training.begin(resume, None if start is None else start.free)
         training.train()
     return sampler_of(method, target, training.state, training.clock)
+
+
+def _target_of(given: Any, dim: int | None, support: dict[str, Any]) -> Target:
+    """The target, or that of a function."""
+    if isinstance(given, Target):
+        said = [name for name, value in {"dim": dim, **support}.items() if value is not None and value != ()]
+        if said:
+            words = f"{', '.join(said)} {'is' if len(said) == 1 else 'are'} for a function"
+            raise TargetError(f"{words}: a Target has its own, am.Target(log_prob, dim, ..)")
+        return given
+    if dim is None or not callable(given):
+        door = door_of(given) or " For a function say its dimension: am.fit(log_prob, dim=2)."
+        raise TargetError(f"fit needs a Target, got a {type(given).__name__}.{door}")
+    return Target(given, dim, name=getattr(given, "__name__", "unnamed"), **support)
 
 
 def _checked(
@@ -246,7 +272,9 @@ class _Training:
             if self.is_kept and broadcast(time.monotonic() - last_save > CHECKPOINT_SECONDS and step < end):
                 self._save(gather(self.state))
                 last_save = time.monotonic()
-            self.told(Progress(step, end, sum(self.clock.values()), line, self._left(), shown(self.method, line)))
+            left, at_most = self._left()
+            seconds = sum(self.clock.values())
+            self.told(Progress(step, end, seconds, line, left, at_most, shown(self.method, line)))
 
     def _compiled(self) -> Callable:
         with self._timed("compile"):
@@ -260,14 +288,16 @@ class _Training:
     def _progress(self) -> tuple[int, int]:
         return int(self.state.step), int(self.method.end(self.state))
 
-    def _left(self) -> float | None:
-        """Seconds until training ends, by the pace so far and by where the method expects its end,
-        if it does.
+    def _left(self) -> tuple[float, bool]:
+        """Seconds until training ends, by the pace so far and by where the method expects its end;
+        else until the last step that there may be, and that it is so.
         """
         step, expected = int(self.state.step), self.method.expected_end(self.state, self.lines)
-        limits = [] if expected is None else [self.budget.pace.seconds(step, expected - step)]
-        limits += [] if self.budget.seconds_left is None else [max(0.0, self.budget.seconds_left)]
-        return min(limits, default=None)
+        last = int(self.method.end(self.state)) if expected is None else expected
+        left, allowed = self.budget.pace.seconds(step, last - step), self.budget.seconds_left
+        if allowed is not None and allowed < left:
+            return max(0.0, allowed), expected is None
+        return left, expected is None
 
     def _restore(self) -> None:
         restored = self.run.load_state(self.method.template(self.target))
@@ -293,6 +323,15 @@ class _Training:
         begin = time.monotonic()
         yield
         self.clock[part] += time.monotonic() - begin
+
+
+def _keeping(host: Any, run: Run | None, resume: bool) -> contextlib.AbstractContextManager:
+    """Keep what a function on the host is asked for in the run folder, and do not ask again."""
+    if host is None or run is None or not is_main_process():
+        return contextlib.nullcontext()
+    if not resume:
+        (run / KEPT).unlink(missing_ok=True)
+    return host.keeping(run / KEPT)
 
 
 @contextlib.contextmanager

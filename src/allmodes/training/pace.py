@@ -9,12 +9,15 @@ class Pace:
     """Seconds of a step, and of the dear part of the work that comes round every `period` steps (1:
     there is none).
 
+    `dear`: seconds of that part which are known before one was seen, those of a slow density.
+
     Renewals of a buffer take as long as the hundreds of steps between two of them, so that a plain
     average over the steps so far is wrong by a factor of two until a few were seen.
     """
 
     def __init__(self, period: int = 1):
         self._period = period
+        self.dear = 0.0
         self._plain = [0, 0.0]  # steps and seconds of chunks in which nothing dear was due
         self._dear: list[tuple[int, int, float]] = []  # renewals, steps and seconds of the others
 
@@ -55,7 +58,7 @@ class Pace:
         if self._period <= 1:
             return 0.0
         if not self._dear or not self._plain[0]:
-            return UNSEEN * self._period * self.step
+            return UNSEEN * self._period * self.step + self.dear
         renewals, steps, seconds = (sum(chunk[i] for chunk in self._dear) for i in (0, 1, 2))
         return max(0.0, (seconds - steps * self.step) / renewals)
 

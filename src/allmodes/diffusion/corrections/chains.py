@@ -13,6 +13,7 @@ from allmodes.diffusion.blocks import blocks_of
 from allmodes.diffusion.corrections.chain_moves import Plan, enough, starts
 from allmodes.diffusion.corrections.correction import Correction
 from allmodes.diffusion.corrections.proposal import Proposal, Raw, proposal_of
+from allmodes.draws.doubt import Forward
 from allmodes.draws.draws import Draws
 from allmodes.draws.estimates import Estimate, ess, khat, log_z
 from allmodes.draws.verdict import TRUSTED, Finding, Pool, of_chains
@@ -93,9 +94,10 @@ class Chains(Correction):
         # Shares of modes keep the errors of the weighted draws that the chains start from, on top
         # of their own.
         independent = sum(effective) / (sum(effective) + n)
+        found = (*proposal.findings, *findings_of(raws))
         return Draws(
             x, log_prob, jnp.zeros(n), sum(cost) + spent, evidence, independent=independent,
-            parameters=proposal.target.parameters, pool=pool_of(raws, evidence, seen), findings=findings_of(raws),
+            parameters=proposal.target.parameters, pool=pool_of(raws, evidence, seen), findings=found,
         )  # fmt: skip
 
     def _for_proposal(self, proposal: Proposal) -> "Chains":
@@ -138,12 +140,13 @@ def evidence_of(raws: Sequence[Raw], constant: float) -> Estimate:
     return Estimate(float(np.max(values) + np.log(np.mean(share))), float(error))
 
 
-def pool_of(raws: Sequence[Raw], evidence: Estimate, forward_ess: float | None) -> Pool | None:
+def pool_of(raws: Sequence[Raw], evidence: Estimate, seen: Forward | None) -> Pool | None:
     """Say what the weights of all raw draws show; None of chains, whose R^ does."""
     if raws[0].rhat is not None:
         return None
     log_w = jnp.concatenate([raw.log_weight for raw in raws])
-    return Pool(len(log_w), ess(log_w), khat(log_w), evidence.std_error, forward_ess)
+    told = {} if seen is None else {"forward_ess": seen.ess, "doubt": seen.doubt(log_w)}
+    return Pool(len(log_w), ess(log_w), khat(log_w), evidence.std_error, **told)
 
 
 def findings_of(raws: Sequence[Raw]) -> tuple[Finding, ...]:

@@ -71,7 +71,8 @@ class PathSMC(Correction):
         x, log_prob, log_weight = (jnp.concatenate(part)[:n] for part in zip(*(p[:3] for p in parts), strict=True))
         seen, spent = proposal.look_forward()
         cost, named = spent + sum(part[3] for part in parts), proposal.target.parameters
-        return Draws(x, log_prob, log_weight, cost, evidence, parameters=named, forward_ess=seen)
+        told = {"forward_ess": seen.ess, "findings": proposal.findings}
+        return Draws(x, log_prob, log_weight, cost, evidence, parameters=named, **told)
 
 
 def smc_evaluations(process: Process, steps: int, settings: PathSMC) -> int:

@@ -11,6 +11,7 @@ from allmodes.devices.compiled import program
 from allmodes.diffusion import blocks
 from allmodes.diffusion.corrections.chain_moves import Plan, chain_evaluations, chains
 from allmodes.diffusion.paths import Process
+from allmodes.draws.doubt import Forward
 from allmodes.draws.estimates import Estimate, ess
 from allmodes.draws.verdict import Finding
 from allmodes.errors import ConfigError
@@ -37,11 +38,14 @@ class Raw(NamedTuple):
 
 @runtime_checkable
 class Proposal(Protocol):
-    """What chains ask for. `process` is None where draws do not come by paths."""
+    """What chains ask for. `process` is None where draws do not come by paths; `findings` are true
+    of all draws.
+    """
 
     target: Target
     frame: Frame
     process: Process | None
+    findings: tuple[Finding, ...]
 
     def paths(self, key: Array, n: int, steps: int | None) -> Raw:
         """Draw n, with weights."""
@@ -53,8 +57,8 @@ class Proposal(Protocol):
         """
         ...
 
-    def look_forward(self) -> tuple[float | None, int]:
-        """Give the forward effective share, None where nothing tells, and what it cost."""
+    def look_forward(self) -> tuple[Forward | None, int]:
+        """Give what points of the target see, None where nothing tells, and what it cost."""
         ...
 
 
@@ -77,6 +81,7 @@ class WeightedDraws:
     """
 
     process = None
+    findings = ()  # each of the draws has its own
 
     def __init__(self, sampler: Any):
         self.sampler, self.target = sampler, sampler.target

@@ -24,6 +24,7 @@ from allmodes.diffusion.networks import (
 from allmodes.diffusion.noise import NoiseRange, noise_for
 from allmodes.diffusion.paths import Process
 from allmodes.diffusion.sampler import DiffusionSampler
+from allmodes.draws.verdict import Finding
 from allmodes.errors import ConfigError
 from allmodes.method import Figure, Figures, Method
 from allmodes.methods.iwsm.again import again
@@ -38,6 +39,7 @@ from allmodes.points.count import Evaluations
 from allmodes.points.found import SearchResult, nowhere
 from allmodes.points.frame import Frame
 from allmodes.progress.stages import stage
+from allmodes.search.complete import of_starts
 from allmodes.search.effort import THOROUGH, Search
 from allmodes.search.scout import broad
 from allmodes.search.search import search
@@ -287,8 +289,13 @@ class IWSM(Method):
         end = int(state.end)
         if self.enough is None or end < self.steps:
             return end
-        seen = shares_of_renewals(lines)
+        seen = shares_of_renewals(lines, self.reweighting.every)
         return expected_end(seen, self.enough, self.reweighting.every, int(state.cooldown), end)
+
+    @property
+    def period_evaluations(self) -> int:
+        """One of each path of a renewal."""
+        return self.reweighting.paths(self.buffer)
 
     def renewals_of(self, n: int) -> float:
         """Tell how many renewals of the buffer, each of paths down and up again, draws of n points
@@ -311,6 +318,10 @@ class IWSM(Method):
         the prior.
         """
         return state.frame, process_of(state)
+
+    def findings(self, state: State) -> tuple[Finding, ...]:
+        """Say how complete the search was, where it counted its basins."""
+        return of_starts(*state.starts.tolist())
 
     def points(self, state: State) -> Float[Array, "size dim"]:
         """Give the buffer, in the user's coordinates."""

@@ -38,6 +38,7 @@ class State(eqx.Module):
     refresh_ess: Scalar
     refresh_rate: Scalar
     evaluations: Evaluations
+    starts: Int[Array, "2"]  # of the search, and how many ended in basins of their own; zeros where not counted
 
 
 def start(
@@ -74,6 +75,7 @@ def start(
         refresh_ess=jnp.asarray(jnp.nan),
         refresh_rate=jnp.asarray(jnp.nan),
         evaluations=found.evaluations,
+        starts=jnp.zeros(2, jnp.int32) if found.starts is None else found.starts,
     )
 
 

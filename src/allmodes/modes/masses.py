@@ -7,8 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float, Int
 
-from allmodes.draws.estimates import Estimate, log_z
-from allmodes.metrics.modes import normalised
+from allmodes.draws.estimates import Estimate, log_z, normalised
 
 
 class Shares(NamedTuple):

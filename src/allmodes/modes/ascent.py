@@ -14,8 +14,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Scalar
 
+from allmodes.devices.compiled import program
 from allmodes.points.frame import Frame
-from allmodes.target import Evaluation, Target
+from allmodes.target import Target
 
 MEMORY = 6  # pairs of steps and changes of the gradient
 PROMISE = 1e-4  # a point has arrived once the quadratic model promises less log-density than this
@@ -110,57 +111,61 @@ def _advance(c: _Climber, step: Float[Array, " dim"], promise: Scalar, log_prob:
     return jax.tree.map(lambda new, old: jnp.where(c.done, old, new), moved, c)
 
 
-def ascent(target: Target, frame: Frame, narrow: float) -> Callable[[Float[np.ndarray, "n dim"]], tuple[Ends, int]]:
+def ascent(
+    target: Target, frame: Frame, narrow: float, long: int = LONG, few: int = FEW
+) -> Callable[[Float[np.ndarray, "n dim"]], tuple[Ends, int]]:
     """A function of points in the frame: where each ends, and how many evaluations that took.
 
     `narrow` is the narrowest width that a search has met; first steps are no longer than half of
-    it. Everyone makes at most 24 steps; those that have not arrived then go on by themselves, up to
-    400. A point without mass stays.
+    it. Everyone makes at most 24 steps; those that have not arrived then go on by themselves, `few`
+    at a time, by up to `long` steps. A point without mass stays.
     """
-
-    def evaluate(z: Float[Array, "n dim"]) -> Evaluation:
-        return frame.evaluate(target, z)
-
-    @jax.jit
-    def begin(z):
-        e = evaluate(z)
-        return jax.vmap(_start, (0, 0, 0, None))(z, e.log_prob, e.grad, jnp.asarray(narrow, z.dtype))
-
-    @jax.jit
-    def climb(c: _Climber, limit, enough):
-        def body(carry):
-            c, steps = carry
-            step, promise = jax.vmap(_propose)(c)
-            e = evaluate(c.z + step)
-            return jax.vmap(_advance)(c, step, promise, e.log_prob, e.grad), steps + 1
-
-        def unfinished(carry):
-            c, steps = carry
-            return (steps < limit) & (jnp.sum(~c.done) > enough)
-
-        return jax.lax.while_loop(unfinished, body, (c, jnp.zeros((), jnp.int32)))
+    begin, climb = program(_begun, target), program(_climb, target)
 
     def run(z: Float[np.ndarray, "n dim"]) -> tuple[Ends, int]:
         n, spent, parts, began = len(z), 0, [], []
         for part in _blocks(z, BLOCK):
-            first = begin(part)
+            first = begin(frame, part, narrow)
             began.append(np.asarray(first.log_prob, float))
-            c, steps = climb(first, SHORT, len(part) // 16)
+            c, steps = climb(frame, first, SHORT, len(part) // 16)
             spent += len(part) * (1 + int(steps))
             parts.append(c)
         c = jax.tree.map(lambda *a: np.concatenate(a)[:n], *parts)
         late = np.flatnonzero(~c.done)
-        for i in range(0, len(late), FEW):
-            index = late[i : i + FEW]
-            padded = np.resize(index, FEW)  # copies of the same points fill the block
-            rest, steps = climb(jax.tree.map(lambda a, rows=padded: jnp.asarray(a[rows]), c), LONG, 0)
-            spent += FEW * int(steps)
+        for i in range(0, len(late), few):
+            index = late[i : i + few]
+            padded = np.resize(index, few)  # copies of the same points fill the block
+            rest, steps = climb(frame, jax.tree.map(lambda a, rows=padded: jnp.asarray(a[rows]), c), long, 0)
+            spent += few * int(steps)
             for whole, new in zip(c, rest, strict=True):
                 whole[index] = np.asarray(new)[: len(index)]
         width = 1.0 / np.sqrt(np.maximum(np.asarray(c.curvature, float), 1e-30))
         return Ends(np.asarray(c.z), np.asarray(c.log_prob, float), np.concatenate(began)[:n], width), spent
 
     return run
+
+
+def _begun(target: Target, frame: Frame, z: Float[Array, "n dim"], narrow: Scalar | float) -> _Climber:
+    e = frame.evaluate(target, z)
+    return jax.vmap(_start, (0, 0, 0, None))(z, e.log_prob, e.grad, jnp.asarray(narrow, z.dtype))
+
+
+def _climb(
+    target: Target, frame: Frame, c: _Climber, limit: Int[Array, ""] | int, enough: Int[Array, ""] | int
+) -> tuple[_Climber, Int[Array, ""]]:
+    """Steps of all, at most `limit`, until `enough` or fewer have not arrived; and how many."""
+
+    def body(carry):
+        c, steps = carry
+        step, promise = jax.vmap(_propose)(c)
+        e = frame.evaluate(target, c.z + step)
+        return jax.vmap(_advance)(c, step, promise, e.log_prob, e.grad), steps + 1
+
+    def unfinished(carry):
+        c, steps = carry
+        return (steps < limit) & (jnp.sum(~c.done) > enough)
+
+    return jax.lax.while_loop(unfinished, body, (c, jnp.zeros((), jnp.int32)))
 
 
 def _blocks(z: Float[np.ndarray, "n dim"], size: int) -> list[Float[Array, "m dim"]]:

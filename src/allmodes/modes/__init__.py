@@ -1,0 +1,1 @@
+"""Modes of draws: peaks, which draws belong to which, and what each holds of the mass."""
