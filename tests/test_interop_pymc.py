@@ -92,7 +92,7 @@ def test_a_sample_is_what_pymc_gives_with_the_evidence():
     assert posterior["mu"].dims == ("chain", "draw", "side")
     assert posterior["mu"].shape == (2, 125, 2)
     np.testing.assert_array_equal(found["observed_data"]["y"], [0.5, -0.5])
-    assert float(found["constant_data"]["scale"]) == 2.0
+    assert found["constant_data"]["scale"].item() == 2.0
     assert found["sample_stats"]["lp"].shape == (2, 125)
     about = posterior.attrs
     evidence = 2 * (-0.5 * math.log(4 * math.pi) - 0.5**2 / 4)

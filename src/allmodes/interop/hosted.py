@@ -14,6 +14,7 @@ import jax
 import numpy as np
 from jaxtyping import Array, Float
 
+from allmodes.devices.callbacks import watched
 from allmodes.draws import kept
 from allmodes.draws.draws import Draws
 from allmodes.draws.verdict import DO_NOT_USE
@@ -100,6 +101,7 @@ class Sampled(NamedTuple):
         }  # fmt: skip
 
 
+@watched
 def sampled(
     target: Target,
     method: Method,
@@ -122,7 +124,7 @@ def sampled(
     """
     k_fit, k_draw, k_equal = jax.random.split(jax.random.key(seed), 3)
     run = None if out is None else Run(out)
-    with _signals(), contextlib.nullcontext() if run is None else run.locked():
+    with contextlib.nullcontext() if run is None else run.locked():
         if run is not None:
             _begin(run, target, method, seed, resume)
         sampler = fit(target, method, key=k_fit, seconds=seconds, evaluations=evaluations, run=run, resume=resume)
@@ -183,19 +185,3 @@ def _begin(run: Run, target: Target, method: Method, seed: int, resume: bool) ->
             f"{run.path} holds a run of another {', '.join(wrong)}: bring back what it was, start anew with "
             "resume=False, or write elsewhere"
         )
-
-
-@contextlib.contextmanager
-def _signals() -> Any:
-    """What a signal's handler raises while a likelihood runs comes out of compiled code as an error
-    of JAX; here it is itself again.
-    """
-    try:
-        yield
-    except jax.errors.JaxRuntimeError as error:
-        kind, _, status = str(error).rstrip().rpartition("\n")[2].partition(": ")
-        if kind == "KeyboardInterrupt":
-            raise KeyboardInterrupt from None
-        if kind == "SystemExit":
-            raise SystemExit(int(status) if status.isdigit() else status) from None
-        raise
