@@ -208,10 +208,10 @@ def test_what_is_listed_is_known(name):
 
 def test_names():
     assert len(set(targets.names())) == len(targets.entries()) >= 14
-    with pytest.raises(TargetError, match=r"'gmm4O'.*did you mean 'gmm40'.*allmodes targets") as error:
+    with pytest.raises(TargetError, match=r"'gmm4O'.*allmodes targets.*Did you mean gmm40\?") as error:
         targets.get("gmm4O")
     assert "\n" not in str(error.value)
-    with pytest.raises(TargetError, match=r"'qqqq'; `allmodes targets`"):
+    with pytest.raises(TargetError, match=r"'qqqq': `allmodes targets`"):
         targets.get("qqqq")
 
 

@@ -43,13 +43,12 @@ def _whole(kind: PrimitiveTypeInfo) -> PrimitiveConstructorSpec | None:
 
 
 def _number(word: str) -> int:
-    try:
+    with contextlib.suppress(ValueError):
         return int(word)
-    except ValueError:
-        value = float(word)
-        if not value.is_integer():
-            raise ValueError(f"{word} is not a whole number") from None
-        return int(value)
+    with contextlib.suppress(ValueError):
+        if float(word).is_integer():
+            return int(float(word))
+    raise ValueError(f"{word} is not a whole number")
 
 
 def parse(cls: type, argv: list[str], command: str) -> Any:
