@@ -162,26 +162,34 @@ def _simplex(v):
     return jnp.stack([first, second, 1.0 - first - second])
 
 
-@pytest.mark.slow
-@pytest.mark.trains
-def test_both_labellings_of_a_mixture():
+@pytest.fixture(scope="module")
+def mixture():
     pytest.importorskip("httpstan", reason="httpstan is not installed: its programs are not tested")
-    target = am.interop.stan.target(MIXTURE, {"n": len(TWO), "y": TWO}, name="mixture")
+    return am.interop.stan.target(MIXTURE, {"n": len(TWO), "y": TWO}, name="mixture")
+
+
+@pytest.mark.slow
+def test_a_mixture_has_the_values_of_scipy_and_their_slopes(mixture):
     u = np.random.default_rng(2).normal(size=(20, 5))
-    got = target.evaluate(jnp.asarray(u, jnp.float32))
+    got = mixture.evaluate(jnp.asarray(u, jnp.float32))
     np.testing.assert_allclose(got.log_prob, [log_mixture(point) for point in u], rtol=1e-5, atol=1e-2)
     for point, grad in zip(u[:5], got.grad[:5], strict=True):
         slopes = [(log_mixture(point + h) - log_mixture(point - h)) / 2e-5 for h in 1e-5 * np.eye(5)]
         np.testing.assert_allclose(grad, slopes, rtol=1e-3, atol=1e-2)
-    sampler = am.fit(target, key=jax.random.key(0), progress=False)
-    draws = sampler.sample(4000, key=jax.random.key(1))
+
+
+@pytest.mark.slow
+@pytest.mark.trains
+def test_both_labellings_of_a_mixture(mixture):
+    sampler = am.fit(mixture, key=jax.random.key(0), evaluations=60_000, progress=False)
+    draws = sampler.sample(2000, key=jax.random.key(1))
     sites, weight = draws.unravel(), np.exp(np.asarray(draws.log_weight, float))
     right = np.asarray(sites["mu"][:, 0] > sites["mu"][:, 1])
     share = weight[right].sum() / weight.sum()
     error = np.sqrt(np.sum(weight**2 * (right - share) ** 2)) / weight.sum()
     assert abs(share - 0.5) < 5.0 * error
-    assert error < 0.03
-    assert float(draws.log_z.value) == pytest.approx(_log_z(target), abs=0.1)
+    assert error < 0.05
+    assert float(draws.log_z.value) == pytest.approx(_log_z(mixture), abs=0.1)
 
 
 def _log_z(target):
