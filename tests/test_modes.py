@@ -5,7 +5,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from helpers import SMALL, Counting
+from helpers import SMALL, Counting, pair
 from jax.scipy.special import logsumexp
 from jax.scipy.stats import norm, vonmises
 
@@ -123,8 +123,8 @@ def test_what_no_barrier_parts_is_one_mode():
     """A ring, whose ridge is level, and two normals 2 widths apart, whose sum has one peak."""
     ring = am.find_target("ring")
     assert len(table(ring, drawn(ring))) == 1
-    pair = gaussian_mixture([[-0.9, 0.0], [0.9, 0.0]])
-    assert len(table(pair, drawn(pair))) == 1
+    close = gaussian_mixture([[-0.9, 0.0], [0.9, 0.0]])
+    assert len(table(close, drawn(close))) == 1
 
 
 def test_copies_and_draws_without_mass_do_no_harm():
@@ -281,13 +281,11 @@ def test_a_table_shows_the_first_modes_and_says_how_many_more():
 
 @pytest.mark.trains
 def test_a_sampler_tells_its_modes_and_how_many_points_of_training_lie_in_each():
-    sampler = am.fit(
-        am.Target(four().log_prob, 2, names=["a", "b"]), am.IWSM(**{**SMALL, "steps": 20}), key=jax.random.key(0)
-    )
+    sampler = am.fit(pair(), am.IWSM(**{**SMALL, "steps": 20}), key=jax.random.key(0))
     modes = sampler.modes(key=jax.random.key(1), n=2000)
-    assert len(modes) == 4
-    np.testing.assert_array_less(np.abs(modes.log_z - np.log(5.0 * SHARES)), 3.5 * modes.log_z_error)
+    assert len(modes) == 2
+    assert np.all(np.abs(modes.log_z - np.log(np.pi / 2)) < 3.5 * modes.log_z_error)
     assert modes.points.sum() <= 512
-    assert np.all(modes.points > 0)
+    assert np.all(modes.points > 100)
     draws = sampler.sample(1000, key=jax.random.key(2))
     assert len(sampler.modes(draws, key=jax.random.key(3)).label) == 1000
