@@ -181,7 +181,7 @@ def test_a_mixture_has_the_values_of_scipy_and_their_slopes(mixture):
 @pytest.mark.slow
 @pytest.mark.trains
 def test_both_labellings_of_a_mixture(mixture):
-    sampler = am.fit(mixture, key=jax.random.key(0), evaluations=60_000, progress=False)
+    sampler = am.fit(mixture, key=jax.random.key(0), evaluations=200_000, progress=False)
     draws = sampler.sample(2000, key=jax.random.key(1))
     sites, weight = draws.unravel(), np.exp(np.asarray(draws.log_weight, float))
     right = np.asarray(sites["mu"][:, 0] > sites["mu"][:, 1])
