@@ -636,7 +636,7 @@ def test_what_was_drawn_is_not_drawn_again(finished, copy, monkeypatch, capsys):
     said = capsys.readouterr().err.splitlines()
     assert said == [
         "pair: going on from step 60 of at most 60", "going on: trained, drawn, corrected", "evaluating",
-        "writing the report",
+        "telling modes apart", "writing the report",
     ]  # fmt: skip
     results = [json.loads((run / "result.json").read_text()) for run in (copy, finished)]
     for key in ("log_z", "verdict", "evaluations", "state"):

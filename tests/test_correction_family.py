@@ -55,6 +55,9 @@ class Untrained:
         frame = Frame.of(target, np.zeros(2), np.ones(2))
         return frame, dataclasses.replace(process, denoiser=self.guide(target, process.denoiser))
 
+    def findings(self, state):
+        return ()
+
 
 def diffusion(target, **about):
     z = draw_mixture(5, 2048)
