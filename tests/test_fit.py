@@ -355,5 +355,7 @@ def test_a_fresh_start_in_a_used_folder_leaves_nothing_of_the_old_run(whole, tmp
 
 
 def test_a_bare_function_is_not_a_target():
-    with pytest.raises(am.TargetError, match=r"fit needs a Target, got a function: wrap it"):
+    with pytest.raises(
+        am.TargetError, match=r"got a function. For a function say its dimension: am.fit\(log_prob, dim=2\)"
+    ):
         inspect.unwrap(am.fit)(lambda x: -jnp.sum(x**2), key=jax.random.key(0))  # without the types of tests
