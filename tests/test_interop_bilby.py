@@ -159,6 +159,7 @@ run(sys.argv[2])
 """
 
 
+@pytest.mark.slow
 @pytest.mark.trains
 def test_a_killed_run_goes_on_to_the_same_result(result, tmp_path):
     command = [sys.executable, "-W", "ignore", "-c", KILLED, "tests", str(tmp_path)]

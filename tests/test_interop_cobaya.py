@@ -143,6 +143,7 @@ run(pathlib.Path(sys.argv[2]))
 """
 
 
+@pytest.mark.slow
 @pytest.mark.trains
 def test_a_killed_run_goes_on_to_the_same_products(whole, tmp_path):
     command = [sys.executable, "-W", "ignore", "-c", KILLED, "tests", str(tmp_path)]

@@ -76,7 +76,7 @@ class AllModes(Sampler):
         tell = self.log.warning if is_refused(self.found.draws) else self.log.info
         tell("%s", self.found.draws.summary())
 
-    def samples(self, combined: bool = False, skip_samples: float = 0, to_getdist: bool = False) -> Any:
+    def samples(self, combined: bool = False, skip_samples: float | int = 0, to_getdist: bool = False) -> Any:
         """Give the weighted sample; of several processes to the first alone, unless `combined` or
         `to_getdist`. None of it is burn-in: `skip_samples` has no effect.
         """
@@ -85,7 +85,7 @@ class AllModes(Sampler):
         made = self.collection.to_getdist() if to_getdist and self.collection is not None else self.collection
         return mpi.share_mpi(made) if combined or to_getdist else made
 
-    def products(self, combined: bool = False, skip_samples: float = 0, to_getdist: bool = False) -> dict[str, Any]:
+    def products(self, combined: bool = False, skip_samples: float | int = 0, to_getdist: bool = False) -> dict[str, Any]:
         """Give `sample`, `logZ`, `logZstd`, and `allmodes`: how far to trust the draws."""
         sample = self.samples(combined, skip_samples, to_getdist)
         about = None if self.found is None else self.found.about

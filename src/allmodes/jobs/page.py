@@ -51,7 +51,7 @@ def write_report(
     if draws is not None and draws.x.shape[1] != sampler.target.dim:
         raise ConfigError(f"draws are of {draws.x.shape[1]} dimensions, the sampler's of {sampler.target.dim}")
     check_writable(path)
-    k_draw, k_correct, *judging = jax.random.split(key, 6)
+    k_draw, k_correct, *judging = jax.random.split(key, 7)
     clock = {"compile": sampler.seconds.get("compile", 0.0)}
     clock["train"] = sum(sampler.seconds.values()) - clock["compile"]
     corrected, begin = None, time.monotonic()
