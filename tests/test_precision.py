@@ -169,5 +169,5 @@ def test_a_function_that_always_fails_says_what_it_said():
 
     target = am.interop.numpy.target(log_prob, 1)
     said = "first error was KeyError: 'no table'"
-    with pytest.raises(am.TargetError, match=said):
+    with pytest.warns(UserWarning, match="no table"), pytest.raises(am.TargetError, match=said):
         search(target, jax.random.key(0), 64)
