@@ -242,8 +242,8 @@ def _of_forward(forward_ess: float, doubt: Doubt | None, exact: str | None) -> F
 
     A single point of thousands can rule a forward ESS. Where exact draws tell that next to no mass
     is in doubt, that is what counts. Of the points of training it is not, as they may have met just
-    the brink of a region: in the neck of the centred eight schools, with a seventh of the mass, one
-    in 2,000 of them is where exact draws are one in seven.
+    the brink of a region: hardly any of them lies in the neck of the centred eight schools, where
+    draws lack a tenth of the mass.
     """
     points = exact or TRAINED
     if doubt is not None and doubt.least > 0.0:
