@@ -262,7 +262,7 @@ def test_draws_are_where_the_density_is_and_carry_its_names(target, sampler):
     draws = sampler.sample(4000, key=jax.random.key(1))
     x = np.asarray(draws.x)
     assert np.all((x[:, 0] > 0) & (x[:, 0] < 4) & (np.abs(x[:, 1]) <= np.pi))
-    assert list(draws.table()) == ["angle", "edge", "free"]
+    assert list(draws.table()) == ["edge", "angle", "free"]  # in the order of the user
     np.testing.assert_allclose(draws.log_prob, target.values(draws.x), atol=1e-3)
     assert draws.log_z.value == pytest.approx(0.0, abs=5 * draws.log_z.std_error + 1e-3)
     assert draws.resample(jax.random.key(2), 100).free.shape == (100, 3)
