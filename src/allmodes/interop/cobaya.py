@@ -85,7 +85,9 @@ class AllModes(Sampler):
         made = self.collection.to_getdist() if to_getdist and self.collection is not None else self.collection
         return mpi.share_mpi(made) if combined or to_getdist else made
 
-    def products(self, combined: bool = False, skip_samples: float | int = 0, to_getdist: bool = False) -> dict[str, Any]:
+    def products(
+        self, combined: bool = False, skip_samples: float | int = 0, to_getdist: bool = False
+    ) -> dict[str, Any]:
         """Give `sample`, `logZ`, `logZstd`, and `allmodes`: how far to trust the draws."""
         sample = self.samples(combined, skip_samples, to_getdist)
         about = None if self.found is None else self.found.about
