@@ -1,13 +1,12 @@
 """The sampler of cobaya, by `cobaya.run`: its density by quadrature, a whole run, one that was
 killed."""
 
-import subprocess
-import sys
 import warnings
 
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from hosts import TINY, kill_in_training
 from scipy.special import i0e
 from scipy.stats import norm
 
@@ -21,15 +20,6 @@ with warnings.catch_warnings():
     from cobaya.yaml import yaml_load_file
 
 NAME = "allmodes.interop.cobaya.AllModes"
-TINY = {
-    "method": "iwsm",
-    "settings": {
-        "search": {"kind": "Search", "scouts": 128, "starts": 1024, "moves": 8}, "steps": 40, "cooldown": 10,
-        "batch": 64, "buffer": 512, "enough": None,
-        "reweighting": {"kind": "PathMoves", "every": 20, "path_steps": 8},
-    },
-    "draws": 1000,
-}  # fmt: skip
 
 
 def circle(x, y):
@@ -124,31 +114,10 @@ def test_products(whole):
         run(folder)
 
 
-# Killed by itself in training, with what it has written by then.
-KILLED = """
-import os, pathlib, signal, sys
-sys.path.insert(0, sys.argv[1])
-import conftest
-from allmodes.training import budget, fit
-from allmodes.files.run_folder import Run
-budget.CHUNK, fit.CHECKPOINT_SECONDS = 10, 0.0
-save = Run.save_state
-def kill(run, step, *rest):
-    save(run, step, *rest)
-    if step >= 20:
-        os.kill(os.getpid(), signal.SIGKILL)
-Run.save_state = kill
-from test_interop_cobaya import run
-run(pathlib.Path(sys.argv[2]))
-"""
-
-
 @pytest.mark.slow
 @pytest.mark.trains
 def test_a_killed_run_goes_on_to_the_same_products(whole, tmp_path):
-    command = [sys.executable, "-W", "ignore", "-c", KILLED, "tests", str(tmp_path)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=600)
-    assert done.returncode == -9, done.stderr
+    kill_in_training("test_interop_cobaya", tmp_path)
     assert (tmp_path / "a_allmodes" / "checkpoint" / "20").is_dir()
     assert not (tmp_path / "a_allmodes" / "draws.npz").exists()
     again, sampler = run(tmp_path, resume=True).products(), whole[1]

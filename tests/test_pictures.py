@@ -15,7 +15,7 @@ from allmodes.bounded import Bounded
 from allmodes.draws.draws import Draws
 from allmodes.pictures.corner import MOST, chosen, interval, named, plot_corner
 from allmodes.pictures.density import density, levels
-from allmodes.points.weighted import quantiles, resample, shares
+from allmodes.points.weighted import normalised, quantiles, resample
 from allmodes.ranges import Range
 from allmodes.sampler import Sampler
 
@@ -73,15 +73,15 @@ def test_levels_hold_what_they_say():
 
 def test_weighted_quantiles_are_those_of_the_density():
     x = rng().normal(size=N)
-    w = shares(stats.norm.logpdf(x, 0.5) - stats.norm.logpdf(x))
+    w = normalised(stats.norm.logpdf(x, 0.5) - stats.norm.logpdf(x))
     for q, value in zip((0.05, 0.5, 0.95), quantiles(x, w, (0.05, 0.5, 0.95)), strict=True):
         spread = math.sqrt(q * (1 - q) * math.exp(0.25) * 2 / N) / stats.norm.pdf(stats.norm.ppf(q))
         assert value == pytest.approx(0.5 + stats.norm.ppf(q), abs=5 * spread)
 
 
 def test_no_weights_at_all():
-    assert shares(np.full(3, -np.inf)).tolist() == [0, 0, 0]
-    assert shares(np.array([np.nan, np.inf, 0.0])).tolist() == [0, 0, 1]
+    assert normalised(np.full(3, -np.inf)).tolist() == [0, 0, 0]
+    assert normalised(np.array([np.nan, np.inf, 0.0])).tolist() == [0, 0, 1]
     assert resample(np.full(3, -np.inf)) is None
 
 

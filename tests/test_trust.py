@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from allmodes.draws import verdict as trust
+from allmodes.draws.doubt import Doubt
 from allmodes.draws.draws import Draws
 from allmodes.draws.estimates import Estimate
 from allmodes.draws.verdict import CORRECT, DO_NOT_USE, TRUSTED, Finding, Pool, Seen, as_dict, judge
@@ -137,6 +138,8 @@ def test_a_correction_mends_uneven_weights():
         ({"khat": 0.79, "ess": 37_200.0}, CORRECT, "k^ 0.79"),
         ({"forward_ess": 5e-55}, DO_NOT_USE, "forward ESS 5e-55"),
         ({"n": 60, "ess": 50.0}, CORRECT, "60 weighted draws"),
+        ({"doubt": Doubt(0.03, 0.003, 2048)}, CORRECT, "leave out 3.0% of the mass"),
+        ({"doubt": Doubt(0.2, 0.01, 2048)}, DO_NOT_USE, "leave out 20.0% of the mass"),
     ],
 )
 def test_it_does_not_mend_what_the_weighted_draws_showed(changes, word, figure):

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from allmodes.jobs.page import write_report
     from allmodes.methods import DDS, IDEM, IWSM, NUTS, SMC, Tempering
     from allmodes.modes.table import ModeTable
-    from allmodes.priors import posterior
+    from allmodes.priors.posterior import posterior
     from allmodes.sampler import Sampler
     from allmodes.store.find import find_target
     from allmodes.store.load import load
@@ -90,7 +90,7 @@ _OFFERED = {
         "TargetError",
     ),
     "jobs.page": ("write_report",),
-    "priors": ("posterior",),
+    "priors.posterior": ("posterior",),
     "modes.table": ("ModeTable",),
     "methods": ("DDS", "IDEM", "IWSM", "NUTS", "SMC", "Tempering"),
     "sampler": ("Sampler",),

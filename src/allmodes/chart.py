@@ -43,12 +43,14 @@ class Piece(abc.ABC):
 
     `size` of the user's, `free` of the others; `spread`: how far around zero that reaches in free
     coordinates which is flat in the user's volume, or as the prior has it; None where it is
-    unbounded. `period` of what is wound around a circle; 0 where nothing is.
+    unbounded. `is_standard`: whether it is a standard normal there. `period` of what is wound
+    around a circle; 0 where nothing is.
     """
 
     size: int = 1
     free: int = 1
     spread: float | None = None
+    is_standard: bool = False
     period: float = 0.0
 
     @abc.abstractmethod
@@ -129,6 +131,7 @@ class Interval(Piece):
     low: float
     high: float
     spread = 1.0
+    is_standard = True
 
     def to_x(self, z: Float[Array, " free"]) -> Float[Array, " size"]:
         """Count from the nearer bound, and never give the bound itself, where a density may be

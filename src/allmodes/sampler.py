@@ -136,7 +136,7 @@ class Sampler(abc.ABC):
         """
         return None
 
-    def modes(self, draws: Draws | None = None, *, key: Array, n: int = 10_000) -> ModeTable:
+    def modes(self, draws: Draws | None = None, *, key: Key, n: int = 10_000) -> ModeTable:
         """The modes of this sampler's draws: the share of each with its error, its own log Z, its
         place and its width.
 
@@ -148,7 +148,7 @@ class Sampler(abc.ABC):
 
         **Raises** `ConfigError` for particles, draws of another target or none with any mass.
         """
-        k_draw, k_modes = jax.random.split(key)
+        k_draw, k_modes = jax.random.split(key_of(key))
         draws = self.sample(n, key=k_draw) if draws is None else draws
         points = None if self.target.symmetry is not None else self.method.points(self.state)
         return table_of(self.target, draws, key=k_modes, points=points)

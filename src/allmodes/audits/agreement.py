@@ -12,9 +12,10 @@ from allmodes.devices.callbacks import watched
 from allmodes.devices.keys import Key, keyed
 from allmodes.devices.precision import single
 from allmodes.draws.draws import Draws
-from allmodes.draws.estimates import forward_ess, normalised
+from allmodes.draws.estimates import forward_ess
 from allmodes.errors import ConfigError
 from allmodes.files.fingerprint import differing
+from allmodes.points.weighted import normalised
 from allmodes.sampler import Sampler
 
 MIN_CROSS = 0.05  # effective share of one sampler's draws as the other sees them

@@ -25,18 +25,6 @@ def _reverse(log_weight: Float[Array | np.ndarray, " n"]) -> np.ndarray:
     return np.where(log_weight < np.inf, log_weight, -np.inf)
 
 
-def normalised(log_weight: Float[Array | np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
-    """Weights of sum one from log-weights; all zero where none has any mass. NaN and +inf carry no
-    mass.
-    """
-    log_weight = _reverse(log_weight)
-    top = log_weight.max(initial=-np.inf)
-    if top == -np.inf:
-        return np.zeros(len(log_weight))
-    weights = np.exp(log_weight - top)
-    return weights / weights.sum()
-
-
 def _log_sum(log_w: np.ndarray) -> float:
     top = log_w.max()
     return top + np.log(np.exp(log_w - top).sum())

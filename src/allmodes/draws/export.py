@@ -12,7 +12,7 @@ from jaxtyping import Array, Float
 
 from allmodes.errors import ConfigError
 from allmodes.files.atomic import write_atomically
-from allmodes.points.weighted import quantiles, shares
+from allmodes.points.weighted import normalised, quantiles
 from allmodes.ranges import Range
 
 QUANTILES = (0.05, 0.5, 0.95)
@@ -64,7 +64,7 @@ def table(
     effective draws (by `ess_of` the values of one figure). Of a circle by `ranges`, all are about
     its mean direction.
     """
-    w, rows = shares(np.asarray(log_weight)), {}
+    w, rows = normalised(np.asarray(log_weight)), {}
     w = w if w.any() else np.full(len(w), 1.0 / len(w))
     with np.errstate(invalid="ignore"):
         for name, values in columns.items():

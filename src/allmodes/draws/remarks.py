@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from allmodes.chart import Flat
-from allmodes.draws.estimates import normalised
+from allmodes.points.weighted import normalised
 
 LEAST = 400  # effective draws, for either to be told
 FAR, NEAR = 0.99, 0.05  # the range of a coordinate holds so much of its mass; so much of the range is at its end

@@ -160,14 +160,16 @@ def _pool_tail(seen: Seen) -> MaybeFinding:
 
 
 def _pool_forward(seen: Seen) -> MaybeFinding:
-    """What their sampler hardly reaches; what it underrates is mended in draws that were made of
-    them, and what these draws are told of themselves is not said twice.
+    """What their sampler hardly reaches, and what weighted draws leave out: neither is mended in
+    draws that were made of them, as what is underrated is. What these draws are told of themselves
+    is not said twice.
     """
     pool = seen.pool
     if pool is None or pool.n < MIN_EFFECTIVE or pool.forward_ess is None or seen.forward_ess is not None:
         return None
     found = _of_forward(pool.forward_ess, pool.doubt, None)
-    return found if found.word == DO_NOT_USE else found._replace(word=TRUSTED)
+    is_left_out = pool.doubt is not None and pool.doubt.least > 0.0
+    return found if is_left_out or found.word == DO_NOT_USE else found._replace(word=TRUSTED)
 
 
 def _chains(seen: Seen) -> MaybeFinding:

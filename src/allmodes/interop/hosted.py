@@ -3,7 +3,6 @@ prior, fitted and drawn from in a folder, from which a killed call goes on.
 """
 
 import contextlib
-import difflib
 import json
 import os
 import warnings
@@ -15,6 +14,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from allmodes.devices.callbacks import watched
+from allmodes.doors import nearest
 from allmodes.draws import kept
 from allmodes.draws.draws import Draws
 from allmodes.draws.verdict import DO_NOT_USE
@@ -25,6 +25,7 @@ from allmodes.files.saved import describe
 from allmodes.interop import numpy as on_host
 from allmodes.method import Method
 from allmodes.methods import METHODS
+from allmodes.points.weighted import normalised
 from allmodes.sampler import Sampler
 from allmodes.settings import with_settings
 from allmodes.target import Target
@@ -66,9 +67,7 @@ def method_of(name: str | None, settings: Mapping[str, Any] | None) -> Method:
     """
     name = "iwsm" if name is None else name
     if name not in METHODS:
-        close = difflib.get_close_matches(str(name), METHODS, 1)
-        hint = f" Did you mean {close[0]}?" if close else ""
-        raise ConfigError(f"unknown method {name!r}: there are {', '.join(METHODS)}.{hint}")
+        raise ConfigError(f"unknown method {name!r}: there are {', '.join(METHODS)}.{nearest(str(name), METHODS)}")
     return with_settings(METHODS[name], settings or {})
 
 
@@ -87,9 +86,7 @@ class Sampled(NamedTuple):
     @property
     def weights(self) -> Float[np.ndarray, " n"]:
         """Of the draws; they sum to one."""
-        log_w = np.asarray(self.draws.log_weight, np.float64)
-        w = np.exp(log_w - log_w.max())
-        return w / w.sum()
+        return normalised(self.draws.log_weight)
 
     @property
     def about(self) -> dict[str, Any]:

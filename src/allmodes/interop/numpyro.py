@@ -14,7 +14,7 @@ from allmodes.draws.draws import Draws
 from allmodes.errors import ConfigError, TargetError
 from allmodes.interop.hosted import equally_weighted
 from allmodes.method import Method
-from allmodes.priors import is_improper, warn_of_improper
+from allmodes.priors.numpyro import is_improper, warn_of_improper
 from allmodes.ranges import Range
 from allmodes.target import Target, names_of
 

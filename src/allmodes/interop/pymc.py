@@ -17,7 +17,7 @@ from jaxtyping import Array, Float
 from allmodes.errors import ConfigError, TargetError
 from allmodes.interop.hosted import equally_weighted
 from allmodes.method import Method
-from allmodes.priors import warn_of_improper
+from allmodes.priors.numpyro import warn_of_improper
 from allmodes.ranges import Range
 from allmodes.target import Target, names_of
 

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import jax
-from jaxtyping import Array
 
+from allmodes.devices.keys import Key, key_of
 from allmodes.draws import kept
 from allmodes.draws.draws import Draws
 from allmodes.errors import ConfigError
@@ -26,7 +26,7 @@ def write_report(
     sampler: Sampler,
     path: str | os.PathLike,
     *,
-    key: Array,
+    key: Key,
     draws: Draws | None = None,
     n: int = 10_000,
     repeats: int = REPEATS,
@@ -35,7 +35,7 @@ def write_report(
     HTML file that can be opened offline.
 
     - `path`: of the file, ending in `.html`.
-    - `key`: a JAX key, for draws and for what they are compared with.
+    - `key`: a JAX key or a seed, for draws and for what they are compared with.
     - `draws`: what to judge, where it is there already. When not given, `n` draws are made, and
       corrected where the method has a correction, both at the usual cost in evaluations.
     - `repeats`: how often each metric between sets of draws is taken, where exact draws are known.
@@ -51,7 +51,7 @@ def write_report(
     if draws is not None and draws.x.shape[1] != sampler.target.dim:
         raise ConfigError(f"draws are of {draws.x.shape[1]} dimensions, the sampler's of {sampler.target.dim}")
     check_writable(path)
-    k_draw, k_correct, *judging = jax.random.split(key, 7)
+    k_draw, k_correct, *judging = jax.random.split(key_of(key), 7)
     clock = {"compile": sampler.seconds.get("compile", 0.0)}
     clock["train"] = sum(sampler.seconds.values()) - clock["compile"]
     corrected, begin = None, time.monotonic()

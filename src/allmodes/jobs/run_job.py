@@ -17,7 +17,6 @@ from allmodes.draws import kept
 from allmodes.draws.draws import Draws
 from allmodes.errors import RunError, RunWarning
 from allmodes.files import interrupt
-from allmodes.files.evaluations import NAME as KEPT
 from allmodes.files.run_folder import Run, digest_of
 from allmodes.files.saved import describe, export
 from allmodes.jobs.afterwards import Afterwards, measured
@@ -31,7 +30,7 @@ from allmodes.report.page import write_report
 from allmodes.sampler import Sampler
 from allmodes.store.load import parse
 from allmodes.target import Target
-from allmodes.training.fit import Progress, fit
+from allmodes.training.fit import Progress, fit, keeping
 
 SECONDS = "seconds.json"  # what drawing and correcting took, while there is no result yet
 
@@ -106,7 +105,7 @@ def run_job(run: Run, *, seconds: float | None = None, quiet: bool = False, repe
     with (
         run.locked() if is_main_process() else contextlib.nullcontext(),
         Bar(quiet=quiet or not is_main_process()) as bar,
-        _keeping(target, run),
+        keeping(target, run),
     ):
         result = _phases(run, target, method, config, seconds, repeats, bar)
         if is_main_process():
@@ -114,12 +113,6 @@ def run_job(run: Run, *, seconds: float | None = None, quiet: bool = False, repe
             write_report(run.path, target=target)
             (run / SECONDS).unlink(missing_ok=True)
     return result
-
-
-def _keeping(target: Target, run: Run) -> contextlib.AbstractContextManager:
-    """Keep what a function on the host is asked for from the beginning to the end of the job."""
-    host = getattr(target.log_prob, "host", None)
-    return contextlib.nullcontext() if host is None or not is_main_process() else host.keeping(run / KEPT)
 
 
 def _phases(

@@ -12,7 +12,7 @@ import jax
 import numpy as np
 from jaxtyping import Array, Float
 
-from allmodes.draws.estimates import normalised
+from allmodes.points.weighted import normalised
 from allmodes.target import Target
 
 MOST = 4000  # draws that are looked at, an evaluation each

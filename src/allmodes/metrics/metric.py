@@ -12,9 +12,9 @@ from typing import Any, ClassVar
 import numpy as np
 from jaxtyping import Float
 
-from allmodes.draws.estimates import normalised
 from allmodes.metrics.floor import ratio
 from allmodes.metrics.streams import Streams
+from allmodes.points.weighted import normalised
 from allmodes.target import Target
 
 NOTHING = ("value", "floor", "ratio", "ratio_std_error")  # are None where no draw has any mass

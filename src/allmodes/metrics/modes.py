@@ -5,7 +5,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Array, Float
 
-from allmodes.draws.estimates import normalised
+from allmodes.points.weighted import normalised
 from allmodes.target import Modes
 
 

@@ -7,8 +7,8 @@ from typing import Any, ClassVar
 import numpy as np
 from jaxtyping import Array, Float
 
-from allmodes.draws.estimates import normalised
 from allmodes.metrics.metric import Judged, Metric, has_reference
+from allmodes.points.weighted import normalised
 from allmodes.target import Target
 
 BEYOND = 3.0  # standard errors

@@ -17,12 +17,12 @@ from jaxtyping import Array, Bool, Float, Int
 
 from allmodes.devices.precision import double, single
 from allmodes.draws.draws import Draws
-from allmodes.draws.estimates import normalised
 from allmodes.errors import ConfigError
 from allmodes.modes.ascent import Ends, ascent
 from allmodes.modes.links import Links, followed, links, nearest_of, roots
 from allmodes.modes.peaks import MOST_PEAKS, SAME, Barrier, barrier, distinct, merged
 from allmodes.points.frame import Frame
+from allmodes.points.weighted import normalised
 from allmodes.target import Target
 
 LINKED = 5000  # draws that are linked; others are of the mode of the nearest of them

@@ -7,7 +7,8 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float, Int
 
-from allmodes.draws.estimates import Estimate, log_z, normalised
+from allmodes.draws.estimates import Estimate, log_z
+from allmodes.points.weighted import normalised
 
 
 class Shares(NamedTuple):

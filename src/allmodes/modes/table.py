@@ -1,6 +1,7 @@
 """What is told of each mode: its share, its own evidence, where it is and how wide."""
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -10,9 +11,11 @@ from jaxtyping import Array, Float, Int
 from allmodes.devices.precision import double
 from allmodes.draws import export
 from allmodes.draws.draws import Draws
-from allmodes.draws.estimates import Estimate, ess, log_z, normalised
+from allmodes.draws.estimates import Estimate, ess, log_z
 from allmodes.modes.find import find
 from allmodes.modes.masses import of_draws
+from allmodes.points.weighted import normalised
+from allmodes.ranges import Range
 from allmodes.target import Target
 
 SHOWN, PARAMETERS = 20, 4  # modes in the text, and parameters of each
@@ -125,9 +128,8 @@ def table_of(target: Target, draws: Draws, *, key: Array, points: Float[Array, "
     rank = np.empty(count + 1, int)
     rank[order], rank[count] = np.arange(count), -1
     label = rank[found.label]
-    columns = export.columns(export.variables(draws.x, None if draws.parameters is None else draws.unravel()))
-    circles = _circles(target)
-    mean, sd = _moments(columns, circles, normalised(weight), label, count)
+    columns = draws.columns()
+    mean, sd = _moments(columns, target.ranges, normalised(weight), label, count)
     return ModeTable(
         names=tuple(columns),
         share=share,
@@ -165,20 +167,8 @@ def _evidence(
     )
 
 
-def _circles(target: Target) -> dict[str, tuple[float, float]]:
-    """The ends of the periods of the user's coordinates that are on a circle, by name."""
-    pieces = getattr(target.chart, "pieces", ())
-    names = iter(target.names or [f"x[{i}]" for i in range(target.dim)])
-    own = [(piece, next(names)) for piece in pieces for _ in range(piece.size)]
-    return {name: (piece.low, piece.high) for piece, name in own if piece.period}
-
-
 def _moments(
-    columns: dict[str, np.ndarray],
-    circles: dict[str, tuple[float, float]],
-    w: np.ndarray,
-    label: np.ndarray,
-    count: int,
+    columns: dict[str, np.ndarray], ranges: Mapping[str, Range], w: np.ndarray, label: np.ndarray, count: int
 ) -> tuple[np.ndarray, np.ndarray]:
     """Weighted mean and deviation of each parameter in each mode."""
     mean, sd = np.zeros((count, len(columns))), np.zeros((count, len(columns)))
@@ -186,16 +176,12 @@ def _moments(
         there = label == mode
         own = w[there] / w[there].sum()
         for i, (name, values) in enumerate(columns.items()):
-            v = values[there]
-            if name in circles:  # counted from the direction of the mean
-                low, high = circles[name]
-                unit = 2.0 * np.pi / (high - low)
-                towards = np.angle(np.sum(own * np.exp(1j * unit * (v - low)))) / unit
-                v = low + towards + np.mod(v - low - towards + 0.5 * (high - low), high - low) - 0.5 * (high - low)
+            circle = ranges[name] if name in ranges and ranges[name].periodic else None
+            v = values[there] if circle is None else circle.unwound(values[there], own)
             mean[mode, i] = np.sum(own * v)
             sd[mode, i] = np.sqrt(np.sum(own * (v - mean[mode, i]) ** 2))
-            if name in circles:
-                mean[mode, i] = low + np.mod(mean[mode, i] - low, high - low)
+            if circle is not None:
+                mean[mode, i] = circle.wound(mean[mode, i])
     return mean, sd
 
 
@@ -205,4 +191,5 @@ def _peaks(target: Target, draws: Draws, z: Float[np.ndarray, "modes free"]) -> 
         x = jax.numpy.asarray(z, target.dtype)
         x = x if target.chart is None else jax.jit(jax.vmap(target.chart.to_x))(x)
         named = None if draws.parameters is None else jax.jit(draws.parameters)(x)
-    return np.stack(list(export.columns(export.variables(x, named)).values()), axis=1)
+    variables = export.ordered(export.variables(x, named), draws.ranges)
+    return np.stack(list(export.columns(variables).values()), axis=1)

@@ -14,7 +14,7 @@ from jaxtyping import Float
 from allmodes.errors import ConfigError
 from allmodes.pictures.density import density, levels
 from allmodes.pictures.style import CORRECTED, WIDE, empty_figure, style
-from allmodes.points.weighted import quantiles, resample, shares
+from allmodes.points.weighted import normalised, quantiles, resample
 from allmodes.ranges import Range
 
 MOST = 8  # parameters at once
@@ -98,7 +98,7 @@ def chosen(columns: Columns, log_weight: Float[np.ndarray, " n"], most: int = MO
     """
     if len(columns) <= most:
         return list(columns)
-    w = shares(log_weight)
+    w = normalised(log_weight)
     far = {name: _far_from_normal(np.asarray(values, np.float64), w) for name, values in columns.items()}
     kept = sorted(far, key=lambda name: -far[name])[:most]
     return [name for name in columns if name in kept]
@@ -143,7 +143,7 @@ def _distinct(
 ) -> tuple[Float[np.ndarray, "m k"], Float[np.ndarray, " m"]]:
     """Points that are finite and have weight, each once and with the weight of its copies."""
     table, log_weight = np.asarray(table[:_DRAWS], np.float64), log_weight[:_DRAWS]
-    w = shares(log_weight)
+    w = normalised(log_weight)
     known = (w > 0) & np.all(np.isfinite(table), axis=1)
     table, first, index = np.unique(table[known], axis=0, return_index=True, return_inverse=True)
     w = np.bincount(index.ravel(), w[known], len(table))

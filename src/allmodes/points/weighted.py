@@ -3,11 +3,13 @@
 from collections.abc import Sequence
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Array, Float, Int
 
 
-def shares(log_weight: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
-    """Weights that sum to one; all zero where no draw has any. NaN and +inf carry none."""
+def normalised(log_weight: Float[Array | np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
+    """Weights of sum one from log-weights; all zero where none has any mass. NaN and +inf carry no
+    mass.
+    """
     log_weight = np.asarray(log_weight, np.float64)
     log_weight = np.where(log_weight < np.inf, log_weight, -np.inf)
     top = log_weight.max(initial=-np.inf)
@@ -28,7 +30,7 @@ def resample(log_weight: Float[np.ndarray, " n"]) -> Int[np.ndarray, " n"] | Non
     """Indices of an equally weighted sample (systematic resampling) in an order of no meaning, or
     None when no draw carries weight.
     """
-    share = np.cumsum(shares(log_weight))
+    share = np.cumsum(normalised(log_weight))
     if not len(share) or share[-1] == 0.0:
         return None
     places = (np.arange(len(share)) + 0.5) / len(share)

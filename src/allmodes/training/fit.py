@@ -129,7 +129,7 @@ def fit(
     target.check()
     host = getattr(target.log_prob, "host", None)
     budget = Budget(method, seconds, evaluations, reserve, None if host is None else host.each)
-    with _shown(progress, on_progress) as told, _keeping(host, run, resume):
+    with _shown(progress, on_progress) as told, keeping(target, run, resume):
         training = _Training(target.free, method, key, budget, run, told)
         training.begin(resume, None if start is None else start.free)
         training.train()
@@ -326,8 +326,11 @@ class _Training:
         self.clock[part] += time.monotonic() - begin
 
 
-def _keeping(host: Any, run: Run | None, resume: bool) -> contextlib.AbstractContextManager:
-    """Keep what a function on the host is asked for in the run folder, and do not ask again."""
+def keeping(target: Target, run: Run | None, resume: bool = True) -> contextlib.AbstractContextManager:
+    """Keep what a function on the host is asked for in the run folder, and do not ask again; what
+    an earlier call kept is forgotten without `resume`.
+    """
+    host = getattr(target.log_prob, "host", None)
     if host is None or run is None or not is_main_process():
         return contextlib.nullcontext()
     if not resume:

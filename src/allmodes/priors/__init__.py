@@ -1,0 +1,1 @@
+"""A likelihood and a prior as a target: log Z is then the evidence."""
