@@ -12,12 +12,12 @@ from typing import Any
 import jax
 import numpy as np
 
-from allmodes.draws.estimates import normalised
 from allmodes.errors import ConfigError
 from allmodes.files.run_folder import Run
 from allmodes.jobs.machine import machine
 from allmodes.metrics import forward_ess
 from allmodes.metrics.modes import mode_report
+from allmodes.points.weighted import normalised
 from allmodes.store.find import find_method
 from allmodes.targets import many_well, random_mixture, two_modes
 from allmodes.targets.manywell import right_share

@@ -12,12 +12,13 @@ from typing import Any
 import jax
 import numpy as np
 
-from allmodes.draws.estimates import batch_log_z, normalised
+from allmodes.draws.estimates import batch_log_z
 from allmodes.errors import ConfigError
 from allmodes.files.atomic import write_atomically
 from allmodes.files.run_folder import Run
 from allmodes.jobs.machine import machine
 from allmodes.methods import SMC
+from allmodes.points.weighted import normalised
 from allmodes.store.find import find_target
 from allmodes.targets import get
 from allmodes.training.fit import fit
