@@ -236,6 +236,16 @@ def test_evaluations_are_counted():
     assert modes.evaluations == target.total
 
 
+def test_points_in_a_mode_that_no_draw_has_met_are_told_apart():
+    both = gaussian_mixture([[-8.0, 0.0], [8.0, 0.0]])
+    draws, points = drawn(gaussian_mixture([[-8.0, 0.0]]), 1000), drawn(both, 400).x
+    modes = table_of(both, draws, key=jax.random.key(1), points=points)
+    there = int(np.sum(np.asarray(points)[:, 0] > 0))
+    assert (len(modes), modes.elsewhere) == (1, there)
+    assert modes.points.tolist() == [400 - there]
+    assert str(modes).endswith(f", {there} points of training lie near no draw")
+
+
 def test_misuse_is_said():
     target = four()
     draws = drawn(target, 100)
@@ -286,7 +296,7 @@ def test_a_sampler_tells_its_modes_and_how_many_points_of_training_lie_in_each()
     modes = sampler.modes(key=jax.random.key(1), n=2000)
     assert len(modes) == 2
     assert np.all(np.abs(modes.log_z - np.log(np.pi / 2)) < 3.5 * modes.log_z_error)
-    assert modes.points.sum() <= 512
+    assert modes.points.sum() + modes.elsewhere == 512
     assert np.all(modes.points > 100)
     draws = sampler.sample(1000, key=jax.random.key(2))
     assert len(sampler.modes(draws, key=jax.random.key(3)).label) == 1000

@@ -197,6 +197,7 @@ def test_the_terminal_shows_ten_modes_and_the_remarks(capsys):
     out = capsys.readouterr().out
     assert "  note: x[0] leans on the lower bound 0: 21% of the mass" in out
     assert "the first 10 of 250 modes of the raw draws" in out
+    assert "250 modes by 4,100 evaluations" in out
     assert out.count("0.5000 ± 0.0100") == 10
 
 

@@ -36,7 +36,8 @@ class ModeTable:
       around the circle of what is periodic. `peak`: where the density over free coordinates
       (`draws.free`) is highest, and `log_prob` there.
     - `points`: how many of the points that training ended with lie in it: 0 where only draws have
-      met it. None where the draws are not of a sampler.
+      met it. None where the draws are not of a sampler. `elsewhere`: how many lie near no draw: in
+      a mode that the draws miss, perhaps.
 
     And of all: `label`, `(n,)`: the mode of each draw, -1 without mass; `evaluations` of the
     density; of `checked` draws, taken at random, so many as `misplaced` climb to another mode than
@@ -55,6 +56,7 @@ class ModeTable:
     peak: Float[np.ndarray, "modes parameters"]
     log_prob: Float[np.ndarray, " modes"]
     points: Int[np.ndarray, " modes"] | None
+    elsewhere: int
     label: Int[np.ndarray, " n"] = dataclasses.field(repr=False)
     evaluations: int
     checked: int
@@ -93,7 +95,8 @@ class ModeTable:
     def note(self) -> str:
         """What was done, in a sentence."""
         wrong = f", {self.misplaced} of {self.checked} draws at random were misplaced" if self.misplaced else ""
-        return f"{len(self)} mode{'s' * (len(self) > 1)} by {self.evaluations:,} evaluations{wrong}"
+        lost = f", {self.elsewhere:,} points of training lie near no draw" if self.elsewhere else ""
+        return f"{len(self)} mode{'s' * (len(self) > 1)} by {self.evaluations:,} evaluations{wrong}{lost}"
 
     def as_dict(self, most: int = STORED) -> dict[str, Any]:
         """For `result.json`: the first modes, without the mode of each draw; and the first rows as
@@ -128,6 +131,7 @@ def table_of(target: Target, draws: Draws, *, key: Array, points: Float[Array, "
     rank = np.empty(count + 1, int)
     rank[order], rank[count] = np.arange(count), -1
     label = rank[found.label]
+    near = None if found.points is None else rank[found.points]
     columns = draws.columns()
     mean, sd = _moments(columns, target.ranges, normalised(weight), label, count)
     return ModeTable(
@@ -142,7 +146,8 @@ def table_of(target: Target, draws: Draws, *, key: Array, points: Float[Array, "
         sd=sd,
         peak=_peaks(target, draws, found.peak[order]),
         log_prob=found.log_prob[order],
-        points=None if found.points is None else np.bincount(rank[found.points], minlength=count)[:count],
+        points=None if near is None else np.bincount(near[near >= 0], minlength=count),
+        elsewhere=0 if near is None else int(np.sum(near < 0)),
         label=label,
         evaluations=found.evaluations,
         checked=found.checked,

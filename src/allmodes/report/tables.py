@@ -99,6 +99,8 @@ def print_result(result: Mapping[str, Any], *, file: Any = None) -> None:
     modes = mode_rows(result, MODES)
     if modes is not None:
         print_table(modes.columns, modes.rows, title=modes.title, file=file)
+        if modes.note:
+            console.print(Text(modes.note))
 
 
 class ModeRows(NamedTuple):
