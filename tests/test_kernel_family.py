@@ -53,7 +53,7 @@ def log_prior(z):
 
 
 def langevin(target, key, points):
-    return mala(target.evaluate, points, jnp.asarray(0.2), key, 20).points
+    return mala(lambda z, _: target.evaluate(z), points, jnp.asarray(0.2), key, 20).points
 
 
 def posterior(key, points):

@@ -33,7 +33,7 @@ STEPS = 50  # moves in one compiled call
 
 @functools.partial(jax.jit, static_argnums=0)
 def run(target, z, step_size, key):
-    return mala(target.evaluate, Buffer.of(z, target.evaluate(z)), step_size, key, STEPS)
+    return mala(lambda z, _: target.evaluate(z), Buffer.of(z, target.evaluate(z)), step_size, key, STEPS)
 
 
 def run_on(target, z, step_size, key, times):

@@ -21,9 +21,10 @@ from allmodes.search import mass
 from allmodes.search.ascent import ascend
 from allmodes.search.complete import BLOCK, NEIGHBOURS, Basins, chance_of_new, of_starts
 from allmodes.search.effort import THOROUGH, WAVE, Search
-from allmodes.search.moves import ascend_from
+from allmodes.search.moves import ascend_from, fewer
 from allmodes.search.scout import broad, scout
 from allmodes.search.search import _Extent, search
+from allmodes.search.slopes import PART, evaluator, price
 from allmodes.targets import affine, funnel, gaussian_mixture, ring
 
 pytestmark = pytest.mark.trains
@@ -304,6 +305,15 @@ def test_a_narrow_mode_on_the_flank_of_a_wide_one_is_alone():
     assert basins.alone == 1
 
 
+def test_what_ended_far_below_the_best_of_a_later_wave_is_no_basin():
+    target = Target(lambda x: -0.5 * jnp.sum(x**2), 2)
+    basins = Basins(target, Frame.of(target, jnp.zeros(2), jnp.ones(2)))
+    low = jnp.asarray([[9.0, 0.0], [0.0, 9.0]])
+    for z in (low, 0.1 * low):
+        basins.add(Buffer(z, target.values(z), z), jnp.ones(2, bool))
+    assert (basins.alone, basins.starts) == (0, 4)
+
+
 def test_the_starts_of_later_waves_reach_as_far_as_the_first_have_found():
     """Modes along a line, of which the scouts know the middle: the second wave is spread over all
     that the first has met.
@@ -343,7 +353,7 @@ def test_the_chance_of_a_new_basin_is_a_bound():
     assert 250 < below < 290
 
 
-def test_trials_find_the_modes_and_the_widths_of_a_density_without_a_gradient():
+def test_differences_find_the_modes_and_the_widths_of_a_density_without_a_gradient():
     target = Target(lambda x: jnp.logaddexp(*(-0.5 * jnp.sum((x - m) ** 2) / 0.04 for m in (-3.0, 9.0))), 2)
     blind = search(dataclasses.replace(target, differentiable=False), jax.random.key(0), 1024)
     seeing = search(target, jax.random.key(0), 1024)
@@ -357,7 +367,32 @@ def test_trials_find_the_modes_and_the_widths_of_a_density_without_a_gradient():
     assert np.all((ratio > 0.4) & (ratio < 1.5))
 
 
-def test_a_point_off_the_mass_finds_it_by_trial():
+def test_slopes_are_those_of_the_density_and_none_at_a_wall():
+    """A quadratic between walls: over a distance of 1 a fiftieth is stepped."""
+    inside = lambda x: jnp.where(x[0] < 1.0, -0.5 * x[0] ** 2 - 2.0 * (x[1] - 1.0) ** 2, -jnp.inf)  # noqa: E731
+    target, frame = Target(inside, 2, differentiable=False), Frame(jnp.zeros(2), jnp.ones(2))
+    z = jnp.asarray([[0.3, -0.5], [0.999, 1.0], [2.0, 0.0]])
+    e = jax.jit(evaluator(target, frame))(z, jnp.asarray([1.0, 1.0, 1.0]))
+    half = 0.5 * PART  # of a curvature, by which a slope ahead is steeper
+    np.testing.assert_allclose(e.grad, [[-0.3 - half, 6.0 - 4 * half], [0.0, -4 * half], [0.0, 0.0]], atol=2e-4)
+    assert (price(target), int(e.zero)) == (3, 1 + 1 + 2)
+
+
+def test_a_search_without_gradients_counts_what_slopes_cost():
+    asked = []
+
+    def log_prob(x):
+        jax.debug.callback(lambda _: asked.append(1), x[0])
+        return -0.5 * jnp.sum(x**2)
+
+    blind = Target(log_prob, 5, differentiable=False)
+    found = search(blind, jax.random.key(0), 4096, Search(scouts=32, starts=256, moves=2))
+    jax.effects_barrier()
+    assert len(asked) == int(found.evaluations.log_prob)
+    assert (fewer(blind, 1024), fewer(blind, 512), fewer(Target(log_prob, 5), 1024)) == (170, 128, 1024)
+
+
+def test_an_island_is_found_without_a_gradient():
     island = Target(lambda x: jnp.where(jnp.sum(x**2) < 1.0, -0.5 * jnp.sum(x**2), -jnp.inf), 2, differentiable=False)
     found = search(island, jax.random.key(1), 512)
     assert np.all(np.isfinite(found.points.log_prob))
@@ -406,7 +441,7 @@ def test_a_wide_mode_counts_as_much_as_a_narrow_one_of_its_mass():
     log_prob = -0.5 * np.sum((z / scale) ** 2, axis=1) - 5.0 * np.log(scale[:, 0])
     moved = Moved(None, None, None, None, None, jnp.asarray(log_prob), jnp.asarray(1.0 / scale**2 * np.ones(5)))
     moved = moved._replace(points=Buffer(*(jnp.asarray(a, jnp.float32) for a in (z, log_prob, z))))
-    short = np.asarray(mass.shortfall(moved, True)).reshape(2, 500).mean(axis=1)
+    short = np.asarray(mass.shortfall(moved)).reshape(2, 500).mean(axis=1)
     reach = 5.0 * np.log(1.25 / 5.0)  # the box is narrower than the wide one
     assert short[1] - short[0] == pytest.approx(-reach, abs=0.5)
 

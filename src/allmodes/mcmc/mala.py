@@ -50,15 +50,15 @@ def width_of(step_size: Float[Array, "*n"], dim: int) -> Float[Array, "*n"]:
 
 
 def mala(
-    evaluate: Callable[[Float[Array, "n dim"]], Evaluation],
+    evaluate: Callable[[Float[Array, "n dim"], Float[Array, " n"]], Evaluation],
     points: Buffer,
     step_size: Float[Array, "*n"],
     key: Array,
     steps: int,
     keep: int = 0,
 ) -> Moved:
-    """`steps` moves of every point: `n * steps` evaluations. `keep`: after how many of the last
-    moves it is remembered where the points are.
+    """`steps` moves of every point: `n * steps` evaluations, of points and of the distances that
+    they move. `keep`: after how many of the last moves it is remembered where the points are.
 
     Each proposal is `z + h grad + sqrt(2 h) xi`; where the density has no gradient, a random walk.
     Step sizes are drawn log-uniformly from [step_size / 10, step_size] for each point and move,
@@ -75,7 +75,7 @@ def mala(
         h = step_size * 10.0 ** -jax.random.uniform(k_size, (n,))
         noise = jax.random.normal(k_noise, (n, dim))
         z = points.z + h[:, None] * points.grad + jnp.sqrt(2.0 * h)[:, None] * noise
-        e = evaluate(z)
+        e = evaluate(z, jnp.sqrt(2.0 * h))
         proposal = Buffer.of(z, e)
 
         def log_q(to, start):

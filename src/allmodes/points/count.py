@@ -62,9 +62,9 @@ class Evaluations(eqx.Module):
         """Nothing evaluated yet."""
         return Evaluations(*(Counter.zero() for _ in range(4)), differentiable)
 
-    def add(self, e: Evaluation) -> "Evaluations":
-        """Count a batch of values with gradients."""
-        return self.add_points(e.log_prob.shape[0], e.nan, e.zero)
+    def add(self, e: Evaluation, price: int = 1) -> "Evaluations":
+        """Count a batch of values with gradients, each of which has taken `price` evaluations."""
+        return self.add_points(price * e.log_prob.shape[0], e.nan, e.zero)
 
     def add_points(
         self, n: int | Int[Array, ""], nan: int | Int[Array, ""], zero: int | Int[Array, ""], gradient: bool = True

@@ -1,6 +1,4 @@
-"""Ways uphill for a population, each point by itself: along gradients, or by trial where there are
-none.
-"""
+"""Ways uphill for a population, each point by itself, along gradients."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -11,14 +9,13 @@ from jaxtyping import Array, Bool, Float
 
 from allmodes.points.buffer import Buffer, choose
 from allmodes.points.count import Evaluations
-from allmodes.target import Evaluation
+from allmodes.search.slopes import Evaluate
 
-# Of trials: a gain widens a point's steps by `WIDEN`, and four losses undo that (the rule of one
-# fifth).
+# Among walls, where few ways lead on: a gain widens a point's steps by `WIDEN`, and sixteen losses
+# undo that.
 WIDEN = 1.5
-PATIENT = 1 / 16  # the same share among walls, where few ways lead on
+PATIENT = 1 / 16
 SHRUNK, FEWEST = 4, 32  # a population goes on alone as a part of so much, and of at least so many
-WINDOW = 20  # trials over which a point that has no gradient must gain to go on
 
 
 class Ascent(NamedTuple):
@@ -33,12 +30,13 @@ class Ascent(NamedTuple):
 
 
 def ascend(
-    evaluate: Callable[[Float[Array, "n dim"]], Evaluation],
+    evaluate: Evaluate,
     z: Float[Array, "n dim"],
     length: Float[Array, " n"],
     limit: int,
     evaluations: Evaluations,
     key: Array,
+    price: int = 1,
 ) -> Ascent:
     """Move each point along its gradient until it is in the typical set of a mode, not at its peak.
 
@@ -54,7 +52,7 @@ def ascend(
 
     Stops when 99 % have settled, or after `limit` steps; those that have
     cost no evaluations once they are three quarters of the population, or of the rest.
-    `evaluations` are those before.
+    `evaluations` are those before, and `price` those of a value with a gradient.
     """
 
     def body(c: Ascent) -> Ascent:
@@ -66,7 +64,7 @@ def ascend(
         norm = jnp.where(c.walled, jnp.linalg.norm(along, axis=-1), norm)
         direction = along / jnp.maximum(norm, 1e-30)[:, None]
         y = p.z + c.length[:, None] * direction
-        e = evaluate(y)
+        e = evaluate(y, c.length)
         up = (e.log_prob > p.log_prob) & ~c.settled
         curvature = (norm - jnp.sum(e.grad * direction, axis=-1)) / c.length
         promise = 0.5 * norm**2 / jnp.maximum(curvature, 1e-30)
@@ -76,13 +74,13 @@ def ascend(
         longer, shorter = jnp.where(walled, WIDEN, 2.0), jnp.where(walled, WIDEN**-PATIENT, 0.25)
         length = c.length * jnp.where(up, longer, shorter)
         points = choose(up & ~settled, Buffer.of(y, e), p)
-        return Ascent(points, length, settled, walled, c.steps + 1, c.evaluations.add(e))
+        return Ascent(points, length, settled, walled, c.steps + 1, c.evaluations.add(e, price))
 
-    e = evaluate(z)
+    e = evaluate(z, length)
     n = len(z)
     lost = (e.log_prob == -jnp.inf) & ~jnp.any(e.grad, axis=-1)  # where no gradient leads anywhere
     no = jnp.zeros(n, bool)
-    start = Ascent(Buffer.of(z, e), length, lost, no, jnp.zeros((), jnp.int32), evaluations.add(e))
+    start = Ascent(Buffer.of(z, e), length, lost, no, jnp.zeros((), jnp.int32), evaluations.add(e, price))
     return _compacting(start, body, limit, n // 100)
 
 
@@ -106,41 +104,3 @@ def _compacting(c: Ascent, body: Callable[[Ascent], Ascent], limit: int, few: in
     points = c.points.put(index, part.points)
     length, settled, walled = (a.at[index].set(b) for a, b in zip(c[1:4], part[1:4], strict=True))
     return Ascent(points, length, settled, walled, part.steps, part.evaluations)
-
-
-def ascend_by_trial(
-    evaluate: Callable[[Float[Array, "n dim"]], Evaluation],
-    z: Float[Array, "n dim"],
-    length: Float[Array, " n"],
-    limit: int,
-    evaluations: Evaluations,
-    key: Array,
-) -> Ascent:
-    """`ascend` without gradients: each point tries a random step and keeps it when it is better.
-
-    Steps have a length of their own for each point, which follows its success (Rechenberg 1973). A
-    point settles once about `WINDOW` trials together have gained no more than dim/2 + 1.
-    """
-    n, dim = z.shape
-
-    def body(carry: tuple[Ascent, Float[Array, " n"]]):
-        c, recent = carry
-        p = c.points
-        step = c.length[:, None] * jax.random.normal(jax.random.fold_in(key, c.steps), (n, dim))
-        e = evaluate(p.z + step)
-        up = (e.log_prob > p.log_prob) & ~c.settled
-        # Off zero density any gain is infinite; a finite one lets the point look around from there.
-        gain = jnp.where(up, jnp.minimum(e.log_prob - p.log_prob, 100.0 * dim), 0.0)
-        recent = (1.0 - 1.0 / WINDOW) * recent + gain
-        settled = c.settled | ((c.steps >= WINDOW) & (recent <= 0.5 * dim + 1.0))
-        length = c.length * jnp.where(c.settled, 1.0, jnp.where(up, WIDEN, WIDEN**-0.25))
-        points = choose(up, Buffer.of(p.z + step, e), p)
-        return Ascent(points, length, settled, c.walled, c.steps + 1, c.evaluations.add(e)), recent
-
-    def unfinished(carry: tuple[Ascent, Float[Array, " n"]]):
-        return (carry[0].steps < limit) & (jnp.mean(carry[0].settled) < 0.99)
-
-    e = evaluate(z)
-    no = jnp.zeros(n, bool)
-    start = Ascent(Buffer.of(z, e), length, no, no, jnp.zeros((), jnp.int32), evaluations.add(e))
-    return jax.lax.while_loop(unfinished, body, (start, jnp.zeros(n)))[0]

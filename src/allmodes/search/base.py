@@ -21,7 +21,7 @@ from allmodes.points.mixture import GaussianMixture
 from allmodes.progress.stages import stage
 from allmodes.search.fitting import BELOW, WILD, fit_mixture, unexplained, with_missing
 from allmodes.search.in_shapes import climb_from_beyond, move_in_shapes
-from allmodes.search.moves import lowest_that_counts
+from allmodes.search.moves import fewer, lowest_that_counts
 from allmodes.search.refit import eigen, refit
 from allmodes.search.shapes import TENTH
 from allmodes.target import Target
@@ -32,6 +32,7 @@ ROUNDS = 3, 8  # of draws from the mixture, at most: before the points have move
 REFITS = 2  # between rounds
 ENOUGH = 0.98  # effective share of its draws, beyond which it is left as it is
 GAIN, PATIENCE = 0.01, 3  # of the share, that one of so many rounds must have brought
+READY = 0.9  # effective share, from which on each round must
 FEWEST = 8.0  # draws of a component that may change its share, and that each has, on average, at least
 SETTLED = 0.8  # effective share, below which the points need moves of their own
 FARTHEST = 30.0  # nats that the mixture may be below the density at a point, where mixtures are compared
@@ -92,9 +93,10 @@ def improved(target: Target, found: SearchResult, mixture: GaussianMixture, key:
         return best, found
     stage("moving points in the shapes of their modes")
     mixture, points = best.mixture, program(_evened, static=(3,))(best.mixture, found.points, k_move, DRAWS)
+    moved = fewer(target, DRAWS)
     for i in range(MOVED):
         points, spent = program(move_in_shapes, target, static=(4, 5))(
-            found.frame, mixture, points.take(jnp.arange(-DRAWS, 0)), jax.random.fold_in(k_move, i), MOVES, KEPT
+            found.frame, mixture, points.take(jnp.arange(-moved, 0)), jax.random.fold_in(k_move, i), MOVES, KEPT
         )
         found = found._replace(points=points, evaluations=jax.tree.map(jnp.add, found.evaluations, spent))
         mixture = _refitted(mixture, points, jax.random.fold_in(k_move, MOVED + i))
@@ -138,7 +140,7 @@ def _fitted(target: Target, frame: Frame, seen: Buffer, most: int, key: Array) -
     few = np.flatnonzero(np.bincount(which, minlength=most)[which] < FEW * seen.z.shape[1])
     if not len(few):
         return mixture, none
-    starts = seen.take(jnp.asarray(few)[jnp.arange(MOVED_OF_FEW) % len(few)])
+    starts = seen.take(jnp.asarray(few)[jnp.arange(fewer(target, MOVED_OF_FEW)) % len(few)])
     more, spent = program(move_in_shapes, target, static=(4, 5))(frame, mixture, starts, k_move, 2 * MOVES, MOVES)
     seen = jax.tree.map(lambda a, b: np.concatenate([a, b]), seen, more)
     return fit_mixture(seen, most, k_again, mixture), spent
@@ -148,8 +150,6 @@ def _with_those_beyond(
     target: Target, found: SearchResult, mixture: GaussianMixture, key: Array
 ) -> tuple[GaussianMixture, SearchResult]:
     """The mixture and the points with what climbs from beyond the components have met."""
-    if not target.differentiable:
-        return mixture, found
     k_climb, k_born = jax.random.split(key)
     ends, spent = program(climb_from_beyond, target, static=(3,))(found.frame, mixture, k_climb, BEYOND)
     found = found._replace(evaluations=jax.tree.map(jnp.add, found.evaluations, spent))
@@ -180,7 +180,8 @@ def _rounds(
         tried.append(Base(mixture, share))
         drawn.append(draws)
         is_enough = share > ENOUGH and not unexplained(mixture, points).any()
-        if is_enough or waited > PATIENCE or i == most - 1:
+        best = max(b.share for b in tried)
+        if is_enough or waited > (PATIENCE if best < READY else 0) or i == most - 1:
             break
         k_move = jax.random.fold_in(k_refit, 1)
         mixture, spent = _with_moved(target, found.frame, _with_shares(mixture, [draws]), points, k_move)
@@ -220,7 +221,7 @@ def _with_moved(
     if not len(missing):
         return mixture, none
     k_round, k_move, k_shape = jax.random.split(key, 3)
-    starts = points.take(jnp.asarray(missing)[jnp.arange(MOVED_OF_FEW) % len(missing)])
+    starts = points.take(jnp.asarray(missing)[jnp.arange(fewer(target, MOVED_OF_FEW)) % len(missing)])
     rough = with_missing(mixture, points, k_round)
     moved, spent = program(move_in_shapes, target, static=(4, 5))(frame, rough, starts, k_move, 2 * MOVES, MOVES)
     both = jax.tree.map(lambda a, b: jnp.concatenate([a, b]), points, moved)

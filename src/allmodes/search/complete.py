@@ -14,6 +14,7 @@ from allmodes.draws.verdict import CORRECT, TRUSTED, Finding
 from allmodes.points.buffer import Buffer
 from allmodes.points.count import Evaluations
 from allmodes.points.frame import Frame
+from allmodes.search.moves import has_arrived
 from allmodes.target import Target
 
 NEIGHBOURS = 3  # of an end that are tried, the nearest first
@@ -35,8 +36,15 @@ class Basins:
 
     @property
     def alone(self) -> int:
-        """How many starts have ended in basins of their own."""
-        return int(np.sum(~self._linked))
+        """How many starts have ended in basins of their own, among those that have arrived beside
+        the best of all.
+        """
+        return int(np.sum(self._candidates))
+
+    @property
+    def _candidates(self) -> Bool[np.ndarray, " n"]:
+        best = np.max(self._log_prob, initial=-np.inf)
+        return ~self._linked & has_arrived(self._log_prob, self._z.shape[1], best)
 
     @property
     def chance_of_new(self) -> float:
@@ -52,7 +60,7 @@ class Basins:
         self._z = np.concatenate([self._z, np.asarray(ends.z)[arrived]])
         self._log_prob = np.concatenate([self._log_prob, np.asarray(ends.log_prob)[arrived]])
         self._linked = np.concatenate([self._linked, np.zeros(arrived.sum(), bool)])
-        candidates = np.flatnonzero(~self._linked)
+        candidates = np.flatnonzero(self._candidates)
         if len(self._z) < 2 or not len(candidates):
             return
         near = _nearest(self._z, candidates, min(NEIGHBOURS, len(self._z) - 1))

@@ -11,7 +11,8 @@ WAVE = 1024  # starts that climb together
 class Search:
     """Scouts that find the box, starts that fill it, and what each of them does.
 
-    Each start costs an evaluation a step of its climb (some ten) and one a move.
+    Each start costs an evaluation a step of its climb (some ten) and one a move; where the density
+    has no gradient `dim + 1` of them, and waves and scouts are fewer by as much, but not below 128.
     """
 
     scouts: int = 256

@@ -13,6 +13,7 @@ from allmodes.points.count import Evaluations
 from allmodes.points.frame import Frame
 from allmodes.points.mixture import AT_A_TIME, GaussianMixture
 from allmodes.search.ascent import ascend
+from allmodes.search.slopes import by_differences, price
 from allmodes.target import Evaluation, Target
 
 FIRST = 1.5  # step of a move, in units in which a mode is round: over the cube root of the dimension
@@ -35,9 +36,15 @@ class _Round(NamedTuple):
     def to_z(self, y: Float[Array, "n dim"]) -> Float[Array, "n dim"]:
         return self.mixture.mean[self.which] + self._along(self._root * y)
 
-    def evaluate(self, y: Float[Array, "n dim"]) -> Evaluation:
-        e = self.frame.evaluate(self.target, self.to_z(y))
-        return e._replace(grad=self._root * self._back(e.grad))
+    def evaluate(self, y: Float[Array, "n dim"], distance: Float[Array, " n"]) -> Evaluation:
+        if self.target.differentiable:
+            e = self.frame.evaluate(self.target, self.to_z(y))
+            return e._replace(grad=self._root * self._back(e.grad))
+
+        def values(y, of):
+            return self.frame.evaluate(self.target, self._replace(which=self.which[of]).to_z(y))
+
+        return by_differences(values, y, distance)
 
     def of(self, points: Buffer) -> Buffer:
         """Points of the frame."""
@@ -62,7 +69,7 @@ def move_in_shapes(
     target: Target, frame: Frame, mixture: GaussianMixture, points: Buffer, key: Array, steps: int, keep: int
 ) -> tuple[Buffer, Evaluations]:
     """Where the points are after each of the last `keep` of `steps` Langevin moves, and what these
-    have cost: `steps` evaluations a point.
+    have cost.
 
     Each point moves in the coordinates in which the component that it began with is a standard
     normal: modes of any condition number are left behind in a few moves.
@@ -86,7 +93,7 @@ def climb_from_beyond(
     far = NEAREST * (FARTHEST / NEAREST) ** jax.random.uniform(k_far, (size, 1))
     y = far * jax.random.normal(k_normal, (size, mixture.mean.shape[1]))
     none = Evaluations.none(target.differentiable)
-    c = ascend(there.evaluate, y, 0.25 * far[:, 0], CLIMB, none, k_climb)
+    c = ascend(there.evaluate, y, 0.25 * far[:, 0], CLIMB, none, k_climb, price(target))
     return _moved(there, c.points, k_move, SETTLE, SETTLE // 2, c.evaluations)
 
 
@@ -95,5 +102,5 @@ def _moved(
 ) -> tuple[Buffer, Evaluations]:
     first = jnp.full((points.size,), FIRST * points.z.shape[1] ** (-1.0 / 3.0))
     moved = mala(there.evaluate, points, first, key, steps, keep)
-    spent = spent.add_points(points.size * steps, moved.nan, moved.zero)
+    spent = spent.add_points(price(there.target) * points.size * steps, moved.nan, moved.zero)
     return there.repeated(keep).to_frame(moved.passed), spent

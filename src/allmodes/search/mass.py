@@ -1,7 +1,5 @@
 """How much mass is around a point, by the moves that it made."""
 
-import functools
-
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
@@ -12,19 +10,19 @@ _BEST = 800  # one estimate of mass in so many, and two at least, may be too lar
 REACH = 1.25  # the second stage's box over the extent of what the first found
 
 
-@functools.partial(jax.jit, static_argnums=1)
-def shortfall(moved: Moved, differentiable: bool) -> Float[Array, " n"]:
+@jax.jit
+def shortfall(moved: Moved) -> Float[Array, " n"]:
     """By how much an estimate of the log of the mass around each point is below the largest ones.
 
     Climbs also end in wide basins far below the best, such as that of a component of a mixture
     which stands for nothing. Half of the exact draws of six posteriors in 7 to 256 dimensions are
     nearer than 3 sqrt(dim), all nearer than 8 sqrt(dim).
     """
-    mass = local_mass(moved, differentiable)
+    mass = local_mass(moved)
     return jax.lax.top_k(mass, min(max(3, len(mass) // _BEST), len(mass)))[0][-1] - mass
 
 
-def local_mass(moved: Moved, differentiable: bool) -> Float[Array, " n"]:
+def local_mass(moved: Moved, differentiable: bool = True) -> Float[Array, " n"]:
     """Estimate the log of the mass around each point, but for a constant, by the moves that it
     made.
 

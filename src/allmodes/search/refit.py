@@ -67,11 +67,17 @@ def refit(mixture: GaussianMixture, points: Buffer) -> GaussianMixture:
 def _shape(points: Buffer, r: Float[Array, " n"], old: _Shape) -> _Shape:
     """The shape of points that are a component's by weights r."""
     n = jnp.sum(r)
-    r, known = r / jnp.maximum(n, 1e-9), n / (n + points.z.shape[1])
-    mean, slope = old.mean + known * (r @ points.z - old.mean), r @ points.grad
-    away, turn = points.z - mean, points.grad - slope
+    # Draws of a mixture have no gradient where the density has none, points of a search do.
+    sloped = r * jnp.any(points.grad != 0.0, axis=1)
+    n_sloped, dim = jnp.sum(sloped), points.z.shape[1]
+    r, known = r / jnp.maximum(n, 1e-9), n / (n + dim)
+    sloped, known_sloped = sloped / jnp.maximum(n_sloped, 1e-9), n_sloped / (n_sloped + dim)
+    mean = old.mean + known * (r @ points.z - old.mean)
+    away = points.z - mean
     by_points = known * (away * r[:, None]).T @ away + (1.0 - known) * old.covariance
-    by_slopes = known * (turn * r[:, None]).T @ turn + (1.0 - known) * old.precision
+    slope = sloped @ points.grad
+    turn = points.grad - slope
+    by_slopes = known_sloped * (turn * sloped[:, None]).T @ turn + (1.0 - known_sloped) * old.precision
     both = _geometric_mean(by_points, by_slopes)
     plain = _Shape(mean, *eigen(by_points))
     by_gradients = _Shape(mean + known * both @ slope, *eigen(both))

@@ -1,5 +1,6 @@
 """The box that holds the regions of mass, found by scouts that start over seven decades."""
 
+import dataclasses
 import functools
 import warnings
 from typing import NamedTuple
@@ -11,13 +12,14 @@ from jaxtyping import Array, Float, Scalar
 
 from allmodes.devices.compiled import program
 from allmodes.errors import TargetError
-from allmodes.mcmc.mala import first_steps, mala, width_of
+from allmodes.mcmc.mala import first_steps, mala
 from allmodes.points.buffer import Buffer
 from allmodes.points.count import Evaluations
 from allmodes.points.found import SearchResult
 from allmodes.points.frame import Frame
 from allmodes.search.effort import THOROUGH, Search
-from allmodes.search.moves import ascend_from, lowest_that_counts, may_carry_mass, move_locally, refill
+from allmodes.search.moves import ascend_from, fewer, lowest_that_counts, may_carry_mass, refill
+from allmodes.search.slopes import evaluator, price
 from allmodes.target import Evaluation, Target
 
 # Starts of the first stage lie at distances between these, in units of the hint of scale (1 without
@@ -81,6 +83,7 @@ def scout(target: Target, key: Array, spent: Search = THOROUGH) -> tuple[Frame, 
     **Raises** `TargetError` when no point with a finite density was found.
     """
     hints = _Hints.of(target)
+    spent = dataclasses.replace(spent, scouts=fewer(target, spent.scouts))
     rough, looked = _rough(target, hints, spent.scouts, key)
     seen = program(_explore, target, hints.decades, spent)(rough, key)
     evaluations = seen.evaluations.add_points(looked, 0, 0, gradient=False) if looked else seen.evaluations
@@ -120,17 +123,12 @@ def _rough(target: Target, hints: _Hints, count: int, key: Array) -> tuple[Frame
 def _explore(target: Target, decades: tuple[float, float], spent: Search, rough: Frame, key: Array) -> _Explored:
     """Climb from the starts, and look how far the points that may carry mass are apart."""
     dim = target.free_dim
-    k_climb, k_local = jax.random.split(jax.random.fold_in(key, 1))
+    k_climb = jax.random.fold_in(key, 1)
     radius, z = _starts(spent.scouts, decades, dim, key)
     c = ascend_from(target, rough, z, 0.1 * radius, spent.climb, k_climb)
-    points, width, evaluations = c.points, None, c.evaluations
-    if not target.differentiable:
-        # Trials end at a peak; its width is seen by moving about.
-        moved, evaluations = move_locally(target, rough, c, k_local, spent.moves)
-        points, width = moved.points, width_of(moved.step_size, dim)
-    points, spent = _roam(target, rough, points, jax.random.fold_in(key, 3))
-    evaluations = jax.tree.map(jnp.add, evaluations, spent)
-    middle, half = _extent(points, width)
+    points, spent = _roam(target, rough, c.points, jax.random.fold_in(key, 3))
+    evaluations = jax.tree.map(jnp.add, c.evaluations, spent)
+    middle, half = _extent(points)
     middle = jnp.zeros(dim) if target.symmetry else middle
     evaluations = evaluations.add_points(2 * _RAYS, 0, 0, gradient=False)
     best = jnp.max(points.log_prob)
@@ -138,14 +136,11 @@ def _explore(target: Target, decades: tuple[float, float], spent: Search, rough:
     return _Explored(middle, rough.average_over_symmetry(half), best, evaluations, flat)
 
 
-def _extent(points: Buffer, width: Float[Array, " scouts"] | None) -> tuple[Float[Array, " dim"], Float[Array, " dim"]]:
-    """The middle of the points that may carry mass, and half their extent; `width` of the
-    surroundings of each, where there are no gradients to tell.
-    """
+def _extent(points: Buffer) -> tuple[Float[Array, " dim"], Float[Array, " dim"]]:
+    """The middle of the points that may carry mass, and half their extent."""
     alive = may_carry_mass(points.log_prob, points.z.shape[1])[:, None]
     # The box must not collapse on a density with a single peak: it is at least as wide as a mode.
-    sharp = points.grad**2 if width is None else jnp.broadcast_to(1.0 / width[:, None] ** 2, points.z.shape)
-    tau2 = jnp.sum(alive) / jnp.maximum(jnp.sum(jnp.where(alive, sharp, 0.0), axis=0), 1e-30)
+    tau2 = jnp.sum(alive) / jnp.maximum(jnp.sum(jnp.where(alive, points.grad**2, 0.0), axis=0), 1e-30)
     tau2 = jnp.where(tau2 < 1e20, tau2, 0.0)  # no slope at all says nothing of a width
     low = jnp.min(jnp.where(alive, points.z, jnp.inf), axis=0)
     high = jnp.max(jnp.where(alive, points.z, -jnp.inf), axis=0)
@@ -187,8 +182,8 @@ def _roam(target: Target, frame: Frame, points: Buffer, key: Array) -> tuple[Buf
         points = refill(k_fill, points, inside)
         far = jnp.mean(points.z**2)  # from where the search began
         first = jnp.minimum(first_steps(points), far)
-        moved = mala(lambda z: frame.evaluate(target, z), points, first, k_move, _ROAMING)
-        return moved.points, none.add_points(points.size * _ROAMING, moved.nan, moved.zero)
+        moved = mala(evaluator(target, frame), points, first, k_move, _ROAMING)
+        return moved.points, none.add_points(price(target) * points.size * _ROAMING, moved.nan, moved.zero)
 
     return jax.lax.cond(due, roam, lambda points: (points, none), points)
 

@@ -22,9 +22,10 @@ from allmodes.progress.stages import stage
 from allmodes.search.complete import Basins
 from allmodes.search.effort import THOROUGH, WAVE, Search
 from allmodes.search.mass import REACH, near_the_mass, shortfall
-from allmodes.search.moves import ascend_from, effort, has_arrived, may_carry_mass, move_locally, refill
+from allmodes.search.moves import ascend_from, fewer, has_arrived, may_carry_mass, move_locally, refill
 from allmodes.search.resolution import warn_if_coarse
 from allmodes.search.scout import scout
+from allmodes.search.slopes import evaluator, price
 from allmodes.target import Target
 
 # Where most points are in basins of next to no mass: rounds of more moves for all, then such in
@@ -83,11 +84,11 @@ def search(target: Target, key: Array, size: int, spent: Search = THOROUGH) -> S
     task = task._replace(size=moved.points.size)
     evaluations = jax.tree.map(jnp.add, evaluations, more)
     if task.keep:
-        wide = _says_how_wide(shortfall(moved, target.differentiable), target.free_dim)
+        wide = _says_how_wide(shortfall(moved), target.free_dim)
     else:
         moved, more, wide = _nearer_the_mass(task, k_box, box, moved)
         evaluations = jax.tree.map(jnp.add, evaluations, more).book("moves")
-    found = normalise(program(_found, task)(box, moved, evaluations), target.differentiable, wide)
+    found = normalise(program(_found, task)(box, moved, evaluations), among=wide)
     warn_if_coarse(target, found.frame, found.points.z)
     return found._replace(starts=starts)
 
@@ -99,13 +100,15 @@ def _fill_in_waves(
     those that are alone in their basin, where these are counted.
     """
     whole = _Extent(-jnp.ones(task.target.free_dim), jnp.ones(task.target.free_dim))
-    if unseen is None or task.size <= WAVE:
+    wave_size = fewer(task.target, WAVE)
+    if unseen is None or task.size <= wave_size:
         stage(f"searching: climbs from {task.size:,} starts")
         return *program(_fill_box, task)(key, box, whole)[:2], None
-    wave, most, waves, extent = program(_fill_box, task._replace(size=WAVE)), task.size // WAVE, [], whole
+    unseen *= (2.0 / task.target.free_dim) ** 0.5 * WAVE / wave_size
+    wave, most, waves, extent = program(_fill_box, task._replace(size=wave_size)), task.size // wave_size, [], whole
     basins = Basins(task.target, box)
     for i in range(most):
-        stage(f"searching: climbs from {WAVE:,} starts", i, most)
+        stage(f"searching: climbs from {wave_size:,} starts", i, most)
         moved, spent, arrived = wave(jax.random.fold_in(key, i), box, extent)
         waves.append((moved, spent))
         basins.add(moved.points, arrived)
@@ -113,7 +116,7 @@ def _fill_in_waves(
         may_grow = task.target.symmetry is None and i < WIDENED
         seen = program(_Extent.with_points)(extent, moved.points, arrived) if may_grow else extent
         is_wider, extent = bool(jnp.any(seen.half > WIDER * extent.half)), seen
-        if basins.chance_of_new < unseen * (2.0 / task.target.free_dim) ** 0.5 and not is_wider:
+        if basins.chance_of_new < unseen and not is_wider:
             break
     moved, spent = _together(waves)
     spent = jax.tree.map(jnp.add, spent, basins.evaluations.book("completeness"))
@@ -148,7 +151,7 @@ def _fill_box(task: _Task, key: Array, box: Frame, extent: _Extent) -> tuple[Mov
     length = jnp.where(alive, c.length, jnp.median(c.length))
     c = c._replace(points=points, length=length, evaluations=c.evaluations.book("climbs"))
     moved, spent = move_locally(target, box, c, k_local, task.local_steps, task.keep)
-    return moved, spent.book("moves"), alive & has_arrived(moved.points.log_prob, dim)
+    return moved, spent.book("moves"), alive & has_arrived(moved.points.log_prob, dim, jnp.max(moved.points.log_prob))
 
 
 def _nearer_the_mass(
@@ -159,14 +162,14 @@ def _nearer_the_mass(
     """
     target, dim = task.target, task.target.free_dim
     favour, evaluations = program(_resample_by_mass, task), Evaluations.none(target.differentiable)
-    short, wide = shortfall(moved, target.differentiable), None
+    short, wide = shortfall(moved), None
     for i, k_favour in enumerate(jax.random.split(jax.random.fold_in(key, 1), _MORE + _ROUNDS)):
         if float(jnp.mean(near_the_mass(short, dim))) > 0.5:
             break
         stage("searching: moves to more mass", i, _MORE + _ROUNDS)
         moved, more = favour(k_favour, box, moved, short, 1.0 if i < _MORE else _KEPT)
         evaluations = jax.tree.map(jnp.add, evaluations, more)
-        short = shortfall(moved, target.differentiable)
+        short = shortfall(moved)
         wide = _says_how_wide(short, dim)
     return moved, evaluations, wide
 
@@ -190,17 +193,17 @@ def _resample_by_mass(
     copied = jax.random.categorical(k_copy, -_POWER * beyond, shape=(size,))
     stays = near_the_mass(short, dim) | (jax.random.uniform(k_kept, (size,)) < kept)
     index = jnp.where(stays, jnp.arange(size), copied)
-    steps, none = task.local_steps * effort(target), Evaluations.none(target.differentiable)
-    evaluate = lambda z: box.evaluate(target, z)  # noqa: E731
-    moved = mala(evaluate, moved.points.take(index), moved.step_size[index], k_local, steps, task.keep)
-    return moved, none.add_points(size * steps, moved.nan, moved.zero)
+    steps, none = task.local_steps, Evaluations.none(target.differentiable)
+    points, first = moved.points.take(index), moved.step_size[index]
+    moved = mala(evaluator(target, box), points, first, k_local, steps, task.keep)
+    return moved, none.add_points(price(target) * size * steps, moved.nan, moved.zero)
 
 
 def _found(task: _Task, box: Frame, moved: Moved, evaluations: Evaluations) -> SearchResult:
     """What the moves have shown, in the box."""
     dim = task.target.free_dim
     step_size = jnp.exp(jnp.mean(jnp.log(moved.step_size)))
-    edges = (moved.zero + moved.nan) / (task.size * effort(task.target) * task.local_steps)
+    edges = (moved.zero + moved.nan) / (price(task.target) * task.size * task.local_steps)
     width = width_of(moved.step_size, dim)
     tau = jnp.full(dim, 1.0 / jnp.sqrt(jnp.mean(1.0 / width**2)))
     return SearchResult(box, moved.points, step_size, tau, edges, evaluations, passed=moved.passed)

@@ -121,7 +121,7 @@ def _look(
     around a draw, and whether a way leads from there to one.
     """
 
-    def evaluate(z):
+    def evaluate(z, _=None):
         return frame.evaluate(target, z)
 
     def first(points):

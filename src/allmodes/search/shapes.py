@@ -87,9 +87,10 @@ def better_shape(seen: Seen) -> Shape:
     """
     away = seen.z - seen.z.mean(axis=0)
     plain = Shape(seen.z.mean(axis=0), np.linalg.cholesky(_shrunk(away)))
-    if not np.any(seen.grad):
+    sloped = seen.at(np.any(seen.grad, axis=1))  # draws have no gradient where the density has none
+    if len(sloped.z) < LEAST:
         return plain
-    return min(shape_by_gradients(seen.z, seen.grad), plain, key=lambda shape: shape.spread(seen))
+    return min(shape_by_gradients(sloped.z, sloped.grad), plain, key=lambda shape: shape.spread(seen))
 
 
 def shape_by_gradients(z: Float[np.ndarray, "n d"], grad: Float[np.ndarray, "n d"]) -> Shape:

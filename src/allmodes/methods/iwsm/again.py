@@ -73,7 +73,7 @@ def _weighted(target: Target, state: State, key: Array) -> SearchResult:
 
 def _parted(target: Target, found: SearchResult, key: Array) -> SearchResult:
     """The points after local moves."""
-    moved = mala(lambda z: found.frame.evaluate(target, z), found.points, found.step_size, key, PARTING)
+    moved = mala(lambda z, _: found.frame.evaluate(target, z), found.points, found.step_size, key, PARTING)
     spent = found.evaluations.add_points(PARTING * found.points.size, moved.nan, moved.zero).book("moves")
     return found._replace(points=moved.points, step_size=moved.step_size, evaluations=spent)
 

@@ -168,6 +168,6 @@ def goal_of(
 
 def move(target: Target, state: State, key: Array) -> State:
     """Move the whole buffer locally once; its gradients double as score targets."""
-    moved = mala(lambda z: state.frame.evaluate(target, z), state.buffer, state.step_size, key, 1)
+    moved = mala(lambda z, _: state.frame.evaluate(target, z), state.buffer, state.step_size, key, 1)
     evaluations = state.evaluations.add_points(state.buffer.size, moved.nan, moved.zero)
     return dataclasses.replace(state, buffer=moved.points, step_size=moved.step_size, evaluations=evaluations)

@@ -32,7 +32,7 @@ class PathResampling(Reweighting):
         fresh, state = self.draw(target, state, k_path, size)
         log_w, exponent = weights.temper(fresh.log_weight, self.min_ess)
         buffer = fresh.points.take(weights.systematic(k_choose, weights.normalise(log_w), size))
-        moved = mala(lambda z: state.frame.evaluate(target, z), buffer, state.step_size, k_part, PARTING)
+        moved = mala(lambda z, _: state.frame.evaluate(target, z), buffer, state.step_size, k_part, PARTING)
         evaluations = state.evaluations.add_points(PARTING * size, moved.nan, moved.zero)
         state = dataclasses.replace(state, evaluations=evaluations)
         return renewed(state, moved.points, fresh.log_weight, exponent)
