@@ -234,7 +234,7 @@ def test_climbs_that_have_settled_cost_nothing_more():
 
     def climb(z):
         none = Evaluations.none()
-        evaluate = lambda z: frame.evaluate(Target(normal, 3), z)  # noqa: E731
+        evaluate = lambda z, _: frame.evaluate(Target(normal, 3), z)  # noqa: E731
         return ascend(evaluate, z, jnp.full(len(z), 0.1), 200, none, jax.random.key(0))
 
     together = climb(z)
