@@ -73,7 +73,8 @@ class Target:
     - `periodic`: numbers or names of coordinates that are angles or phases. Their period is that of
       their bounds, -pi to pi where they have none.
     - `differentiable`: False for a `log_prob` that JAX cannot differentiate. It is then taken as
-      flat: moves become random walks, and methods that need a gradient refuse it.
+      flat: moves become random walks, and methods that need a gradient refuse it. The search of
+      `IWSM` takes slopes by differences.
     - `symmetry`: `ParticleSymmetry` of particles that may be moved together, turned, mirrored and
       exchanged.
     - `location`, `scale`: rough hints, `()` or `(dim,)`, of where the mass lies and how far it

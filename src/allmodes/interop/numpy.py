@@ -32,8 +32,8 @@ def target(
     - `log_prob`, `grad`: of one point, a float64 array `(dim,)`, to a number and to `(dim,)`; with
       `batched`, of many at once, `(n, dim)` to `(n,)` and to `(n, dim)`, which is quicker: 4,096 of
       them at most, or as many as the number says. -inf, NaN and +inf are allowed in places. Without
-      `grad` training uses the denoising identity alone, and moves are random walks: a few
-      dimensions.
+      `grad` the search takes slopes by differences, training uses the denoising identity alone,
+      and moves are random walks: a few dimensions.
     - `workers`: how many processes evaluate the points of a call side by side. They are spawned, so
       a script does its work below `if __name__ == "__main__":`, and the function is one that they
       can import, or cloudpickle is installed. For functions of .1 ms and more.
