@@ -165,7 +165,9 @@ def _against(runs: list[dict]) -> list[str]:
         for tool in better
     ]
     words = "**Without a gradient, in few dimensions, use a nested sampler where evaluations are dear**: "
-    return [wrapped(words + "; ".join(ratios) + " (medians).")] if ratios else []
+    off = {tool: median(abs(row["error"]) / row["std_error"] for row in rows) for tool, rows in of.items() if rows}
+    wrong = [f" The log Z of {NAMES[tool]} is {n:.1f} of its stated errors off." for tool, n in off.items() if n > 3.0]
+    return [wrapped(words + "; ".join(ratios) + " (medians)." + "".join(wrong))] if ratios else []
 
 
 def page(rows: list[dict]) -> str:
