@@ -32,7 +32,7 @@ ROUNDS = 3, 8  # of draws from the mixture, at most: before the points have move
 REFITS = 2  # between rounds
 ENOUGH = 0.98  # effective share of its draws, beyond which it is left as it is
 GAIN, PATIENCE = 0.01, 3  # of the share, that one of so many rounds must have brought
-READY = 0.9  # effective share, from which on each round must
+READY = 0.9  # effective share, from which on each round must bring it, once the points have moved
 FEWEST = 8.0  # draws of a component that may change its share, and that each has, on average, at least
 SETTLED = 0.8  # effective share, below which the points need moves of their own
 FARTHEST = 30.0  # nats that the mixture may be below the density at a point, where mixtures are compared
@@ -180,8 +180,9 @@ def _rounds(
         tried.append(Base(mixture, share))
         drawn.append(draws)
         is_enough = share > ENOUGH and not unexplained(mixture, points).any()
-        best = max(b.share for b in tried)
-        if is_enough or waited > (PATIENCE if best < READY else 0) or i == most - 1:
+        # Before the points have moved, draws of all the rounds tell the shares of components.
+        patience = 0 if most > ROUNDS[0] and max(b.share for b in tried) >= READY else PATIENCE
+        if is_enough or waited > patience or i == most - 1:
             break
         k_move = jax.random.fold_in(k_refit, 1)
         mixture, spent = _with_moved(target, found.frame, _with_shares(mixture, [draws]), points, k_move)

@@ -43,7 +43,7 @@ class Basins:
 
     @property
     def _candidates(self) -> Bool[np.ndarray, " n"]:
-        best = np.max(self._log_prob, initial=-np.inf)
+        best = float(np.max(self._log_prob, initial=-np.inf))
         return ~self._linked & has_arrived(self._log_prob, self._z.shape[1], best)
 
     @property

@@ -30,7 +30,8 @@ class Search:
     towards more of it then."""
     unseen: float | None = 0.002
     """Waves of 1,024 starts come until the chance that the next start ends in a basin that none has
-    ended in is below this, times `sqrt(2 / dim)`; None for all starts at once."""
+    ended in is below this, times `sqrt(2 / dim)`, and by as much larger as waves are smaller; None
+    for all starts at once."""
 
     def __post_init__(self):
         check(self, zero=("keep",))

@@ -1,11 +1,9 @@
 """What both stages of the search do with points: climb, settle, and drop those of no mass."""
 
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Bool, Float, Scalar
 
 from allmodes.mcmc.mala import Moved, first_steps, mala
 from allmodes.points.buffer import Buffer, choose
@@ -20,8 +18,8 @@ _WIDEST = 4.0  # first step of a local move, in the box: a density without a slo
 
 
 def fewer(target: Target, starts: int) -> int:
-    """How many starts a search has for so many with gradients: as a step of a climb takes `dim + 1`
-    evaluations without one, fewer, yet enough to meet modes in.
+    """How many starts, or points that move, a search has for so many with gradients: as a step
+    takes `dim + 1` evaluations without one, fewer, yet enough to meet modes.
     """
     return starts if target.differentiable else min(starts, max(FEWEST, starts // (target.free_dim + 1)))
 
@@ -48,12 +46,14 @@ def may_carry_mass(log_prob: Float[Array, " n"], dim: int) -> Bool[Array, " n"]:
     return log_prob >= lowest_that_counts(jnp.max(log_prob), dim)
 
 
-def has_arrived(log_prob: Float[Array | np.ndarray, " n"], dim: int, best: Any) -> Bool[Array | np.ndarray, " n"]:
+def has_arrived(
+    log_prob: Float[Array | np.ndarray, " n"], dim: int, best: Scalar | float
+) -> Bool[Array | np.ndarray, " n"]:
     """Points within half of that of the best: others are on their way."""
     return log_prob >= 0.5 * (best + lowest_that_counts(best, dim))
 
 
-def lowest_that_counts(best: Any, dim: int) -> Any:
+def lowest_that_counts(best: Scalar | float, dim: int) -> Scalar | float:
     """The log-density below which a point carries next to no mass, beside the best one."""
     return best - (20.0 + 5.0 * dim)
 

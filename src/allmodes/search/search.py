@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, Scalar
 
 from allmodes.devices.compiled import program
-from allmodes.mcmc.mala import Moved, mala, width_of
+from allmodes.mcmc.mala import Moved, mala
 from allmodes.points.buffer import Buffer
 from allmodes.points.count import Evaluations
 from allmodes.points.found import SearchResult, normalise
@@ -201,9 +201,7 @@ def _resample_by_mass(
 
 def _found(task: _Task, box: Frame, moved: Moved, evaluations: Evaluations) -> SearchResult:
     """What the moves have shown, in the box."""
-    dim = task.target.free_dim
     step_size = jnp.exp(jnp.mean(jnp.log(moved.step_size)))
     edges = (moved.zero + moved.nan) / (price(task.target) * task.size * task.local_steps)
-    width = width_of(moved.step_size, dim)
-    tau = jnp.full(dim, 1.0 / jnp.sqrt(jnp.mean(1.0 / width**2)))
+    tau = jnp.ones(task.target.free_dim)  # gradients tell it
     return SearchResult(box, moved.points, step_size, tau, edges, evaluations, passed=moved.passed)
