@@ -8,19 +8,20 @@ user's density with respect to the user's volume.
 
 import abc
 import dataclasses
+import itertools
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.scipy.special import ndtr, ndtri
+from jax.scipy.special import ndtri
 from jax.scipy.stats import norm
 from jaxtyping import Array, Float, Scalar
 
 from allmodes.errors import TargetError
 
-SOFT = 0.125  # of a period, over which a turn of a circle fades into the next
+SOFT = 0.05  # of a period, over which a turn of a circle fades into the next
 
 
 class Flat(NamedTuple):
@@ -125,35 +126,45 @@ class HalfLine(Piece):
 @dataclasses.dataclass(frozen=True)
 class Interval(Piece):
     """Between two bounds, by the normal quantile: flat becomes a standard normal, and mass piled up
-    at a bound is reached as easily as mass inside.
+    at a bound is reached as easily as mass inside. Or many such, as one operation on arrays.
     """
 
-    low: float
-    high: float
+    low: float | tuple[float, ...]
+    high: float | tuple[float, ...]
     spread = 1.0
     is_standard = True
+
+    @property
+    def size(self) -> int:
+        """As many as there are bounds."""
+        return np.size(self.low)
+
+    free = size
 
     def to_x(self, z: Float[Array, " free"]) -> Float[Array, " size"]:
         """Count from the nearer bound, and never give the bound itself, where a density may be
         infinite.
         """
-        is_low = z < 0.0
-        step = (self.high - self.low) * ndtr(jnp.where(is_low, z, -z))
-        least, most = _next(self.low, 1.0, z.dtype), _next(self.high, -1.0, z.dtype)
-        return jnp.where(is_low, jnp.maximum(self.low + step, least), jnp.minimum(self.high - step, most))
+        low, high = np.asarray(self.low), np.asarray(self.high)
+        step = 0.5 * (high - low).astype(z.dtype) * jax.lax.erfc(jnp.abs(z) * np.sqrt(0.5).astype(z.dtype))
+        least, most = _next(low, 1.0, z.dtype), _next(high, -1.0, z.dtype)
+        low, high = low.astype(z.dtype), high.astype(z.dtype)
+        return jnp.where(z < 0.0, jnp.maximum(low + step, least), jnp.minimum(high - step, most))
 
     def log_volume(self, z: Float[Array, " free"]) -> Scalar:
         """That of the normal density, times the width."""
-        return norm.logpdf(z[0]) + np.log(self.high - self.low)
+        return jnp.sum(norm.logpdf(z)) + np.sum(np.log(np.subtract(self.high, self.low)))
 
     def to_free(self, key: Array, x: Float[Array, " size"]) -> Float[Array, " free"]:
         """The normal quantile, counted from the nearer bound."""
-        below, above = (x - self.low) / (self.high - self.low), (self.high - x) / (self.high - self.low)
+        low, high = np.asarray(self.low, x.dtype), np.asarray(self.high, x.dtype)
+        below, above = (x - low) / (high - low), (high - x) / (high - low)
         return jnp.where(below < above, ndtri(below), -ndtri(above))
 
-    def flats(self, x: Float[np.ndarray, "n 1"], z: Float[np.ndarray, "n 1"]) -> list[Flat | None]:
+    def flats(self, x: Float[np.ndarray, "n size"], z: Float[np.ndarray, "n free"]) -> list[Flat | None]:
         """By the share of the interval."""
-        return [Flat(normal_cdf(z[:, 0]), f"lower bound {self.low:g}", f"upper bound {self.high:g}")]
+        ends = zip(z.T, np.atleast_1d(self.low), np.atleast_1d(self.high), strict=True)
+        return [Flat(normal_cdf(own), f"lower bound {low:g}", f"upper bound {high:g}") for own, low, high in ends]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -161,8 +172,8 @@ class Circle(Piece):
     """A circle, by a line that is wound around it and fades out smoothly: there is no seam, and a
     narrow mode keeps its shape wherever it lies.
 
-    `theta = z mod period`, with the density times `Phi((z + h) / s) - Phi((z - h) / s)`, h half of
-    the period: over all turns of one angle these sum to one. An angle in the plane,
+    `theta = z mod period`, with the density times `sigmoid((z + h) / s) - sigmoid((z - h) / s)`, h
+    half of the period: over all turns of one angle these sum to one. An angle in the plane,
     `theta = atan2(v, u)`, makes a wedge of a narrow mode (`docs/supports.md` has both).
     """
 
@@ -198,11 +209,12 @@ class Circle(Piece):
 
 
 def _log_turn(z: Scalar, period: Scalar | float) -> Scalar:
-    """Log of the share of the turn that z lies in, among all turns of the same angle."""
+    """Log of the share of the turn that z lies in, among all turns of the same angle:
+    `sigmoid(b) - sigmoid(a)` with `b - a` constant is a product of two, times a constant.
+    """
     half, s = 0.5 * period, SOFT * period
-    far = jnp.abs(z)
-    upper, lower = norm.logcdf((half - far) / s), norm.logcdf(-(half + far) / s)
-    return upper + jnp.log1p(-jnp.exp(lower - upper))
+    both = jax.nn.log_sigmoid((half + z) / s) + jax.nn.log_sigmoid((half - z) / s)
+    return both + np.log1p(-np.exp(-1.0 / SOFT))
 
 
 class Support(abc.ABC):
@@ -299,25 +311,37 @@ class Chart(Support):
 
     def to_x(self, z: Float[Array, " free"]) -> Float[Array, " dim"]:
         """Give the user's coordinates of a free point."""
-        return jnp.concatenate([piece.to_x(part) for piece, part in self._parts(z, "free")])
+        return jnp.concatenate([piece.to_x(part) for piece, part in _parts(joined(self.pieces), z, "free")])
 
     def log_volume(self, z: Float[Array, " free"]) -> Scalar:
         """Give the log of the user's volume that a unit of free volume stands for there."""
-        return sum(piece.log_volume(part) for piece, part in self._parts(z, "free"))
+        return sum(piece.log_volume(part) for piece, part in _parts(joined(self.pieces), z, "free"))
 
     def to_free(self, key: Array, x: Float[Array, " dim"]) -> Float[Array, " free"] | None:
         """Give a free point of the user's coordinates."""
         keys = jax.random.split(key, len(self.pieces))
-        parts = self._parts(x, "size")
+        parts = _parts(self.pieces, x, "size")
         return jnp.concatenate([piece.to_free(k, part) for k, (piece, part) in zip(keys, parts, strict=True)])
 
     def flats(self, x: Float[np.ndarray, "n dim"], z: Float[np.ndarray, "n free"]) -> list[Flat | None]:
         """Count each so that what is flat in the user's volume is flat."""
         return flats_of(self.pieces, x, z)
 
-    def _parts(self, point: Float[Array, " n"], what: str) -> list[tuple[Piece, Float[Array, " k"]]]:
-        ends = np.cumsum([getattr(piece, what) for piece in self.pieces])
-        return list(zip(self.pieces, jnp.split(point, ends[:-1]), strict=True))
+
+def joined(pieces: Sequence[Piece]) -> list[Piece]:
+    """The same pieces, intervals beside each other as one: compiled once for all."""
+    runs = [list(run) for _, run in itertools.groupby(pieces, key=lambda piece: isinstance(piece, Interval))]
+    return [one for run in runs for one in (_as_one(run) if isinstance(run[0], Interval) else run)]
+
+
+def _as_one(intervals: Sequence[Piece]) -> list[Piece]:
+    low, high = (np.concatenate([np.atleast_1d(getattr(i, end)) for i in intervals]) for end in ("low", "high"))
+    return [Interval(tuple(low.tolist()), tuple(high.tolist()))]
+
+
+def _parts(pieces: Sequence[Piece], point: Float[Array, " n"], what: str) -> list[tuple[Piece, Float[Array, " k"]]]:
+    ends = np.cumsum([getattr(piece, what) for piece in pieces])
+    return list(zip(pieces, jnp.split(point, ends[:-1]), strict=True))
 
 
 def flats_of(
@@ -420,8 +444,10 @@ def indices_of(which: Any, dim: int, names: Sequence[str]) -> list[int]:
     return [int(which) % dim]
 
 
-def _next(bound: float, side: float, dtype: Any) -> np.floating:
-    """The next number beside a bound; of zero, one that a processor does not flush to zero."""
+def _next(bound: Any, side: float, dtype: Any) -> Any:
+    """The next number beside a bound, or each of many; of zero, one that a processor does not flush
+    to zero.
+    """
     kind = np.dtype(dtype).type
-    beside = np.nextafter(kind(bound), kind(side * np.inf))
-    return beside if abs(beside) >= np.finfo(kind).tiny else kind(side) * np.finfo(kind).tiny
+    beside = np.nextafter(np.asarray(bound, kind), kind(side * np.inf))
+    return np.where(np.abs(beside) >= np.finfo(kind).tiny, beside, kind(side) * np.finfo(kind).tiny).astype(kind)

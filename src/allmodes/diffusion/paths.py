@@ -6,6 +6,9 @@ A path is z_0, z_1, .., z_N over noise levels 0 = s_0 < s_1 < .. < s_N. The nois
 the DDPM posterior at the denoised point and a variance that counts the denoiser's own uncertainty
 (Bao et al. 2022, "Analytic-DPM"). Whatever the network is,
 `w = pi(z_0) prod noising / (prior prod q)` has mean Z over paths of the sampler.
+
+Where the denoiser is that of a base, and has learned nothing yet, no path is needed: one of no
+steps is a draw of the base.
 """
 
 from typing import NamedTuple
@@ -122,7 +125,12 @@ def noise(process: Process, key: Array, z: Float[Array, "n dim"], sigmas: Float[
 
 
 def reverse(process: Process, key: Array, n: int, steps: int) -> Path:
-    """N whole paths of the sampler, from the prior to clean draws; their clean ends."""
+    """N whole paths of the sampler, from the prior to clean draws; their clean ends. Of no steps:
+    draws of the base.
+    """
+    if not steps:
+        z = spread(process.denoiser.base.sample(key, n))
+        return Path(z, -process.denoiser.base.log_density(z))
     k_prior, key = jax.random.split(key)
     z = process.prior(k_prior, n)
     path = denoise(process, key, z, process.noise.grid(steps), 0, steps)
@@ -133,5 +141,7 @@ def noising(process: Process, key: Array, z_0: Float[Array, "n dim"], steps: int
     """The weights of whole paths that noise given points: for exact draws, draws of the weights
     under the target.
     """
+    if not steps:
+        return Path(z_0, -process.denoiser.base.log_density(z_0))
     path = noise(process, key, z_0, process.noise.grid(steps), 0, steps)
     return Path(z_0, path.log_ratio - process.log_prior(path.z))

@@ -51,8 +51,9 @@ class DiffusionSampler(Sampler):
     ) -> Draws:
         """N draws with exact weights, by `steps` steps of the reverse SDE.
 
-        When not given, `steps` are the method's own `sample_steps`. More of them raise the ESS of
-        the weights towards the limit that the network sets.
+        When not given, `steps` are the method's own `sample_steps`; none where nothing was trained
+        on top of a base: draws are the base's own then. More of them raise the ESS of the weights
+        towards the limit that the network sets.
 
         - With no correction: independent draws with exact path weights; n evaluations.
         - `"snis"`: the same, their weights Pareto-smoothed; n evaluations. Never better than the
@@ -73,12 +74,10 @@ class DiffusionSampler(Sampler):
         all of these are more by those. What no correction can mend is a region that the sampler
         does not meet.
 
-        **Raises** `ConfigError` when n is below 1, steps below 2, the correction unknown, rounds
-        below 0, or moves or pool below 1.
+        **Raises** `ConfigError` when n is below 1, steps below 2 (but for 0 where there is a base),
+        the correction unknown, rounds below 0, or moves or pool below 1.
         """
-        steps = self.steps if steps is None else steps
-        if n < 1 or steps < 2:
-            raise ConfigError(f"sample needs n of at least 1 and steps of at least 2, got n={n}, steps={steps}")
+        steps = self._checked("sample", n, steps)
         Chains(rounds, moves, pool)  # for its checks
         if correct is not None:
             correction = correction_of(correct, rounds=rounds, moves=moves, pool=pool)
@@ -113,8 +112,11 @@ class DiffusionSampler(Sampler):
 
     @property
     def steps(self) -> int:
-        """Steps of a draw's reverse path when not said otherwise: the method's own number."""
-        return self.method.sample_steps
+        """Steps of a draw's reverse path when not said otherwise: the method's own number, or none
+        where draws are those of a base on top of which nothing was trained.
+        """
+        is_base_alone = self.process.denoiser.base is not None and not int(self.state.step)
+        return 0 if is_base_alone else self.method.sample_steps
 
     @property
     def findings(self) -> tuple[Finding, ...]:
@@ -149,7 +151,7 @@ class DiffusionSampler(Sampler):
         """Give the ends of chains from z, in the user's coordinates, their log-densities, and what
         they cost.
         """
-        steps = self.steps if steps is None else steps
+        steps = steps or self.method.sample_steps
         x, log_prob = self._on_all("chains", key, z, steps, plan)
         each = chain_evaluations(plan.rounds, plan.moves)
         if self.process.path_evaluations(1):
@@ -158,7 +160,7 @@ class DiffusionSampler(Sampler):
 
     def smc(self, key: Array, n: int, steps: int | None, settings: PathSMC) -> tuple[Array, Array, Array, int]:
         """Draw one population of n along the path: x, log_prob, log_weight, and what it cost."""
-        steps = self.steps if steps is None else steps
+        steps = steps or self.method.sample_steps
         return *self._on_all("smc", key, n, steps, settings), n * smc_evaluations(self.process, steps, settings)
 
     @functools.cached_property
@@ -184,11 +186,10 @@ class DiffusionSampler(Sampler):
         Their mean is the EUBO; `forward_ess` of them falls when the sampler misses a mode. n
         evaluations, and those of the paths where these cost any.
 
-        **Raises** `ConfigError` when there is no point or steps is below 2.
+        **Raises** `ConfigError` when there is no point, or steps are below 2 (but for 0 where there
+        is a base).
         """
-        steps = self.steps if steps is None else steps
-        if len(x) < 1 or steps < 2:
-            raise ConfigError(f"log_weights needs at least 1 point and at least 2 steps, got {len(x)} and {steps}")
+        steps = self._checked("log_weights", len(x), steps)
         parts = [
             self._on_all("weigh", jax.random.fold_in(key, i), block, steps)
             for i, block in enumerate(blocks.points_of(x))
@@ -253,6 +254,13 @@ class DiffusionSampler(Sampler):
                 f"{flow.MAX_STEPS} steps: they are too far out, or the tolerances too tight for {x.dtype}"
             )
         return result
+
+    def _checked(self, name: str, n: int, steps: int | None) -> int:
+        """Give the steps; raise `ConfigError` where they cannot be."""
+        steps, has_base = self.steps if steps is None else steps, self.process.denoiser.base is not None
+        if n < 1 or (steps < 2 and not (steps == 0 and has_base)):
+            raise ConfigError(f"{name} needs n of at least 1 and steps of at least 2, got n={n}, steps={steps}")
+        return steps
 
     def _on_all(self, name: str, *args: Any) -> Any:
         """Run one of the compiled programs on all devices that points are spread over."""

@@ -56,7 +56,7 @@ def ascend(
     """
 
     def body(c: Ascent) -> Ascent:
-        p = c.points
+        p, first = c.points, c.steps < 0  # the first pass evaluates the starts: compiled once for both
         n, dim = p.z.shape
         norm = jnp.linalg.norm(p.grad, axis=-1)
         half = jax.random.bernoulli(jax.random.fold_in(key, c.steps), shape=(n, dim))
@@ -69,18 +69,17 @@ def ascend(
         curvature = (norm - jnp.sum(e.grad * direction, axis=-1)) / c.length
         promise = 0.5 * norm**2 / jnp.maximum(curvature, 1e-30)
         local = (curvature > 0) & (c.length <= 4.0 * norm / jnp.maximum(curvature, 1e-30)) & (e.log_prob > -jnp.inf)
-        settled = c.settled | (local & (promise <= 0.5 * dim + 1.0))
-        walled = c.walled | (e.log_prob == -jnp.inf)
+        nowhere = (e.log_prob == -jnp.inf) & ~jnp.any(e.grad, axis=-1)  # where no gradient leads anywhere
+        settled = c.settled | jnp.where(first, nowhere, local & (promise <= 0.5 * dim + 1.0))
+        walled = c.walled | (~first & (e.log_prob == -jnp.inf))
         longer, shorter = jnp.where(walled, WIDEN, 2.0), jnp.where(walled, WIDEN**-PATIENT, 0.25)
-        length = c.length * jnp.where(up, longer, shorter)
-        points = choose(up & ~settled, Buffer.of(y, e), p)
+        length = c.length * jnp.where(first, 1.0, jnp.where(up, longer, shorter))
+        points = choose(first | (up & ~settled), Buffer.of(y, e), p)
         return Ascent(points, length, settled, walled, c.steps + 1, c.evaluations.add(e, price))
 
-    e = evaluate(z, length)
-    n = len(z)
-    lost = (e.log_prob == -jnp.inf) & ~jnp.any(e.grad, axis=-1)  # where no gradient leads anywhere
-    no = jnp.zeros(n, bool)
-    start = Ascent(Buffer.of(z, e), length, lost, no, jnp.zeros((), jnp.int32), evaluations.add(e, price))
+    n, no = len(z), jnp.zeros(len(z), bool)
+    unseen = Buffer(z, jnp.full(n, -jnp.inf, z.dtype), jnp.zeros_like(z))
+    start = Ascent(unseen, length, no, no, jnp.asarray(-1, jnp.int32), evaluations)
     return _compacting(start, body, limit, n // 100)
 
 

@@ -140,7 +140,7 @@ def _fitted(target: Target, frame: Frame, seen: Buffer, most: int, key: Array) -
     few = np.flatnonzero(np.bincount(which, minlength=most)[which] < FEW * seen.z.shape[1])
     if not len(few):
         return mixture, none
-    starts = seen.take(jnp.asarray(few)[jnp.arange(fewer(target, MOVED_OF_FEW)) % len(few)])
+    starts = seen.take(np.resize(few, fewer(target, MOVED_OF_FEW)))
     more, spent = program(move_in_shapes, target, static=(4, 5))(frame, mixture, starts, k_move, 2 * MOVES, MOVES)
     seen = jax.tree.map(lambda a, b: np.concatenate([a, b]), seen, more)
     return fit_mixture(seen, most, k_again, mixture), spent
@@ -202,14 +202,17 @@ def _proposed_again(mixture: GaussianMixture, points: Buffer, draws: _Draws, key
     leaves some of them there, which would seem to be regions that the sampler does not reach.
     """
     log_q, own = mixture.log_density(draws.points.z), mixture.log_density(points.z)
-    new, old = draws.points.log_prob - log_q, points.log_prob - own
-    for k_pass in jax.random.split(key, PASSES):
+    new, share = draws.points.log_prob - log_q, weights.normalise(log_q - draws.log_proposal)
+
+    def proposed(carry, k_pass):
+        points, old = carry
         k_choose, k_accept = jax.random.split(k_pass)
-        index = weights.systematic(k_choose, weights.normalise(log_q - draws.log_proposal), points.size)
-        index = jax.random.permutation(k_choose, index)
+        index = jax.random.permutation(k_choose, weights.systematic(k_choose, share, points.size))
         accept = jnp.log(jax.random.uniform(k_accept, (points.size,))) < new[index] - old
-        points, old = choose(accept, draws.points.take(index), points), jnp.where(accept, new[index], old)
-    return points
+        return (choose(accept, draws.points.take(index), points), jnp.where(accept, new[index], old)), None
+
+    start = points, points.log_prob - own
+    return jax.lax.scan(proposed, start, jax.random.split(key, PASSES))[0][0]
 
 
 def _with_moved(
@@ -222,7 +225,7 @@ def _with_moved(
     if not len(missing):
         return mixture, none
     k_round, k_move, k_shape = jax.random.split(key, 3)
-    starts = points.take(jnp.asarray(missing)[jnp.arange(fewer(target, MOVED_OF_FEW)) % len(missing)])
+    starts = points.take(np.resize(missing, fewer(target, MOVED_OF_FEW)))
     rough = with_missing(mixture, points, k_round)
     moved, spent = program(move_in_shapes, target, static=(4, 5))(frame, rough, starts, k_move, 2 * MOVES, MOVES)
     both = jax.tree.map(lambda a, b: jnp.concatenate([a, b]), points, moved)
@@ -281,14 +284,17 @@ def _with_shares(mixture: GaussianMixture, drawn: list[_Draws]) -> GaussianMixtu
     mixture has, where the component is: if the two are alike nothing changes, however few draws
     there are.
     """
-    own, squares, mass = map(jnp.stack, zip(*(program(_masses)(mixture, draws) for draws in drawn), strict=True))
-    own, squares, mass = (logsumexp(a, axis=0) for a in (own, squares, mass))
-    known = jnp.exp(2.0 * own - squares) >= FEWEST
-    change = jnp.where(known, mass - own, 0.0)
-    of_known = jnp.where(known, mixture.log_share, -jnp.inf)
-    usual = jnp.where(jnp.any(known), logsumexp(change + of_known) - logsumexp(of_known), 0.0)
-    log_share = mixture.log_share + jnp.where(known, change - usual, 0.0)
-    return dataclasses.replace(mixture, log_share=log_share - logsumexp(log_share))
+    masses = [program(_masses)(mixture, draws) for draws in drawn]
+    own, squares, mass = (np.logaddexp.reduce([np.asarray(m[i], float) for m in masses]) for i in range(3))
+    with np.errstate(invalid="ignore"):  # of components of no share
+        known = 2.0 * own - squares >= np.log(FEWEST)
+    log_share = np.asarray(mixture.log_share, float)
+    if known.any():
+        change = mass[known] - own[known]
+        usual = np.logaddexp.reduce(change + log_share[known]) - np.logaddexp.reduce(log_share[known])
+        log_share[known] += change - usual
+    log_share -= np.logaddexp.reduce(log_share)
+    return dataclasses.replace(mixture, log_share=jnp.asarray(log_share, jnp.float32))
 
 
 def _masses(mixture: GaussianMixture, draws: _Draws) -> tuple[Float[Array, " k"], ...]:

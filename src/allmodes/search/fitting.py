@@ -110,13 +110,14 @@ def with_missing(mixture: GaussianMixture, points: Buffer, key: Array, share: fl
     label = kmeans(missing.z, count, LLOYD, _generator(key))[1]
     parts, _ = _fit(missing, label, count, _usual_width(mixture))
     new = parts.mixture(count)
-    where, share = jnp.asarray(free[:count]), np.mean(is_missing) if share is None else share
-    log_share = mixture.log_share.at[free].set(-jnp.inf).at[where].set(new.log_share + np.log(share))
-    mean, axes, variance = (
-        old.at[where].set(fresh)
-        for old, fresh in ((mixture.mean, new.mean), (mixture.axes, new.axes), (mixture.variance, new.variance))
-    )
-    return GaussianMixture(jax.nn.log_softmax(log_share), mean, axes, variance)
+    # On the host: each number of new components would be compiled anew.
+    where, share = free[:count], np.mean(is_missing) if share is None else share
+    log_share, *others = (np.array(a) for a in (mixture.log_share, mixture.mean, mixture.axes, mixture.variance))
+    log_share[free], log_share[where] = -np.inf, np.asarray(new.log_share) + np.log(share)
+    for old, fresh in zip(others, (new.mean, new.axes, new.variance), strict=True):
+        old[where] = np.asarray(fresh)
+    log_share -= np.logaddexp.reduce(log_share)
+    return GaussianMixture(*map(jnp.asarray, (log_share, *others)))
 
 
 def unexplained(mixture: GaussianMixture, points: Buffer) -> Bool[np.ndarray, " n"]:

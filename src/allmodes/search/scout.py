@@ -8,7 +8,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Scalar
+from jaxtyping import Array, Bool, Float, Scalar
 
 from allmodes.devices.compiled import program
 from allmodes.errors import TargetError
@@ -62,10 +62,13 @@ def _values_at_starts(
 
 
 class _Explored(NamedTuple):
-    """What the scouts saw: the middle of the box that they span and half its extent, the best
-    log-density, what it cost, and along how many rays the density does not fall off.
+    """What the scouts saw: where they have come to and whether most of them must roam on, the
+    middle of the box that they span and half its extent, the best log-density, what it cost, and
+    along how many rays the density does not fall off.
     """
 
+    points: Buffer
+    must_roam: Bool[Array, ""]
     middle: Float[Array, " dim"]
     half: Float[Array, " dim"]
     best: Scalar
@@ -86,6 +89,8 @@ def scout(target: Target, key: Array, spent: Search = THOROUGH) -> tuple[Frame, 
     spent = dataclasses.replace(spent, scouts=fewer(target, spent.scouts))
     rough, looked = _rough(target, hints, spent.scouts, key)
     seen = program(_explore, target, hints.decades, spent)(rough, key)
+    if target.symmetry is None and seen.must_roam:
+        seen = program(_roamed, target)(rough, seen, key)
     evaluations = seen.evaluations.add_points(looked, 0, 0, gradient=False) if looked else seen.evaluations
     if seen.flat:
         warnings.warn(
@@ -126,14 +131,14 @@ def _explore(target: Target, decades: tuple[float, float], spent: Search, rough:
     k_climb = jax.random.fold_in(key, 1)
     radius, z = _starts(spent.scouts, decades, dim, key)
     c = ascend_from(target, rough, z, 0.1 * radius, spent.climb, k_climb)
-    points, spent = _roam(target, rough, c.points, jax.random.fold_in(key, 3))
-    evaluations = jax.tree.map(jnp.add, c.evaluations, spent)
+    points = c.points
     middle, half = _extent(points)
     middle = jnp.zeros(dim) if target.symmetry else middle
-    evaluations = evaluations.add_points(2 * _RAYS, 0, 0, gradient=False)
+    evaluations = c.evaluations.add_points(2 * _RAYS, 0, 0, gradient=False)
     best = jnp.max(points.log_prob)
     flat = _flat_rays(target, rough, best, jax.random.fold_in(key, 2))
-    return _Explored(middle, rough.average_over_symmetry(half), best, evaluations, flat)
+    must_roam = jnp.any(_is_inside(points)) & (jnp.mean(points.log_prob == -jnp.inf) > 0.5)
+    return _Explored(points, must_roam, middle, rough.average_over_symmetry(half), best, evaluations, flat)
 
 
 def _extent(points: Buffer) -> tuple[Float[Array, " dim"], Float[Array, " dim"]]:
@@ -163,29 +168,27 @@ def _first_error(target: Target) -> Exception | None:
     return getattr(getattr(target.log_prob, "host", None), "error", None)
 
 
-def _roam(target: Target, frame: Frame, points: Buffer, key: Array) -> tuple[Buffer, Evaluations]:
-    """Local moves of the scouts that have mass, in the place of all, where most have ended with
-    none; what they cost.
+def _is_inside(points: Buffer) -> Bool[Array, " n"]:
+    """Which points may carry mass, and have some."""
+    return may_carry_mass(points.log_prob, points.z.shape[1]) & (points.log_prob > -jnp.inf)
+
+
+def _roamed(target: Target, frame: Frame, seen: _Explored, key: Array) -> _Explored:
+    """What scouts have seen after local moves of those that have mass, in the place of all.
 
     In a box with hard walls few starts lie inside, and no gradient leads from there along the
     walls: the few would take a corner for the whole. Their steps begin no wider than they are from
     where the search began.
     """
-    none, dim = Evaluations.none(target.differentiable), target.free_dim
-    if target.symmetry is not None:
-        return points, none
-    inside = may_carry_mass(points.log_prob, dim) & (points.log_prob > -jnp.inf)
-    due = jnp.any(inside) & (jnp.mean(points.log_prob == -jnp.inf) > 0.5)
-
-    def roam(points):
-        k_fill, k_move = jax.random.split(key)
-        points = refill(k_fill, points, inside)
-        far = jnp.mean(points.z**2)  # from where the search began
-        first = jnp.minimum(first_steps(points), far)
-        moved = mala(evaluator(target, frame), points, first, k_move, _ROAMING)
-        return moved.points, none.add_points(price(target) * points.size * _ROAMING, moved.nan, moved.zero)
-
-    return jax.lax.cond(due, roam, lambda points: (points, none), points)
+    k_fill, k_move = jax.random.split(jax.random.fold_in(key, 3))
+    points = refill(k_fill, seen.points, _is_inside(seen.points))
+    far = jnp.mean(points.z**2)  # from where the search began
+    first = jnp.minimum(first_steps(points), far)
+    moved = mala(evaluator(target, frame), points, first, k_move, _ROAMING)
+    spent = seen.evaluations.add_points(price(target) * points.size * _ROAMING, moved.nan, moved.zero)
+    middle, half = _extent(moved.points)
+    best = jnp.max(moved.points.log_prob)
+    return _Explored(moved.points, seen.must_roam, middle, half, best, spent, seen.flat)
 
 
 def _flat_rays(target: Target, rough: Frame, best: Scalar, key: Array) -> Scalar:
@@ -207,7 +210,8 @@ def _flat_rays(target: Target, rough: Frame, best: Scalar, key: Array) -> Scalar
     single = sign * jax.nn.one_hot(jax.random.randint(k_coordinate, (half,), 0, dim), dim)
     direction = jnp.concatenate([random, single])
     point = jax.random.normal(k_point, (_RAYS, dim))
-    near, far = (rough.values(target, point + distance * direction) for distance in (_FAR, _FARTHER))
+    both = jnp.concatenate([point + distance * direction for distance in (_FAR, _FARTHER)])
+    near, far = jnp.split(rough.values(target, both), 2)
     needed = jnp.repeat(jnp.array([dim, 1.0]), half) * jnp.log(_FARTHER / _FAR)
     slow = near - far < needed  # NaN, of two that are -inf, is not
     return jnp.sum(slow & (far >= lowest_that_counts(best, dim)))

@@ -133,9 +133,13 @@ def measure(state: State, key: Array, n: int = 8192) -> State:
     denoised = batched_map(lambda one: state.denoiser(*one), (z, sigma), 1024)
     error = jnp.mean(((origin - denoised) ** 2).reshape(LEVELS, -1, z.shape[1]), axis=1)
     state = dataclasses.replace(state, error=state.frame.average_over_symmetry(error))
-    scale, _ = left_of_base(state, origin, z, denoised, sigma)
-    state = dataclasses.replace(state, scale=scale)
-    return dataclasses.replace(state, better=left_of_base(state, origin, z, denoised, sigma)[1])
+
+    def left(known, _):
+        return left_of_base(dataclasses.replace(state, scale=known[0]), origin, z, denoised, sigma), None
+
+    # Twice: the second needs the scale that the first has found.
+    (scale, better), _ = jax.lax.scan(left, (state.scale, state.better), length=2)
+    return dataclasses.replace(state, scale=scale, better=better)
 
 
 def objective(denoiser, z, sigma, goal, weight):
