@@ -22,13 +22,14 @@ from allmodes.progress.stages import stage
 from allmodes.search.fitting import BELOW, WILD, fit_mixture, unexplained, with_missing
 from allmodes.search.in_shapes import climb_from_beyond, move_in_shapes
 from allmodes.search.moves import fewer, lowest_that_counts
-from allmodes.search.refit import eigen, refit
+from allmodes.search.refit import eigen, log_noise, refit
 from allmodes.search.shapes import TENTH
 from allmodes.target import Target
 
 DRAWS = 4096  # of a round
 BEYOND = 48  # climbs from beyond the components
-ROUNDS = 3, 8  # of draws from the mixture, at most: before the points have moved, and after
+ROUNDS = 7, 8  # of draws from the mixture, at most: before the points have moved, and after
+FIRST, LEAP = 3, 0.1  # rounds of the former, but for more while each brings so much of the share
 REFITS = 2  # between rounds
 ENOUGH = 0.98  # effective share of its draws, beyond which it is left as it is
 GAIN, PATIENCE = 0.01, 3  # of the share, that one of so many rounds must have brought
@@ -88,11 +89,11 @@ def improved(target: Target, found: SearchResult, mixture: GaussianMixture, key:
     """
     k_even, k_first, k_move, k_second = jax.random.split(key, 4)
     found = found._replace(points=program(_evened, static=(3,))(mixture, found.points, k_even, DRAWS))
-    best, found = _rounds(target, found, mixture, k_first, ROUNDS[0])
-    if best.share >= SETTLED:
-        return best, found
+    first, drawn, found = _rounds(target, found, mixture, k_first, has_moved=False)
+    if first.share >= SETTLED:
+        return first, found
     stage("moving points in the shapes of their modes")
-    mixture, points = best.mixture, program(_evened, static=(3,))(best.mixture, found.points, k_move, DRAWS)
+    mixture, points = first.mixture, program(_evened, static=(3,))(first.mixture, found.points, k_move, DRAWS)
     moved = fewer(target, DRAWS)
     for i in range(MOVED):
         points, spent = program(move_in_shapes, target, static=(4, 5))(
@@ -100,8 +101,8 @@ def improved(target: Target, found: SearchResult, mixture: GaussianMixture, key:
         )
         found = found._replace(points=points, evaluations=jax.tree.map(jnp.add, found.evaluations, spent))
         mixture = _refitted(mixture, points, jax.random.fold_in(k_move, MOVED + i))
-    second, found = _rounds(target, found, mixture, k_second, ROUNDS[1])
-    base = _best([best, second], found.points)
+    second, again, found = _rounds(target, found, mixture, k_second, has_moved=True)
+    base = (first, second)[_best([first, second], [drawn, again])]
     if _is_far_off(base.mixture, found.points):
         base = base._replace(mixture=_one_for_all(found.points, len(mixture.log_share)))
     return base, found
@@ -164,34 +165,40 @@ def _with_those_beyond(
 
 
 def _rounds(
-    target: Target, found: SearchResult, mixture: GaussianMixture, key: Array, most: int
-) -> tuple[Base, SearchResult]:
+    target: Target, found: SearchResult, mixture: GaussianMixture, key: Array, has_moved: bool
+) -> tuple[Base, _Draws, SearchResult]:
     """Draw, propose and refit until the mixture is the density, or gets no better: the best on the
-    way, with shares as all draws have them.
+    way, with shares as all draws have them, and its draws.
     """
     points, evaluations, tried, drawn, waited = found.points, found.evaluations, [], [], 0
+    most = ROUNDS[has_moved]
     for i in range(most):
         turn = (i * DRAWS + jnp.arange(DRAWS)) % points.size
         k_draw, k_refit = jax.random.split(jax.random.fold_in(key, i))
         draws, points, nan, zero = program(_propose, target)(found.frame, mixture, points, turn, k_draw)
         evaluations = evaluations.add_points(DRAWS, nan, zero)
         share = float(program(_share_of_own)(mixture, draws))
-        waited = 0 if share > max((b.share for b in tried), default=0.0) + GAIN else waited + 1
+        gain = share - max((b.share for b in tried), default=0.0)
+        waited = 0 if gain > GAIN else waited + 1
         tried.append(Base(mixture, share))
         drawn.append(draws)
         is_enough = share > ENOUGH and not unexplained(mixture, points).any()
-        # Before the points have moved, draws of all the rounds tell the shares of components.
-        patience = 0 if most > ROUNDS[0] and max(b.share for b in tried) >= READY else PATIENCE
-        if is_enough or waited > patience or i == most - 1:
+        best = max(b.share for b in tried)
+        if has_moved:
+            is_enough |= waited > (0 if best >= READY else PATIENCE)
+        else:  # draws of at least so many rounds tell the shares of components
+            is_enough |= i >= FIRST - 1 and (gain < LEAP or best >= SETTLED)
+        if is_enough or i == most - 1:
             break
         k_move = jax.random.fold_in(k_refit, 1)
         mixture, spent = _with_moved(target, found.frame, _with_shares(mixture, [draws]), points, k_move)
         evaluations = jax.tree.map(jnp.add, evaluations, spent)
         mixture = _refitted(mixture, points, k_refit)
-    mixture = _with_shares(_best(tried, points).mixture, drawn)
-    points = program(_proposed_again)(mixture, points, drawn[-1], jax.random.fold_in(key, most))
-    share = float(program(_share_of_own)(mixture, drawn[-1]))
-    return Base(mixture, share), found._replace(points=points, evaluations=evaluations)
+    best = _best(tried, drawn)
+    mixture, draws = _with_shares(tried[best].mixture, drawn), drawn[best]
+    points = program(_proposed_again)(mixture, points, draws, jax.random.fold_in(key, most))
+    share = float(program(_share_of_own)(mixture, draws))
+    return Base(mixture, share), draws, found._replace(points=points, evaluations=evaluations)
 
 
 def _proposed_again(mixture: GaussianMixture, points: Buffer, draws: _Draws, key: Array) -> Buffer:
@@ -201,7 +208,7 @@ def _proposed_again(mixture: GaussianMixture, points: Buffer, draws: _Draws, key
     Most points of a search may lie where there is next to no mass, and one round of proposals
     leaves some of them there, which would seem to be regions that the sampler does not reach.
     """
-    log_q, own = mixture.log_density(draws.points.z), mixture.log_density(points.z)
+    log_q, own = mixture.log_density(draws.points.z), _defended(mixture.log_density(points.z), points)
     new, share = draws.points.log_prob - log_q, weights.normalise(log_q - draws.log_proposal)
 
     def proposed(carry, k_pass):
@@ -247,16 +254,28 @@ def _evened(mixture: GaussianMixture, points: Buffer, key: Array, size: int) -> 
     return points.take(weights.systematic(key, weight / jnp.mean(weight), size))
 
 
-def _best(tried: list[Base], points: Buffer) -> Base:
-    """The mixture that the points are likeliest under. By its own draws the best would be one that
-    lacks modes.
+def _best(tried: list[Base], drawn: list[_Draws]) -> int:
+    """Which mixture exact draws of the density would be likeliest under, by draws of all of them,
+    weighted together. By its own draws alone the best would be one that lacks modes.
     """
+    z = [draws.points.z for draws in drawn]
+    log_q, log_proposal = (
+        np.array([np.concatenate([np.asarray(program(density)(b.mixture, some)) for some in z]) for b in tried], float)
+        for density in (GaussianMixture.log_density, _log_proposal)
+    )
+    log_prob = np.concatenate([np.asarray(draws.points.log_prob, float) for draws in drawn])
+    for i, draws in enumerate(drawn):  # shares may have changed since
+        log_proposal[i, i * DRAWS : (i + 1) * DRAWS] = np.asarray(draws.log_proposal)
+    log_weight = np.asarray(weights.truncate(jnp.asarray(log_prob - np.logaddexp.reduce(log_proposal, axis=0))), float)
+    weight = np.exp(log_weight - np.logaddexp.reduce(log_weight))
+    log_z = np.logaddexp.reduce(log_weight) - np.log(len(log_weight) / len(tried))
+    there = weight > 0.0
+    likelihood = np.maximum(log_q, log_prob - log_z - FARTHEST)[:, there] @ weight[there]
+    return int(np.argmax(likelihood))
 
-    def likelihood(base: Base) -> float:
-        log_density = program(GaussianMixture.log_density)(base.mixture, points.z)
-        return float(jnp.mean(jnp.maximum(log_density, points.log_prob - FARTHEST)))
 
-    return max(tried, key=likelihood)
+def _log_proposal(mixture: GaussianMixture, z: Float[Array, "n dim"]) -> Float[Array, " n"]:
+    return _proposal(mixture).log_density(z)
 
 
 def _propose(
@@ -266,15 +285,27 @@ def _propose(
     whose turn it is were proposed to them.
     """
     k_draw, k_accept = jax.random.split(key)
-    least = jnp.log(FEWEST / len(turn))
-    log_share = jnp.where(mixture.log_share > -BELOW, jnp.maximum(mixture.log_share, least), -jnp.inf)
-    proposal = dataclasses.replace(mixture, log_share=log_share - logsumexp(log_share))
+    proposal = _proposal(mixture)
     z, old = proposal.sample(k_draw, len(turn)), points.take(turn)
     e = frame.evaluate(target, z)
     draws = _Draws(Buffer.of(z, e), proposal.log_density(z))
-    own = old.log_prob - proposal.log_density(old.z)
+    own = old.log_prob - _defended(proposal.log_density(old.z), points)
     accept = jnp.log(jax.random.uniform(k_accept, (len(turn),))) < draws.log_weight - own
     return draws, points.put(turn, choose(accept, draws.points, old)), e.nan, e.zero
+
+
+def _proposal(mixture: GaussianMixture) -> GaussianMixture:
+    """The mixture with draws of each component that has any share."""
+    least = jnp.log(FEWEST / DRAWS)
+    log_share = jnp.where(mixture.log_share > -BELOW, jnp.maximum(mixture.log_share, least), -jnp.inf)
+    return dataclasses.replace(mixture, log_share=log_share - logsumexp(log_share))
+
+
+def _defended(log_q: Float[Array, " n"], points: Buffer) -> Float[Array, " n"]:
+    """A proposal's log-density at the points, if next to none of its draws were all over them: they
+    would replace points in regions of no mass that no other proposal reaches.
+    """
+    return jnp.logaddexp(log_q, log_noise(points))
 
 
 def _with_shares(mixture: GaussianMixture, drawn: list[_Draws]) -> GaussianMixture:

@@ -12,6 +12,7 @@ from allmodes.points.buffer import Buffer
 from allmodes.points.clusters import kmeans
 from allmodes.points.mixture import GaussianMixture
 from allmodes.search.moves import lowest_that_counts
+from allmodes.search.refit import log_noise
 from allmodes.search.shapes import LEAST, TENTH, Seen, Shape, better_shape, shapes_of
 
 Labels = Int[np.ndarray, " n"]
@@ -121,11 +122,15 @@ def with_missing(mixture: GaussianMixture, points: Buffer, key: Array, share: fl
 
 
 def unexplained(mixture: GaussianMixture, points: Buffer) -> Bool[np.ndarray, " n"]:
-    """Points at which the mixture has far too little."""
-    log_density = program(GaussianMixture.log_density)(mixture, points.z)
+    """Points at which the mixture has far too little, of a region that could have mass: not where
+    that would be next to none if the region were as wide as all points are.
+    """
+    log_density = np.asarray(program(GaussianMixture.log_density)(mixture, points.z), float)
     log_prob = np.asarray(points.log_prob, float)
-    excess = np.where(np.isfinite(log_prob), log_prob, -1e30) - np.asarray(log_density, float)
-    return excess > np.median(excess) + UNEXPLAINED + BADLY[1] * points.z.shape[1]
+    excess = np.where(np.isfinite(log_prob), log_prob, -1e30) - log_density
+    log_z = np.median(excess[log_density >= np.quantile(log_density, 1.0 - TENTH)])
+    may_matter = log_prob > log_z + float(program(log_noise)(points))
+    return may_matter & (excess > log_z + UNEXPLAINED + BADLY[1] * points.z.shape[1])
 
 
 def _generator(key: Array) -> np.random.Generator:

@@ -15,6 +15,7 @@ from allmodes.points.mixture import GaussianMixture
 MANY = 2.0  # points for each dimension that tell a shape
 WIDTH_OF_FEW = 0.7  # of a shape of fewer points, over the usual one, at least
 SMALLEST = 1e-6  # weight of a point that tells how well a shape explains, over the largest
+NOISE = 10.0  # nats below all mass, of what is nobody's: all over the volume of the points
 NARROWEST = 1e-7  # variance along an axis, over that of the widest
 
 
@@ -49,9 +50,11 @@ def refit(mixture: GaussianMixture, points: Buffer) -> GaussianMixture:
     A component's shape is that of its points, or that which gradients show as well
     (`search/shapes.py`), whichever explains them better: `log p - log N` varies less. As a
     component with few points knows little of its shape, `dim` points more have the one it had.
+    Points far from all components are noise to them (Banfield and Raftery 1993).
     """
     dim = points.z.shape[1]
-    share = jax.nn.softmax(mixture.log_joint(points.z), axis=1).T
+    noise = jnp.full((points.size, 1), log_noise(points))
+    share = jax.nn.softmax(jnp.concatenate([mixture.log_joint(points.z), noise], axis=1), axis=1).T[:-1]
     old = _Shape(mixture.mean, mixture.axes, mixture.variance)
     new = jax.lax.map(lambda args: _shape(points, *args), (share, old))
     # Points that are too few for a shape would shrink it onto themselves.
@@ -62,6 +65,13 @@ def refit(mixture: GaussianMixture, points: Buffer) -> GaussianMixture:
     log_share = jnp.logaddexp(jnp.log(n / points.size), mixture.log_share)
     log_share = jnp.where(jnp.isfinite(mixture.log_share), log_share, -jnp.inf)
     return GaussianMixture(log_share - logsumexp(log_share), new.mean, new.axes, variance)
+
+
+def log_noise(points: Buffer) -> Scalar:
+    """Log-density of next to no mass in a region as wide as all points: where a density is below it
+    there is none that counts, however wide the region is.
+    """
+    return -NOISE - 0.5 * jnp.sum(jnp.log(2.0 * jnp.pi * jnp.e * jnp.var(points.z, axis=0) + 1e-30))
 
 
 def _shape(points: Buffer, r: Float[Array, " n"], old: _Shape) -> _Shape:

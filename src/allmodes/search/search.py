@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Scalar
 
 from allmodes.devices.compiled import program
@@ -85,6 +86,7 @@ def search(target: Target, key: Array, size: int, spent: Search = THOROUGH) -> S
     evaluations = jax.tree.map(jnp.add, evaluations, more)
     if task.keep:
         wide = _says_how_wide(shortfall(moved), target.free_dim)
+        moved, wide = _of_mass(moved, np.flatnonzero(wide)), None
     else:
         moved, more, wide = _nearer_the_mass(task, k_box, box, moved)
         evaluations = jax.tree.map(jnp.add, evaluations, more).book("moves")
@@ -130,9 +132,15 @@ def _together(waves: list[tuple[Moved, Evaluations]]) -> tuple[Moved, Evaluation
     all_of_them = jax.tree.map(lambda *a: jnp.concatenate(a) if a[0].ndim else sum(a), *each)
     passed = None
     if moved[0].passed is not None:
-        passed = jax.tree.map(lambda *a: jnp.concatenate(a), *(m.passed for m in moved))
+        passed = jax.tree.map(lambda *a: _beside(a, moved[0].points.size), *(m.passed for m in moved))
     together = all_of_them._replace(acceptance=all_of_them.acceptance / len(moved), passed=passed)
     return together, jax.tree.map(lambda *a: sum(a), *spent)
+
+
+def _beside(passed: tuple[Array, ...], n: int) -> Array:
+    """What all populations, each of n points, have passed at one time after the other."""
+    times = [a.reshape(-1, n, *a.shape[1:]) for a in passed]
+    return jnp.concatenate(times, axis=1).reshape(-1, *passed[0].shape[1:])
 
 
 def _fill_box(task: _Task, key: Array, box: Frame, extent: _Extent) -> tuple[Moved, Evaluations, Bool[Array, " size"]]:
@@ -179,6 +187,16 @@ def _says_how_wide(short: Float[Array, " n"], dim: int) -> Bool[Array, " n"]:
     of the most.
     """
     return short < 20.0 + 4.0 * dim**0.5 + 0.25 * dim
+
+
+def _of_mass(moved: Moved, which: Int[np.ndarray, " m"]) -> Moved:
+    """Some of the points in the place of all, and of what they have passed: a mixture would have to
+    explain the others, in basins of next to no mass, as well.
+    """
+    n = moved.points.size
+    index = np.resize(which, n)
+    passed = moved.passed.take((np.arange(0, moved.passed.size, n)[:, None] + index).ravel())
+    return moved._replace(points=moved.points.take(index), step_size=moved.step_size[index], passed=passed)
 
 
 def _resample_by_mass(

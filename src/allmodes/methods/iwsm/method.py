@@ -83,7 +83,7 @@ class IWSM(Method):
     """What the search spends."""
     local_every: int = 0
     """Steps between local moves of the whole buffer; 0 for none."""
-    ready: float | None = 0.9
+    ready: float | None = 0.8
     """Nothing is trained where the network has a base whose own draws have this effective share;
     None trains all the same."""
     sample_steps: int = 50
