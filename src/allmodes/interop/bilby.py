@@ -31,6 +31,8 @@ class AllModes(NestedSampler):
     - `seed`: the same one gives the same draws.
     - `seconds`, `evaluations`: about so many for fitting.
     - `resume`: go on with what a killed run has left in `OUTDIR/allmodes_LABEL`.
+    - `npool`: how many processes evaluate the likelihood; they are spawned, so a script does its
+      work below `if __name__ == "__main__":`.
 
     A parameter whose prior has `boundary="periodic"` lies on a circle. A `Constraint` takes mass
     away, as with bilby's other nested samplers: the evidence is with respect to the prior without
@@ -54,7 +56,8 @@ class AllModes(NestedSampler):
         """The posterior over the unit cube."""
         keys = self.search_parameter_keys
         periodic = [i for i, key in enumerate(keys) if self.priors[key].boundary == "periodic"]
-        return over_cube(self.log_likelihood, self.prior_transform, keys, periodic, self.method, self.label)
+        workers = self.npool if self.npool is not None and self.npool > 1 else None
+        return over_cube(self.log_likelihood, self.prior_transform, keys, periodic, self.method, self.label, workers)
 
     def prior_transform(self, theta: Any) -> Float[np.ndarray, " dim"]:
         """Parameters of a point of the cube; joint priors give all of theirs at the last one."""
