@@ -1,6 +1,7 @@
 """The sampler of bilby, by `bilby.run_sampler`: its density by quadrature, a whole result, a run
 that was killed."""
 
+import os
 import warnings
 
 import jax.numpy as jnp
@@ -85,6 +86,22 @@ def test_files_and_names(tmp_path):
     assert (target.names, target.periodic, target.double) == (("x", "y"), (0,), True)
     with pytest.raises(am.ConfigError, match=r"unknown method 'iwms'.* Did you mean iwsm\?"):
         sampler_of(circle, ring, outdir=tmp_path, method="iwms").run_sampler()
+
+
+def here(p):
+    """The process that evaluates it, as its value."""
+    return float(os.getpid()) + 0.0 * p["x"]
+
+
+def test_npool_are_processes_that_evaluate(tmp_path):
+    free = jnp.asarray(np.random.default_rng(0).normal(size=(6, 2)), jnp.float32)
+    square = {"x": Uniform(-5, 5), "y": Uniform(-5, 5)}
+    alone, pool = (sampler_of(circle, square, outdir=tmp_path, npool=n).target.free for n in (1, 2))
+    np.testing.assert_array_equal(pool.values(free), alone.values(free))
+    u = np.full((1, 2), 0.5)
+    alone, pool = (sampler_of(here, square, outdir=tmp_path, npool=n).target.log_prob.host for n in (None, 2))
+    assert alone.values(u, np.float64) == os.getpid()
+    assert pool.values(u, np.float64) != os.getpid()
 
 
 def two(p):
