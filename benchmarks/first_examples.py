@@ -2,8 +2,8 @@
 likelihood and one prior transform for both, and evidences that are known.
 
     python -m benchmarks.first_examples dynesty --ours --out rows.jsonl
-    TOOLS/bin/python -m benchmarks.first_examples dynesty --out rows.jsonl  # TOOLS: see tools/run.py
-    python -m benchmarks.first_examples page rows.jsonl  # to docs/results/first-examples.json and .md
+    TOOLS/bin/python -m benchmarks.first_examples dynesty --out rows.jsonl  # as tools/run.py says
+    python -m benchmarks.first_examples page rows.jsonl  # to docs/results/first-examples.*
 """
 
 import argparse

@@ -54,10 +54,11 @@ def test_the_evidence_is_with_respect_to_the_priors():
 def test_points_of_the_cube_are_quantiles():
     sampler = sampler_of(NORMAL)
     (mass,) = np.exp([evidence_of(sampler)])
-    x = np.linspace(-4.0, 2.0, 20_001)
-    cauchy = np.trapezoid(np.exp(norm.logpdf(x, -1.0, 0.3)) * 3.0 / np.pi / (9.0 + x**2), x)
+    y = np.linspace(-4.0, 2.0, 20_001)
+    cauchy = np.trapezoid(np.exp(norm.logpdf(y, -1.0, 0.3)) * 3.0 / np.pi / (9.0 + y**2), y)
     assert mass == pytest.approx(norm.pdf(1.0, 0.0, np.hypot(2.0, 0.5)) * cauchy, rel=2e-3)
-    np.testing.assert_allclose(sampler.posterior.parameters(np.array([0.975, 0.75])), [2.0 * norm.ppf(0.975), 3.0], rtol=1e-6)
+    x = sampler.posterior.parameters(np.array([0.975, 0.75]))
+    np.testing.assert_allclose(x, [2.0 * norm.ppf(0.975), 3.0], rtol=1e-6)
 
 
 def here(x, y):
