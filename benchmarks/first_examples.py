@@ -183,10 +183,10 @@ def page(rows: list[dict]) -> str:
     parts = [
         "# First examples of nested samplers",
         wrapped(
-            "The first examples of dynesty's, UltraNest's and nautilus' own pages, written anew: each likelihood and "
-            "prior transform as it is there, by that package and by `am.interop.nested.target`, `am.fit` and "
-            f"{DRAWS:,} draws, all with default settings. Our functions are theirs; nothing but the import and the "
-            "call is changed, and neither JAX nor a gradient is used."
+            "The first examples of dynesty's, UltraNest's and nautilus' own pages, written anew: the same likelihood "
+            "and the same prior transform (of nautilus' `Prior`, what it makes of the cube) given to that package and "
+            f"to `am.interop.nested.target`, with `am.fit` and {DRAWS:,} draws. All settings are the default ones; "
+            "the functions are NumPy's and SciPy's, of one point at a time and without a gradient."
         ),
     ]
     for name, of in EXAMPLES.items():
@@ -207,9 +207,9 @@ def page(rows: list[dict]) -> str:
         parts += [f"## {NAMES[name]}", wrapped(words), "\n".join(lines)]
     parts += [
         wrapped(
-            "Calls are all that were made, for ours with those of the draws. CPU seconds are those of the whole run "
-            "with its compilation, without imports. In few dimensions and with calls that cost nothing "
-            "the packages whose examples these are need less of both."
+            "Calls are all that were made, those of our draws included; CPU seconds those of the whole run, with "
+            "compilation, but without imports, on a machine that other work shared. Where calls cost nothing and "
+            "dimensions are few, the packages whose examples these are take less time."
         ),
         "```sh\npython -m benchmarks.first_examples dynesty --ours --out rows.jsonl\n"
         "TOOLS/bin/python -m benchmarks.first_examples dynesty --out rows.jsonl  # as benchmarks/tools/run.py\n"
