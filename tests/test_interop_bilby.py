@@ -102,6 +102,8 @@ def test_npool_are_processes_that_evaluate(tmp_path):
     alone, pool = (sampler_of(here, square, outdir=tmp_path, npool=n).target.log_prob.host for n in (None, 2))
     assert alone.values(u, np.float64) == os.getpid()
     assert pool.values(u, np.float64) != os.getpid()
+    with pytest.raises(SystemExit, match="77"):  # on a signal
+        sampler_of(circle, square, outdir=tmp_path, npool=2, exit_code=77).write_current_state_and_exit(15)
 
 
 def two(p):
@@ -158,3 +160,11 @@ def test_a_killed_run_goes_on_to_the_same_result(result, tmp_path):
     np.testing.assert_array_equal(again.samples, result.samples)
     with pytest.raises(am.RunError, match="holds a run of another seed: bring back what it was"):
         run(tmp_path, seed=1)
+
+
+@pytest.mark.slow
+@pytest.mark.trains
+def test_npool_gives_the_same_result(result, tmp_path):
+    again = run(tmp_path, npool=2)
+    assert again.log_evidence == result.log_evidence
+    np.testing.assert_array_equal(again.samples, result.samples)

@@ -4,6 +4,7 @@ bilby finds it by its entry point and is the only one to import this.
 """
 
 import os
+import sys
 from typing import Any, ClassVar
 
 import numpy as np
@@ -83,6 +84,13 @@ class AllModes(NestedSampler):
 
     def write_current_state(self) -> None:
         """Nothing: what can be gone on with is in the run folder at any moment."""
+
+    def write_current_state_and_exit(self, signum: Any = None, frame: Any = None) -> None:
+        """Exit. bilby's own does so only in the process that has its pool; ours alone is told of
+        signals, and worker processes end with it.
+        """
+        self._log_interruption(signum=signum)
+        sys.exit(self.exit_code)
 
     def _fill(self, found: Sampled) -> None:
         from pandas import DataFrame
