@@ -92,6 +92,18 @@ def plot_corner(
     return figure
 
 
+def varying(columns: Columns) -> Columns:
+    """The columns that have several values, such as no coordinate does that a frame holds fixed;
+    all, where none has.
+    """
+
+    def varies(values: Float[np.ndarray, " n"]) -> bool:
+        known = values[np.isfinite(values)]
+        return bool(len(known) and np.ptp(known) > 1e-12 * max(1.0, float(np.max(np.abs(known)))))
+
+    return {name: values for name, values in columns.items() if varies(np.asarray(values))} or columns
+
+
 def chosen(columns: Columns, log_weight: Float[np.ndarray, " n"], most: int = MOST) -> list[str]:
     """The names of at most so many columns, in their order: those whose marginals are furthest from
     a normal's (by the largest difference of the distribution functions), whatever their units.
