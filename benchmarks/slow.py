@@ -167,7 +167,23 @@ def _against(runs: list[dict]) -> list[str]:
     words = "**Without a gradient, in few dimensions, use a nested sampler where evaluations are dear**: "
     off = {tool: median(abs(row["error"]) / row["std_error"] for row in rows) for tool, rows in of.items() if rows}
     wrong = [f" The log Z of {NAMES[tool]} is {n:.1f} of its stated errors off." for tool, n in off.items() if n > 3.0]
+    share = {
+        tool: max(abs(row["share"] - WEIGHTS[0]) / _share_error(row) for row in rows)
+        for tool, rows in of.items()
+        if rows
+    }
+    wrong += [
+        f" The share of the narrow mode by {NAMES[tool]} is up to {n:.1f} of the errors off that so many effective "
+        "draws have."
+        for tool, n in share.items()
+        if n > 5.0
+    ]
     return [wrapped(words + "; ".join(ratios) + " (medians)." + "".join(wrong))] if ratios else []
+
+
+def _share_error(row: dict) -> float:
+    """Of the share of a mode, were its effective draws independent."""
+    return float(np.sqrt(WEIGHTS[0] * WEIGHTS[1] / row["ess"]))
 
 
 def page(rows: list[dict]) -> str:

@@ -1,4 +1,5 @@
-"""What tests of samplers of other packages share: a small fit, and a run that is killed."""
+"""What tests of samplers of other packages share: a small fit, which trains however good the search
+was, and a run that is killed."""
 
 import subprocess
 import sys
@@ -8,7 +9,7 @@ TINY = {
     "method": "iwsm",
     "settings": {
         "search": {"kind": "Search", "scouts": 128, "starts": 1024, "moves": 8}, "steps": 40, "cooldown": 10,
-        "batch": 64, "buffer": 512, "enough": None,
+        "batch": 64, "buffer": 512, "enough": None, "ready": None,
         "reweighting": {"kind": "PathMoves", "every": 20, "path_steps": 8},
     },
     "draws": 1000,

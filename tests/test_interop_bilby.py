@@ -1,6 +1,7 @@
 """The sampler of bilby, by `bilby.run_sampler`: its density by quadrature, a whole result, a run
 that was killed."""
 
+import os
 import warnings
 
 import jax.numpy as jnp
@@ -87,6 +88,24 @@ def test_files_and_names(tmp_path):
         sampler_of(circle, ring, outdir=tmp_path, method="iwms").run_sampler()
 
 
+def here(p):
+    """The process that evaluates it, as its value."""
+    return float(os.getpid()) + 0.0 * p["x"]
+
+
+def test_npool_are_processes_that_evaluate(tmp_path):
+    free = jnp.asarray(np.random.default_rng(0).normal(size=(6, 2)), jnp.float32)
+    square = {"x": Uniform(-5, 5), "y": Uniform(-5, 5)}
+    alone, pool = (sampler_of(circle, square, outdir=tmp_path, npool=n).target.free for n in (1, 2))
+    np.testing.assert_array_equal(pool.values(free), alone.values(free))
+    u = np.full((1, 2), 0.5)
+    alone, pool = (sampler_of(here, square, outdir=tmp_path, npool=n).target.log_prob.host for n in (None, 2))
+    assert alone.values(u, np.float64) == os.getpid()
+    assert pool.values(u, np.float64) != os.getpid()
+    with pytest.raises(SystemExit, match="77"):  # on a signal
+        sampler_of(circle, square, outdir=tmp_path, npool=2, exit_code=77).write_current_state_and_exit(15)
+
+
 def two(p):
     """Two modes in x, of which one has three quarters; a phase with its mode at the seam."""
     modes = np.logaddexp(norm.logpdf(p["x"], -2.0, 0.3) + np.log(0.75), norm.logpdf(p["x"], 2.0, 0.3) + np.log(0.25))
@@ -141,3 +160,11 @@ def test_a_killed_run_goes_on_to_the_same_result(result, tmp_path):
     np.testing.assert_array_equal(again.samples, result.samples)
     with pytest.raises(am.RunError, match="holds a run of another seed: bring back what it was"):
         run(tmp_path, seed=1)
+
+
+@pytest.mark.slow
+@pytest.mark.trains
+def test_npool_gives_the_same_result(result, tmp_path):
+    again = run(tmp_path, npool=2)
+    assert again.log_evidence == result.log_evidence
+    np.testing.assert_array_equal(again.samples, result.samples)

@@ -1,6 +1,7 @@
 """The sampler of cobaya, by `cobaya.run`: its density by quadrature, a whole run, one that was
 killed."""
 
+import os
 import warnings
 
 import jax.numpy as jnp
@@ -53,10 +54,27 @@ def test_the_evidence_is_with_respect_to_the_priors():
 def test_points_of_the_cube_are_quantiles():
     sampler = sampler_of(NORMAL)
     (mass,) = np.exp([evidence_of(sampler)])
-    x = np.linspace(-4.0, 2.0, 20_001)
-    cauchy = np.trapezoid(np.exp(norm.logpdf(x, -1.0, 0.3)) * 3.0 / np.pi / (9.0 + x**2), x)
+    y = np.linspace(-4.0, 2.0, 20_001)
+    cauchy = np.trapezoid(np.exp(norm.logpdf(y, -1.0, 0.3)) * 3.0 / np.pi / (9.0 + y**2), y)
     assert mass == pytest.approx(norm.pdf(1.0, 0.0, np.hypot(2.0, 0.5)) * cauchy, rel=2e-3)
-    np.testing.assert_allclose(sampler._parameters(np.array([0.975, 0.75])), [2.0 * norm.ppf(0.975), 3.0], rtol=1e-6)
+    x = sampler.posterior.parameters(np.array([0.975, 0.75]))
+    np.testing.assert_allclose(x, [2.0 * norm.ppf(0.975), 3.0], rtol=1e-6)
+
+
+def here(x, y):
+    """The process that evaluates it, as its value."""
+    return float(os.getpid()) + 0.0 * x
+
+
+def test_workers_have_a_model_of_their_own():
+    free = jnp.asarray(np.random.default_rng(0).normal(size=(6, 2)), jnp.float32)
+    alone, two = (sampler_of(NORMAL, workers=n).target.free for n in (None, 2))
+    np.testing.assert_array_equal(two.values(free), alone.values(free))
+    info = {"params": SQUARE, "likelihood": {"here": here}}
+    targets = (get_sampler({NAME: {"workers": n}}, get_model(info)).target for n in (None, 1))
+    alone, one = (target.log_prob.host.values(np.full((1, 2), 0.5), np.float64) for target in targets)
+    assert alone == os.getpid()
+    assert one != os.getpid()
 
 
 def test_options():

@@ -209,6 +209,59 @@ def test_without_openmm_it_says_so(monkeypatch):
         am.interop.openmm.target(None, temperature=KELVIN, positions=[])
 
 
+WELLS = ((3, 0.0, 8.0), (1, 0.0, 2.0))  # of a torsion: periodicity, phase, kJ/mol
+
+
+def butane():
+    """Four atoms with bonds, angles and a torsion of three wells, of which the one at 180 degrees
+    is the deepest."""
+    system, bonds, angles = openmm.System(), openmm.HarmonicBondForce(), openmm.HarmonicAngleForce()
+    torsion = openmm.PeriodicTorsionForce()
+    for _ in range(4):
+        system.addParticle(12.0)
+    for atom in range(3):
+        bonds.addBond(atom, atom + 1, 0.15, 2000.0)
+    for atom in range(2):
+        angles.addAngle(atom, atom + 1, atom + 2, 2.0, 100.0)
+    for well in WELLS:
+        torsion.addTorsion(0, 1, 2, 3, *well)
+    for force in (bonds, angles, torsion):
+        system.addForce(force)
+    return system, [[0.0, 0.0, 0.0], [0.15, 0.0, 0.0], [0.21, 0.14, 0.0], [0.36, 0.14, 0.02]]
+
+
+def torsion_of(x):
+    """The angle in degrees, 180 where the chain is stretched."""
+    a, b, c = x[:, 1] - x[:, 0], x[:, 2] - x[:, 1], x[:, 3] - x[:, 2]
+    first, second = np.cross(a, b), np.cross(b, c)
+    along = np.sum(np.cross(first, second) * b, 1) / np.linalg.norm(b, axis=1)
+    return np.degrees(np.arctan2(along, np.sum(first * second, 1)))
+
+
+@pytest.mark.slow
+@pytest.mark.trains
+def test_a_chain_of_four_has_its_integral_and_its_three_wells():
+    """In bond lengths, angles and the torsion the integral is a product, of volume
+    `r^2 sin(angle)`."""
+    system, positions = butane()
+    target = am.interop.openmm.target(system, temperature=KELVIN, positions=positions)
+    draws = am.fit(target, key=0, progress=False).sample(10_000, key=1)
+    r, angle, phi = (np.linspace(low, high, 20_001) for low, high in ((0.0, 0.5), (0.0, np.pi), (-np.pi, np.pi)))
+    bond = np.trapezoid(r**2 * np.exp(-1000.0 * (r - 0.15) ** 2 / THERMAL), r)
+    bend = np.trapezoid(np.sin(angle) * np.exp(-50.0 * (angle - 2.0) ** 2 / THERMAL), angle)
+    turn = np.exp(-sum(k * (1.0 + np.cos(n * phi - phase)) for n, phase, k in WELLS) / THERMAL)
+    exact = 3.0 * math.log(bond) + 2.0 * math.log(bend) + math.log(np.trapezoid(turn, phi))
+    assert float(draws.log_z.value) == pytest.approx(exact, abs=4.0 * draws.log_z.std_error + 0.01)
+    weight = np.exp(np.asarray(draws.log_weight, float))
+    found = torsion_of(np.asarray(draws.unravel()["positions"], float))
+    for low, high in ((-120.0, 0.0), (0.0, 120.0)):
+        share = weight[(low < found) & (found < high)].sum() / weight.sum()
+        inside = (np.radians(low) < phi) & (phi < np.radians(high))
+        wanted = turn[inside].sum() / turn.sum()
+        assert share == pytest.approx(wanted, abs=4.0 * math.sqrt(wanted * (1.0 - wanted) / draws.ess) + 1e-3)
+    assert draws.verdict().word in ("trusted", "use with correction")
+
+
 @pytest.mark.slow
 @pytest.mark.trains
 def test_alanine_dipeptide_as_openmmtools_has_it():

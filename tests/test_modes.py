@@ -290,6 +290,16 @@ def test_a_table_shows_the_first_modes_and_says_how_many_more():
     assert set(modes.as_dict()) >= {"names", "share", "log_z", "peak", "evaluations"}
 
 
+def test_of_many_parameters_a_table_shows_those_that_tell_modes_apart():
+    means = np.zeros((2, 8))
+    means[1, [2, 5, 6, 7]] = 12.0
+    modes = table_of(target := gaussian_mixture(means), drawn(target), key=jax.random.key(1))
+    assert modes.columns()[4:] == ["x[2]", "x[5]", "x[6]", "x[7]", "and 4 more"]
+    first = modes.rows(1)[0][4:]
+    assert first[-1] == ".."
+    assert first[0] == f"{modes.mean[0, 2]:.4g} \u00b1 {modes.sd[0, 2]:.2g}"
+
+
 @pytest.mark.trains
 def test_a_sampler_tells_its_modes_and_how_many_points_of_training_lie_in_each():
     sampler = am.fit(pair(), am.IWSM(**{**SMALL, "steps": 20}), key=jax.random.key(0))

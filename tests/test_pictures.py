@@ -13,7 +13,7 @@ from scipy import stats
 import allmodes as am
 from allmodes.bounded import Bounded
 from allmodes.draws.draws import Draws
-from allmodes.pictures.corner import MOST, chosen, interval, named, plot_corner
+from allmodes.pictures.corner import MOST, chosen, interval, named, plot_corner, varying
 from allmodes.pictures.density import density, levels
 from allmodes.points.weighted import normalised, quantiles, resample
 from allmodes.ranges import Range
@@ -160,6 +160,12 @@ def test_the_parameters_that_are_least_normal_are_chosen():
     assert named(many, ["rate", "plain"])[:2] == ["rate", "plain[0]"]
     with pytest.raises(am.ConfigError, match="no parameter 'other': there are plain"):
         named(many, ["other"])
+
+
+def test_what_has_one_value_is_left_out():
+    values = {"x": rng().normal(size=N), "fixed": np.full(N, 0.3), "y": rng().normal(size=N)}
+    assert list(varying(values)) == ["x", "y"]
+    assert list(varying({"fixed": values["fixed"]})) == ["fixed"]
 
 
 @pytest.mark.parametrize(

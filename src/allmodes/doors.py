@@ -39,7 +39,10 @@ def door_of(given: Any, error: BaseException | None = None) -> str:
     if is_numpyro_model(given):
         return " This is a NumPyro model: give am.interop.numpyro.target(model, data)."
     if error is not None and asks_for_numbers(error):
-        return " A function of NumPy or SciPy can be called as it is: am.interop.numpy.target(log_prob, dim)."
+        return (
+            " A function of NumPy or SciPy can be called as it is: am.interop.numpy.target(log_prob, dim); a "
+            "likelihood with its prior by am.interop.nested.target(log_likelihood, prior_transform, dim)."
+        )
     return ""
 
 

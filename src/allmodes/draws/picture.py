@@ -10,7 +10,7 @@ from jaxtyping import Float
 
 from allmodes.errors import ConfigError
 from allmodes.files.atomic import write_atomically
-from allmodes.pictures.corner import Columns, chosen, named, plot_corner
+from allmodes.pictures.corner import Columns, chosen, named, plot_corner, varying
 from allmodes.pictures.style import drawn
 from allmodes.ranges import Range
 
@@ -28,11 +28,11 @@ def picture(
     kind = None if path is None else Path(path).suffix.lower()
     if kind is not None and kind not in SUFFIXES:
         raise ConfigError(f"a picture is written as {', '.join(SUFFIXES)}, got {path}")
-    names = chosen(columns, log_weight) if parameters is None else named(columns, parameters)
+    free = varying(columns)
+    names = chosen(free, log_weight) if parameters is None else named(columns, parameters)
     figure = plot_corner({name: columns[name] for name in names}, log_weight, ranges)
-    left = len(columns) - len(names)
-    if left and parameters is None:
-        said = f"{len(names)} of {len(columns)} parameters: those whose marginals are least like a normal's"
+    if len(names) < len(free) and parameters is None:
+        said = f"{len(names)} of {len(free)} parameters: those whose marginals are least like a normal's"
         figure.text(0.99, 0.985, said, ha="right", va="top", fontsize=9, color="#5b6470")
     if path is not None:
         written = drawn(figure, kind[1:])

@@ -4,6 +4,7 @@ bilby finds it by its entry point and is the only one to import this.
 """
 
 import os
+import sys
 from typing import Any, ClassVar
 
 import numpy as np
@@ -31,6 +32,8 @@ class AllModes(NestedSampler):
     - `seed`: the same one gives the same draws.
     - `seconds`, `evaluations`: about so many for fitting.
     - `resume`: go on with what a killed run has left in `OUTDIR/allmodes_LABEL`.
+    - `npool`: how many processes evaluate the likelihood; they are spawned, so a script does its
+      work below `if __name__ == "__main__":`.
 
     A parameter whose prior has `boundary="periodic"` lies on a circle. A `Constraint` takes mass
     away, as with bilby's other nested samplers: the evidence is with respect to the prior without
@@ -54,7 +57,8 @@ class AllModes(NestedSampler):
         """The posterior over the unit cube."""
         keys = self.search_parameter_keys
         periodic = [i for i, key in enumerate(keys) if self.priors[key].boundary == "periodic"]
-        return over_cube(self.log_likelihood, self.prior_transform, keys, periodic, self.method, self.label)
+        workers = self.npool if self.npool is not None and self.npool > 1 else None
+        return over_cube(self.log_likelihood, self.prior_transform, keys, periodic, self.method, self.label, workers)
 
     def prior_transform(self, theta: Any) -> Float[np.ndarray, " dim"]:
         """Parameters of a point of the cube; joint priors give all of theirs at the last one."""
@@ -80,6 +84,13 @@ class AllModes(NestedSampler):
 
     def write_current_state(self) -> None:
         """Nothing: what can be gone on with is in the run folder at any moment."""
+
+    def write_current_state_and_exit(self, signum: Any = None, frame: Any = None) -> None:
+        """Exit. bilby's own does so only in the process that has its pool; ours alone is told of
+        signals, and worker processes end with it.
+        """
+        self._log_interruption(signum=signum)
+        sys.exit(self.exit_code)
 
     def _fill(self, found: Sampled) -> None:
         from pandas import DataFrame

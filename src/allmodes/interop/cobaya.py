@@ -12,7 +12,7 @@ import numpy as np
 from cobaya import mpi
 from cobaya.collection import SampleCollection
 from cobaya.conventions import Extension
-from cobaya.model import LogPosterior
+from cobaya.model import LogPosterior, Model, get_model
 from cobaya.sampler import Sampler
 from cobaya.yaml import yaml_dump_file
 from jaxtyping import Float
@@ -32,6 +32,8 @@ class AllModes(Sampler):
       `{steps: 1000}`.
     - `seed`: the same one gives the same draws.
     - `seconds`, `evaluations`: about so many for fitting.
+    - `workers`: how many processes evaluate the model, each of which makes its own from the input.
+      They are spawned: a script does its work below `if __name__ == "__main__":`.
 
     Parameters that are `periodic` lie on circles. `logZ` is with respect to the priors of the
     parameters, which are normalised; an external prior counts as it stands. With an output prefix
@@ -45,6 +47,7 @@ class AllModes(Sampler):
     seed: int = 0
     seconds: float | None = None
     evaluations: int | None = None
+    workers: int | None = None
 
     supports_periodic_params: bool = True
 
@@ -53,9 +56,7 @@ class AllModes(Sampler):
         self.found: Sampled | None = None
         self.collection: SampleCollection | None = None
         self.logZ, self.logZstd = np.nan, np.nan
-        bounds = self.model.prior.bounds()
-        self.ends = bounds[:, 0], bounds[:, 1]
-        self.quantiles = [_quantile(pdf, *ends) for pdf, ends in zip(self.model.prior.pdf, bounds, strict=True)]
+        self.posterior = _Posterior(self.model, self.packages_path)
         self.chosen = method_of(self.method, self.settings)
         self.target = self._target()
 
@@ -108,19 +109,10 @@ class AllModes(Sampler):
         return output.add_suffix("allmodes", separator="_")
 
     def _target(self) -> Target:
-        model, prior = self.model, self.model.prior
-        names = list(model.parameterization.sampled_params())
-
-        def log_likelihood(x: Float[np.ndarray, " dim"]) -> float:
-            found = model.logposterior(x, return_derived=False)
-            return float(np.sum(found.logpriors[1:]) + np.sum(found.loglikes)) if len(found.loglikes) else -np.inf
-
-        return over_cube(log_likelihood, self._parameters, names, list(prior._periodic_bounds), self.chosen, "cobaya")
-
-    def _parameters(self, u: Float[np.ndarray, " dim"]) -> Float[np.ndarray, " dim"]:
-        """Parameters of a point of the cube, by the quantiles of their priors."""
-        x = [quantile(share) for quantile, share in zip(self.quantiles, u, strict=True)]
-        return np.clip(np.array(x, float), *self.ends)
+        posterior, names = self.posterior, list(self.model.parameterization.sampled_params())
+        periodic = list(self.model.prior._periodic_bounds)
+        functions = posterior.log_likelihood, posterior.parameters
+        return over_cube(*functions, names, periodic, self.chosen, "cobaya", self.workers)
 
     def _collected(self, found: Sampled) -> SampleCollection:
         """The draws that have weight, as cobaya keeps them."""
@@ -128,7 +120,7 @@ class AllModes(Sampler):
         draws = zip(np.asarray(found.draws.x, np.float64), found.weights, np.asarray(found.draws.log_prob), strict=True)
         for u, weight, log_prob in draws:
             if weight > 0.0:
-                x = self._parameters(u)
+                x = self.posterior.parameters(u)
                 made.add(x, logpost=self._log_posterior(x, float(log_prob)), weight=weight)
         made.out_update()
         return made
@@ -139,6 +131,35 @@ class AllModes(Sampler):
         if model.parameterization.derived_params() or len(model.likelihood) > 1 or len(model.prior) > 1:
             return model.logposterior(x)
         return LogPosterior(logpriors=model.prior.logps(x), loglikes=[log_prob], derived=[])
+
+
+class _Posterior:
+    """The likelihood of a model, and its parameters at points of the cube; another process makes
+    the model anew from its input.
+    """
+
+    def __init__(self, model: Model, packages_path: Any):
+        bounds = model.prior.bounds()
+        self._model, self._packages_path = model, packages_path
+        self._ends = bounds[:, 0], bounds[:, 1]
+        self._quantiles = [_quantile(pdf, *ends) for pdf, ends in zip(model.prior.pdf, bounds, strict=True)]
+
+    def log_likelihood(self, x: Float[np.ndarray, " dim"]) -> float:
+        """Of all likelihoods, with the external priors."""
+        found = self._model.logposterior(x, return_derived=False)
+        return float(np.sum(found.logpriors[1:]) + np.sum(found.loglikes)) if len(found.loglikes) else -np.inf
+
+    def parameters(self, u: Float[np.ndarray, " dim"]) -> Float[np.ndarray, " dim"]:
+        """Parameters of a point of the cube, by the quantiles of their priors."""
+        x = [quantile(share) for quantile, share in zip(self._quantiles, u, strict=True)]
+        return np.clip(np.array(x, float), *self._ends)
+
+    def __reduce__(self) -> tuple:
+        return _made_anew, (self._model.info(), self._packages_path)
+
+
+def _made_anew(info: Mapping[str, Any], packages_path: Any) -> _Posterior:
+    return _Posterior(get_model(info, packages_path=packages_path), packages_path)
 
 
 def _quantile(pdf: Any, low: float, high: float) -> Callable[[float], float]:

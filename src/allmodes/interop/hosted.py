@@ -3,6 +3,7 @@ prior, fitted and drawn from in a folder, from which a killed call goes on.
 """
 
 import contextlib
+import dataclasses
 import json
 import os
 import warnings
@@ -39,6 +40,7 @@ def over_cube(
     periodic: Sequence[int],
     method: Method,
     name: str,
+    workers: int | None = None,
 ) -> Target:
     """The posterior over the unit cube that the prior is made from: its volume is the prior's mass,
     so that log Z is the evidence.
@@ -47,16 +49,23 @@ def over_cube(
     seconds since 1980 that is known to a millisecond, is resolved in units of its prior. They are
     float64 where the method trains. Plain methods take float32 (of a density on the host they
     cannot take float64): a normal prior then ends 5 deviations above its mean. `draws.log_prob` is
-    the log-likelihood.
+    the log-likelihood. With `workers` both functions go to so many processes, pickled.
     """
-
-    def log_prob(u: np.ndarray) -> float:
-        return float(log_likelihood(np.asarray(prior_transform(u), np.float64)))
-
     cube = [(0.0, 1.0)] * len(names)
     more = {"names": names, "bounds": cube, "periodic": list(periodic), "location": 0.5}
     more |= {"double": method.steps > 0, "name": name, "source": "a likelihood and a prior"}
-    return on_host.target(log_prob, len(names), **more)
+    return on_host.target(_AtCube(log_likelihood, prior_transform), len(names), workers=workers, **more)
+
+
+@dataclasses.dataclass(frozen=True)
+class _AtCube:
+    """The log-likelihood at a point of the cube; a class, for worker processes to have."""
+
+    log_likelihood: Callable[[Float[np.ndarray, " k"]], float]
+    prior_transform: Callable[[Float[np.ndarray, " dim"]], Any]
+
+    def __call__(self, u: Float[np.ndarray, " dim"]) -> float:
+        return float(self.log_likelihood(np.asarray(self.prior_transform(u), np.float64)))
 
 
 def method_of(name: str | None, settings: Mapping[str, Any] | None) -> Method:

@@ -78,7 +78,7 @@ class ModeTable:
         """The heads of `rows`."""
         more = [f"and {len(self.names) - PARAMETERS} more"] * (len(self.names) > PARAMETERS)
         met = [] if self.points is None else ["of training"]
-        return ["mode", "share", "log Z", "draws", *met, *self.names[:PARAMETERS], *more]
+        return ["mode", "share", "log Z", "draws", *met, *(self.names[i] for i in self._telling()), *more]
 
     def rows(self, most: int) -> list[list[str]]:
         """Cells of the first modes, as text."""
@@ -86,11 +86,23 @@ class ModeTable:
 
     def _row(self, i: int) -> list[str]:
         met = [] if self.points is None else [f"{self.points[i]:,}"]
-        places = [f"{m:.4g} \u00b1 {s:.2g}" for m, s in zip(self.mean[i], self.sd[i], strict=True)]
+        places = [f"{self.mean[i, p]:.4g} \u00b1 {self.sd[i, p]:.2g}" for p in self._telling()]
         evidence = "" if np.isnan(self.log_z[i]) else f"{self.log_z[i]:.3f} \u00b1 {self.log_z_error[i]:.3f}"
-        more = [".."] * (len(places) > PARAMETERS)
+        more = [".."] * (len(self.names) > PARAMETERS)
         share = f"{self.share[i]:.4f} \u00b1 {self.share_error[i]:.4f}"
-        return [str(i + 1), share, evidence, f"{self.draws[i]:,}", *met, *places[:PARAMETERS], *more]
+        return [str(i + 1), share, evidence, f"{self.draws[i]:,}", *met, *places, *more]
+
+    def _telling(self) -> list[int]:
+        """Which parameters rows show: those that tell the modes apart best, by how far their means
+        are from each other in standard deviations.
+        """
+        if len(self.names) <= PARAMETERS:
+            return list(range(len(self.names)))
+        share, sd = self.share[:, None], self.sd
+        mean = np.sum(share * self.mean, 0) / np.sum(share)
+        between, within = (np.sum(share * square, 0) for square in ((self.mean - mean) ** 2, sd**2))
+        apart = np.where(sd.max(0) > 0.0, between / np.maximum(within, 1e-300), -1.0)  # what is fixed tells nothing
+        return sorted(np.argsort(-apart, kind="stable")[:PARAMETERS].tolist())
 
     def note(self) -> str:
         """What was done, in a sentence."""

@@ -24,6 +24,7 @@ _BINS, _BARS = 100, 44  # along a side of a pair's panel, and of a marginal
 _DOTS = 1500  # equally weighted draws that a panel shows at most
 _DRAWS = 200_000  # that are looked at, the first ones
 _LEFT, _BOTTOM, _TOP = 0.8, 0.62, 0.46  # inches around the panels
+_EDGE = 0.09  # of a frame, at either end, without ticks: their labels would touch those of the next panel
 _LONG = 17  # characters of a name that has room
 _PALE, _FILLED = "#d5e5f0", "#8fbcd9"  # of `CORRECTED`, for what lies outside and inside of the interval
 
@@ -68,6 +69,7 @@ def plot_corner(
     dots = dots[: min(_DOTS, len(dots))]
     k = len(axes_of)
     is_small = k > 3 and width / k < 1.9
+    ticks = min(5, max(3, int(1.9 * width / k)))
     with style():
         high = width * (0.6 if k == 1 else 0.97)
         figure = empty_figure(high, width)
@@ -84,12 +86,24 @@ def plot_corner(
                     _marginal(panel, axes_of[row], w, is_small)
                 else:
                     _pair(panel, axes_of[column], axes_of[row], w, dots)
-                _frame(panel, axes_of[column], axes_of[row], row == k - 1, column == 0, is_small)
+                _frame(panel, axes_of[column], axes_of[row], row == k - 1, column == 0, is_small, ticks)
         side = (width - _LEFT - 0.12) / (k + 0.09 * (k - 1))  # of a panel
         for panel in figure.axes:
             panel.xaxis.set_label_coords(0.5, -(0.5 if is_small else 0.38) / side)
             panel.yaxis.set_label_coords(-(0.48 if is_small else 0.58) / side, 0.5)
     return figure
+
+
+def varying(columns: Columns) -> Columns:
+    """The columns that have several values, such as no coordinate does that a frame holds fixed;
+    all, where none has.
+    """
+
+    def varies(values: Float[np.ndarray, " n"]) -> bool:
+        known = values[np.isfinite(values)]
+        return bool(len(known) and np.ptp(known) > 1e-12 * max(1.0, float(np.max(np.abs(known)))))
+
+    return {name: values for name, values in columns.items() if varies(np.asarray(values))} or columns
 
 
 def chosen(columns: Columns, log_weight: Float[np.ndarray, " n"], most: int = MOST) -> list[str]:
@@ -215,9 +229,8 @@ def _pair(panel: Any, x: Axis, y: Axis, w: Float[np.ndarray, " n"], dots: np.nda
     panel.set_ylim(y.low, y.high)
 
 
-def _frame(panel: Any, x: Axis, y: Axis, is_last: bool, is_first: bool, is_small: bool) -> None:
+def _frame(panel: Any, x: Axis, y: Axis, is_last: bool, is_first: bool, is_small: bool, ticks: int) -> None:
     """Limits, ticks and labels: of the last row and the first column alone."""
-    ticks = 3 if is_small else 5
     size = 7 if is_small else 9
     panel.grid(False)
     panel.set_xlim(x.low, x.high)
@@ -245,7 +258,8 @@ def _ticks(axis: Any, of: Axis, most: int) -> None:
         shown = quarters if most > 3 else [k for k in quarters if k % 2 == 0]
         axis.set_ticks([k * math.pi / 2 for k in shown], [_of_pi(k) for k in shown])
         return
-    axis.set_major_locator(MaxNLocator(most, prune="both", min_n_ticks=2))
+    found, room = MaxNLocator(most, min_n_ticks=2).tick_values(of.low, of.high), _EDGE * (of.high - of.low)
+    axis.set_ticks([value for value in found if of.low + room <= value <= of.high - room])
 
 
 def _of_pi(halves: int) -> str:

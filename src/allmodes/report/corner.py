@@ -9,7 +9,7 @@ import numpy as np
 
 from allmodes.devices.precision import double
 from allmodes.draws.draws import Draws
-from allmodes.pictures.corner import MOST, chosen, plot_corner
+from allmodes.pictures.corner import MOST, chosen, plot_corner, varying
 from allmodes.pictures.style import NARROW, WIDE
 from allmodes.report.folder import RunFiles
 from allmodes.report.picture import Picture, png64
@@ -26,7 +26,7 @@ def corner(files: RunFiles, target: Target | None) -> Iterator[Picture]:
     and any weight.
     """
     draws = _draws(files.corrected or files.draws, target)
-    columns, log_weight = draws.columns(), np.asarray(draws.log_weight)
+    columns, log_weight = varying(draws.columns()), np.asarray(draws.log_weight)
     if len(columns) < 2 or not np.any(log_weight > -np.inf):
         return
 

@@ -107,6 +107,8 @@ def plot_training(step: Float[np.ndarray, " k"], curves: dict[str, Float[np.ndar
             axis.set_ylabel(name)
             if known.min() > 0 and known.max() > 10 * known.min():
                 axis.set_yscale("log")
+            else:
+                axis.ticklabel_format(axis="y", useOffset=False)
         axes[-1, 0].set_xlabel("step")
     return figure
 

@@ -49,7 +49,7 @@ def draw_axes(
 ) -> None:
     """`plot_draws` into axes that are there already."""
     frame = x if frame is None else frame
-    first, second = _widest(frame, exact, 2)
+    first, second = sorted(_widest(frame, exact, 2))
     pairs = [points[:, [first, second]] for points in (x, frame, exact) if points is not None]
     low, high = _extent(pairs[1:])
     words = {"xlabel": label(target, first, names), "ylabel": label(target, second, names)}
