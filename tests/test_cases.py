@@ -62,7 +62,9 @@ def test_exact_draws_are_right(made, name):
     assert made[name].faults(x, np.zeros(DRAWS), 1.0, Estimate(made[name].log_z, 0.01)) == []
 
 
-@pytest.mark.parametrize("name", [name for name in BATTERY if name not in ("gammas", "simplex", "normal-20d", "corner")])
+@pytest.mark.parametrize(
+    "name", [name for name in BATTERY if name not in ("gammas", "simplex", "normal-20d", "corner")]
+)
 def test_draws_without_a_region_are_wrong(made, name):
     x = made[name].draw(np.random.default_rng(3), DRAWS)
     missing = int(np.argmax(made[name].regions.shares))

@@ -25,8 +25,8 @@ class Regions(NamedTuple):
 
 
 class Average(NamedTuple):
-    """A figure of points, `(n, dim) -> (n,)`, its mean under the density with the error of that, and
-    its deviation."""
+    """A figure of points, `(n, dim) -> (n,)`, its mean under the density with the error of that,
+    and its deviation."""
 
     name: str
     of: Callable[[np.ndarray], np.ndarray]

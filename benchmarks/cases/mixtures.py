@@ -80,7 +80,9 @@ def two_5d():
 def far():
     """A narrow mode of a twentieth of the mass, 60 away from a wide one."""
     log_prob, draw, _ = normals([0.05, 0.95], [[60.0, 0.0], [0.0, 0.0]], [0.2**0.5, 1.0])
-    return Case(am.Target(log_prob, 2), 0.0, draw, Regions(np.array([0.05, 0.95]), lambda x: (x[:, 0] < 30.0).astype(int)))
+    return Case(
+        am.Target(log_prob, 2), 0.0, draw, Regions(np.array([0.05, 0.95]), lambda x: (x[:, 0] < 30.0).astype(int))
+    )
 
 
 def scales():
