@@ -245,10 +245,8 @@ def is_named(row):
 def page(rows):
     """The table, in Markdown."""
     named = {True: "yes", False: "**no**", None: "nothing is"}
-    lines = [
-        "| density | fault | raw draws as they are | with their weights | the verdict | named | without the second opinion |"
-    ]
-    lines.append("|---|---|---|---|---|---|---|")
+    titles = "density", "fault", "raw draws as they are", "with their weights", "the verdict", "named", "without"
+    lines = ["| " + " | ".join(titles) + " |", "|---" * len(titles) + "|"]
     for row in rows:
         cells = ["; ".join(row[part][:1]) or "right" for part in ("raw_wrong", "weighted_wrong")]
         lines.append(

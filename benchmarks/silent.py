@@ -1,12 +1,12 @@
 """How often an answer is wrong and nobody is told: densities with exact answers, three seeds, by
 IWSM and by the plain methods, each by its defaults.
 
-    python -m benchmarks.silent --seeds 3                       # all; goes on where it was stopped
+    python -m benchmarks.silent --seeds 3          # all; goes on where it was stopped
     python -m benchmarks.silent --methods iwsm --cases gmm40 far --seeds 1
-    python -m benchmarks.silent --write                         # docs/results/silent.md of the rows that are there
+    python -m benchmarks.silent --write            # docs/results/silent.md, of the rows there are
 
-A process for each row, which a limit of seconds ends. Rows are lines of a file, `--rows`; those that
-are there are not made again. `benchmarks.cases` has the densities, and what makes an answer wrong.
+A process for each row, which a limit of seconds ends. Rows are lines of a file, `--rows`; those
+that are there are not made again. `benchmarks.cases` has the densities, and says what is wrong.
 """
 
 import argparse

@@ -5,9 +5,9 @@ methods go wrong.
     python -m benchmarks.verdicts --methods iwsm-thorough --cases schools --seeds 3 --out
     docs/results/verdicts-iwsm.json
 
-A row is `wrong` by `benchmarks.cases`: log Z is off by more than .1 and 4 of its errors, the share of
-a region by more than a fifth and 5 of its errors, or an average by more than a tenth of a deviation
-and 5 errors. Silently wrong: wrong, and the word is better than `do not use`.
+A row is `wrong` by `benchmarks.cases`: log Z is off by more than .1 and 4 of its errors, the share
+of a region by more than a fifth and 5 of its errors, or an average by more than a tenth of a
+deviation and 5 errors. Silently wrong: wrong, and the word is better than `do not use`.
 `benchmarks.silent` does the same for all of the densities, with a process for each row.
 """
 

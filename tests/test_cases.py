@@ -1,4 +1,4 @@
-"""The densities that verdicts are judged on: their exact draws, log Z and shares belong together."""
+"""The densities that verdicts are judged on: exact draws, log Z and shares belong together."""
 
 import jax
 import jax.numpy as jnp
@@ -19,9 +19,9 @@ def made():
 
 
 def log_z_by_draws(case, x):
-    """`E[q / exp(log_prob)] = 1 / Z` for any density q (Gelfand and Dey 1994): of some normals that whose
-    answer varies least, cut off where the density is low, so that the ratio is bounded (Robert and
-    Wraith 2009)."""
+    """`E[q / exp(log_prob)] = 1 / Z` for any density q (Gelfand and Dey 1994): of some normals that
+    whose answer varies least, cut off where the density is low, so that the ratio is bounded
+    (Robert and Wraith 2009)."""
     log_prob = np.asarray(case.target.values(jnp.asarray(x, jnp.float32)), float)
     unit = np.subtract(*np.quantile(x, [0.84, 0.16], axis=0))
     centre, height, low = np.argsort(log_prob)[-len(x) // 3], *np.quantile(log_prob, [0.5, 0.2])

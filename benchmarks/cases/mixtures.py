@@ -1,4 +1,4 @@
-"""Mixtures of normals: many modes, unequal scales, correlated and exchanged coordinates, needles."""
+"""Mixtures of normals: many modes, unequal scales, correlated and exchanged coordinates."""
 
 import itertools
 
@@ -128,8 +128,8 @@ def labels():
 
 
 def twins():
-    """Two waves of unknown order in 6-D: a mode .05 wide and its exchanged copy, with slopes of next
-    to no mass that lead to each."""
+    """Two waves of unknown order in 6-D: a mode .05 wide and its exchanged copy, with slopes of
+    next to no mass that lead to each."""
     first = np.array([1.5, 3.0, -1.0, -2.0, 0.5, 4.0])
     second = first[[2, 3, 0, 1, 4, 5]]
     widths, shares = np.array([0.05, 0.3, 1.5, 6.0]), np.array([1.0, 1e-5, 1e-9, 1e-12])

@@ -67,7 +67,7 @@ def ring_with_bump():
 
 
 def log_gamma():
-    """Four modes in 10-D, with the tails of log-gamma distributions (Beaujean and Caldwell 2013)."""
+    """Four modes in 10-D, with tails of log-gamma distributions (Beaujean and Caldwell 2013)."""
     dim, tails = 10, range(2, 6)
 
     def skew(x, at):
