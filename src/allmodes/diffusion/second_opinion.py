@@ -54,7 +54,7 @@ class Opinion(eqx.Module):
     climbs: Int[Array, ""]  # that have ended where mass may be
     lost: Int[Array, ""]  # of them, where the sampler has next to nothing
     share: Scalar  # of the mass, that is where those are
-    std_error: Scalar
+    std_error: Scalar  # of that, if the sampler's own log Z is right
 
     @staticmethod
     def none() -> "Opinion":
@@ -65,7 +65,7 @@ class Opinion(eqx.Module):
     @property
     def findings(self) -> tuple[Finding, ...]:
         """What it says of all draws; nothing where it was not formed."""
-        climbs, lost, share, error = int(self.climbs), int(self.lost), float(self.share), float(self.std_error)
+        climbs, lost, share = int(self.climbs), int(self.lost), float(self.share)
         if not climbs:
             return ()
         if not lost:
@@ -74,7 +74,7 @@ class Opinion(eqx.Module):
         if not share >= MAYBE:
             return (Finding(TRUSTED, f"{said}, and so has the density, as far as a mixture fitted there tells"),)
         word = DO_NOT_USE if share >= MISSING else CORRECT
-        return (Finding(word, f"{said}: a region with about {share:.2g} ± {error:.1g} of the mass is missing"),)
+        return (Finding(word, f"{said}: a region with about {share:.1%} of the mass is missing"),)
 
 
 class _Seen(NamedTuple):

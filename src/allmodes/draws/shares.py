@@ -8,13 +8,15 @@ small regions, in each of which the mean weight of right ones is one.
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float, Int
 
 from allmodes.points.clusters import kmeans
 
 MOST, EACH = 20_000, 150  # draws that are looked at, evenly over their order; of a region, on average
 REGIONS, ROUNDS, FARTHEST = 64, 10, 8.0  # at most; of k-means; spreads, beyond which all is alike
-OFF, SURE, LEAST = 0.2, 5.0, 0.01  # of a region's share; standard errors; share of all that are off
+SURE = 5.0  # standard errors of a mean weight
+# By how much of their share regions are off, and of how many of all draws, to be told.
+LOOKS = (0.25, 0.0025), (0.1, 0.03)
 
 
 class Uneven(NamedTuple):
@@ -25,8 +27,8 @@ class Uneven(NamedTuple):
 
 
 def uneven(x: Float[Array | np.ndarray, "n dim"], log_weight: Float[Array | np.ndarray, " n"]) -> Uneven | None:
-    """The regions that differ most, all with too many draws or all with too few; None where those
-    that differ have next to no mass, or draws are too few to tell.
+    """The regions that differ most, all with too many draws or all with too few; None where nearly
+    all draws are where they should be, or too few to tell.
     """
     some = np.linspace(0, len(x) - 1, min(len(x), MOST)).astype(int)
     x, log_weight = np.asarray(x, np.float64)[some], np.asarray(log_weight, np.float64)[some]
@@ -43,8 +45,18 @@ def uneven(x: Float[Array | np.ndarray, "n dim"], log_weight: Float[Array | np.n
     error = np.sqrt(np.bincount(label, (weight - mean[label]) ** 2, count)) / there
     usual = total / len(x)
     is_sure = np.abs(mean - usual) > SURE * error
-    many = is_sure & (draws > 1) & (mean < usual / (1.0 + OFF))
-    few = is_sure & (draws > 1) & (mean > usual / (1.0 - OFF))
-    found = [Uneven(float((mean * draws)[which].sum() / total), draws[which].sum() / len(x)) for which in (many, few)]
-    worst = max(found, key=lambda region: abs(region.draws - region.mass))
-    return worst if max(worst) >= LEAST else None
+    is_sure &= draws > 1
+    for off, least in LOOKS:
+        sides = mean < usual / (1.0 + off), mean > usual / (1.0 - off)
+        found = [_together(is_sure & side, mean, draws, total) for side in sides]
+        worst = max(found, key=lambda region: abs(region.draws - region.mass))
+        if abs(worst.draws - worst.mass) >= least:
+            return worst
+    return None
+
+
+def _together(
+    which: Bool[np.ndarray, " k"], mean: Float[np.ndarray, " k"], draws: Int[np.ndarray, " k"], total: float
+) -> Uneven:
+    """Some of the regions as one."""
+    return Uneven(float((mean * draws)[which].sum() / total), float(draws[which].sum() / draws.sum()))
