@@ -106,7 +106,8 @@ def fit(
       over the last third of what training gets, so that what it ends with is whole; where it ends
       depends on the speed of the machine. The search is made whole whatever it takes: where it
       leaves nothing, nothing is trained, with a warning.
-    - `evaluations`: the same by evaluations of the density, those of the search included.
+    - `evaluations`: the same by evaluations of the density, those of the search included; a second
+      opinion comes on top (`IWSM.opinion`).
     - `run`: a folder to keep `metrics.jsonl` and checkpoints in, and every evaluation of a slow
       function that is called on the host (`evaluations.rows`); with `resume`, go on from its newest
       checkpoint, and evaluate nothing twice.
