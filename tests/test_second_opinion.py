@@ -99,7 +99,7 @@ def test_starts_lie_all_over_beyond_and_close_by():
 
 @pytest.mark.trains
 def test_fit_forms_one_and_the_verdict_has_it():
-    sampler = am.fit(pair(), small(20), key=jax.random.key(0))
+    sampler = am.fit(pair(), small(20, opinion=0.1), key=jax.random.key(0))
     assert 0 < sampler.spent["opinion"] < 0.15 * sampler.evaluations["log_prob"]
     assert sum(sampler.spent.values()) == sampler.evaluations["log_prob"]
     assert int(sampler.state.opinion.step) == 20
