@@ -38,7 +38,7 @@ from allmodes.search.moves import ascend_from, lowest_that_counts
 from allmodes.search.slopes import evaluator, price
 from allmodes.target import Target
 
-EACH = 13  # evaluations of a climb, about
+EACH, DEAR, FEW = 13, 20, 256  # evaluations of a climb, about; where there are more than so many
 FEWEST, MOST = 32, 1024  # climbs: with fewer there is no second opinion
 CLIMB = 40  # most steps of one
 BEYOND, NEAR = 16.0, 1e-2  # extents of the points: as far out, and as close to a point, as climbs begin
@@ -121,7 +121,7 @@ def second_opinion(
     `buffer`: the points that training ended with; `steps` of the paths that weigh a point.
     """
     none, cost = Evaluations.none(target.differentiable), price(target)
-    count = min(MOST, 2 ** int(np.log2(max(1, evaluations // (EACH * cost)))))
+    count = max(min(FEW, _power_of_two(evaluations // (EACH * cost))), _power_of_two(evaluations // (DEAR * cost)))
     if count < FEWEST:
         return Opinion.none(), none
     k_start, k_climb, k_weigh, k_region = jax.random.split(key, 4)
@@ -159,6 +159,11 @@ def fresh_starts(
     around = np.where((part < 7)[:, None], middle, z[rng.integers(0, len(z), n)])
     starts = around + scale * half * (2.0 * u[:, 1:] - 1.0)
     return starts.astype(np.float32), (0.05 * dim**0.5 * np.mean(half) * scale[:, 0]).astype(np.float32)
+
+
+def _power_of_two(most: int) -> int:
+    """The largest that is at most `most`, and `MOST`."""
+    return min(MOST, 2 ** int(np.log2(max(1, most))))
 
 
 def _mass_around(
