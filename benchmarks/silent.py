@@ -13,6 +13,7 @@ import argparse
 import json
 import subprocess
 import sys
+import textwrap
 import time
 from collections import Counter
 from pathlib import Path
@@ -25,6 +26,7 @@ KINDS = "right, trusted", "right, with its weights", "right, flagged", "wrong, f
 DRAWS, CORRECTED = 10_000, 4_000
 PAGE = Path("docs/results/silent.md")
 MARK = "<!-- rows -->"
+WIDE = 100  # characters of a line of prose
 
 
 def one(name, method, seed):
@@ -80,7 +82,8 @@ def page(rows):
                 label = f"{method}, {'draws by their weights' if part == 'raw' else 'corrected draws'}"
                 lines.append(f"| {label} | " + " | ".join(map(str, found)) + " |")
     trusted = [f"{word}: {right} of {n}" for word, right, n in _kept(rows)]
-    lines += ["", "Of IWSM's answers so called, how many are right: " + "; ".join(trusted) + ".", ""]
+    kept = "Of IWSM's answers so called, how many are right: " + "; ".join(trusted) + "."
+    lines += ["", textwrap.fill(kept, WIDE), ""]
     methods = [m for m in METHODS if any(row["method"] == m for row in rows)]
     lines += ["| density | " + " | ".join(methods) + " |", "|---|" + "---|" * len(methods)]
     for name in dict.fromkeys(row["case"] for row in rows):
@@ -91,7 +94,11 @@ def page(rows):
             cells.append(", ".join(f"{n} {kind}" for kind, n in found.items()))
         lines.append(f"| {name} | " + " | ".join(cells) + " |")
     wrong = [
-        f"- {row['case']}, {row['method']}, seed {row['seed']}, {part}: {'; '.join(row[part]['wrong'][:2])}"
+        textwrap.fill(
+            f"- {row['case']}, {row['method']}, seed {row['seed']}, {part}: {'; '.join(row[part]['wrong'][:2])}",
+            WIDE,
+            subsequent_indent="  ",
+        )
         for row in rows
         for part, kind in kinds(row).items()
         if kind == "silently wrong"
