@@ -18,7 +18,7 @@ from allmodes.parts import Neighbours, PathMoves, Perceptron
 # Of fits in tests. Compiled programs are kept by what they compute: whoever takes these settings,
 # these densities and these numbers of draws takes the programs of others.
 SMALL = {
-    "batch": 128, "buffer": 512, "cooldown": 10, "enough": None,
+    "batch": 128, "buffer": 512, "cooldown": 10, "enough": None, "opinion": 0.0,
     "network": Perceptron(width=16, depth=1), "reweighting": PathMoves(every=20, path_steps=8),
 }  # fmt: skip
 CHUNK = 10  # steps between two looks at a fit
@@ -66,7 +66,7 @@ def little(*, every, path_steps, width=16, depth=1, frequencies=8, neighbours=16
     """IWSM with a small network that is renewed often."""
     parts = {
         "network": Perceptron(width, depth, frequencies), "estimator": Neighbours(neighbours),
-        "reweighting": PathMoves(every=every, path_steps=path_steps),
+        "reweighting": PathMoves(every=every, path_steps=path_steps), "opinion": 0.0,
     }  # fmt: skip
     return am.IWSM.thorough(**{**parts, **fields})
 

@@ -38,7 +38,7 @@ def test_a_changed_density_costs_a_fraction(before, share, shift, width):
     target = three(share, shift, width)
     sampler = am.fit(target, start=before, key=jax.random.key(1))
     assert sampler.evaluations["log_prob"] < 0.7 * before.evaluations["log_prob"]
-    assert set(sampler.spent) == {"moves", "mixture"}
+    assert set(sampler.spent) == {"moves", "mixture", "opinion"}
     assert sampler.target is target
     draws = sampler.sample(4000, key=jax.random.key(2))
     assert draws.ess > 3000

@@ -54,6 +54,10 @@ class Method(abc.ABC):
     def step(self, target: Target, state: Any, key: Array) -> tuple[Any, Figures]:
         """Take one training step; what it tells has the names of `figures`."""
 
+    def second_opinion(self, target: Target, state: Any, key: Array) -> Any:
+        """Look once more, on the host, when the last step is done; nothing by default."""
+        return state
+
     @abc.abstractmethod
     def sampler(self, target: Target, state: Any, seconds: dict[str, float]) -> Any:
         """Make the `Sampler` that draws with a state."""

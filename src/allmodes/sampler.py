@@ -30,8 +30,9 @@ class Sampler(abc.ABC):
     """A method that has been fitted to a target.
 
     **Attributes**: `target`, `method` (a `Method`, its configuration), `state` (all that fitting
-    knows), the `seconds` that the warm start, compilation and training took, and the `history` of
-    training, as `metrics.jsonl` has it: empty where nothing was trained, or the sampler was saved.
+    knows), the `seconds` that the warm start, compilation, training and the second opinion took,
+    and the `history` of training, as `metrics.jsonl` has it: empty where nothing was trained, or
+    the sampler was saved.
     """
 
     options: ClassVar[frozenset[str]] = frozenset()
@@ -80,7 +81,8 @@ class Sampler(abc.ABC):
         """What the evaluations of fitting were for: `scouts` that found the box, `climbs` from
         starts all over it and `moves` of where they ended, the `completeness` of the search (half
         ways between ends), the `mixture` that was fitted to these, `populations` that were
-        tempered, `training`, and the draws that were its `renewals`.
+        tempered, `training`, the draws that were its `renewals`, and the second `opinion`, of
+        climbs from fresh starts when training was over.
         """
         return self.method.evaluations(self.state).spent(self.method.work)
 

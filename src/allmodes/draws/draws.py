@@ -18,6 +18,7 @@ from allmodes.draws import estimates, export, remarks
 from allmodes.draws.doubt import Doubt
 from allmodes.draws.estimates import Estimate
 from allmodes.draws.picture import picture
+from allmodes.draws.shares import uneven
 from allmodes.draws.verdict import Finding, Pool, Seen, Verdict, judge, of_chains
 from allmodes.errors import ConfigError, TargetError
 from allmodes.points import weights
@@ -219,6 +220,7 @@ class Draws:
             n=len(self), ess=self.ess, equal=self.equally_weighted, khat=self.khat if raw else None, pool=self.pool,
             log_z_error=None if np.isnan(value) else error, forward_ess=self.forward_ess, doubt=self.doubt, exact=False,
             broken=int(jnp.sum(self.log_prob == -jnp.inf)), rhat=self.rhat, findings=self.findings,
+            uneven=uneven(self.x, self.log_weight) if raw else None,
         )  # fmt: skip
         return judge(seen)
 

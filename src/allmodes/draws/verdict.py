@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, TypeAlias
 
 from allmodes.draws.doubt import Doubt
+from allmodes.draws.shares import Uneven
 
 TRUSTED, CORRECT, DO_NOT_USE = ORDER = "trusted", "use with correction", "do not use"
 TRAINED = "the points that training ended with"
@@ -79,6 +80,7 @@ class Seen:
     - `findings`: what the sampler itself found out about its draws.
     - `broken`: draws with no mass under the target.
     - `identities`: `Check`s of `metrics.identities`, of the weighted draws.
+    - `uneven`: regions in which the raw draws are too many or too few, by their weights.
     """
 
     n: int
@@ -96,15 +98,19 @@ class Seen:
     doubt: Doubt | None = None
     findings: Sequence[Finding] = ()
     identities: Sequence[Any] = ()
+    uneven: Uneven | None = None
 
 
 MaybeFinding: TypeAlias = Finding | Reason | None
 
 
 def judge(seen: Seen) -> Verdict:
-    """Weigh the figures of a run: the worst of them decides, and each has its reason."""
+    """Weigh the figures of a run: the worst of them decides, and each has its reason, those that
+    decide before others.
+    """
     reasons = [Reason(*found) for found in _found(seen) if found is not None]
-    word = max((reason.word for reason in reasons), key=ORDER.index)
+    reasons.sort(key=lambda reason: -ORDER.index(reason.word))
+    word = reasons[0].word
     said = [text + (f": {advice}" if advice and word == CORRECT else "") for _, text, advice in reasons]
     if not seen.exact:
         said.append("without exact draws, no figure here can see a region that neither the search nor a draw has met")
@@ -136,6 +142,14 @@ def _effective(seen: Seen) -> MaybeFinding:
     if share < MIN_SHARE:
         return Reason(CORRECT, f"{share:.0%} of the draws are effective", "use their weights")
     return Finding(TRUSTED, f"{share:.0%} of the draws are effective")
+
+
+def _proportions(seen: Seen) -> MaybeFinding:
+    """Whether raw draws are in the proportions of the density."""
+    if seen.uneven is None:
+        return None
+    mass, draws = seen.uneven
+    return Reason(CORRECT, f"regions with {mass:.1%} of the mass have {draws:.1%} of the draws", "use their weights")
 
 
 def _pool_effective(seen: Seen) -> MaybeFinding:
@@ -210,6 +224,7 @@ def _broken(seen: Seen) -> MaybeFinding:
 # In the order of the reasons.
 CHECKS: tuple[Callable[[Seen], MaybeFinding], ...] = (
     _effective,
+    _proportions,
     _pool_effective,
     _pool_tail,
     _pool_forward,

@@ -12,6 +12,7 @@ from allmodes.draws import verdict as trust
 from allmodes.draws.doubt import Doubt, doubt_of
 from allmodes.draws.draws import Draws
 from allmodes.draws.estimates import elbo, ess, eubo
+from allmodes.draws.shares import uneven
 from allmodes.files.run_folder import Run
 from allmodes.interop import numpy
 from allmodes.jobs.mode_table import mode_table
@@ -189,6 +190,7 @@ def seen_of(
     known, found = "exact draws", metrics.get("modes_found")
     if stand_in is not None:
         known = "reference draws" if stand_in.passed else "reference draws, which fail checks of their own,"
+    is_raw = not draws.chains and draws.pool is None and not draws.equally_weighted
     return trust.Seen(
         n=len(draws),
         ess=draws.ess,
@@ -205,6 +207,7 @@ def seen_of(
         identities=checks,
         modes=None if found is None else (found["value"], found["of"]),
         broken=int(np.sum(np.asarray(draws.log_prob) == -np.inf)),
+        uneven=uneven(draws.x, draws.log_weight) if is_raw else None,
     )
 
 

@@ -10,7 +10,7 @@ from allmodes.target import Evaluation
 
 _BASE = 1_000_000_000
 # What evaluations may be booked for.
-PURPOSES = "scouts", "climbs", "moves", "completeness", "mixture", "populations", "training", "renewals"
+PURPOSES = "scouts", "climbs", "moves", "completeness", "mixture", "populations", "training", "renewals", "opinion"
 
 
 class Counter(eqx.Module):

@@ -106,7 +106,8 @@ def fit(
       over the last third of what training gets, so that what it ends with is whole; where it ends
       depends on the speed of the machine. The search is made whole whatever it takes: where it
       leaves nothing, nothing is trained, with a warning.
-    - `evaluations`: the same by evaluations of the density, those of the search included.
+    - `evaluations`: the same by evaluations of the density, those of the search included; a second
+      opinion comes on top (`IWSM.opinion`).
     - `run`: a folder to keep `metrics.jsonl` and checkpoints in, and every evaluation of a slow
       function that is called on the host (`evaluations.rows`); with `resume`, go on from its newest
       checkpoint, and evaluate nothing twice.
@@ -208,9 +209,10 @@ class _Training:
         self.target, self.method, self.budget, self.told = target, method, budget, told
         self.is_kept, self.run = run is not None, run if is_main_process() else None
         self.k_init, self.k_steps = jax.random.split(key)
+        self.k_opinion = jax.random.fold_in(key, 2)
         self.placement = Placement(method)
         self.state: Any = None
-        self.clock = {"start": 0.0, "compile": 0.0, "train": 0.0}
+        self.clock = {"start": 0.0, "compile": 0.0, "train": 0.0, "opinion": 0.0}
         self.lines: list[dict] = []
 
     def begin(self, resume: bool, start: Sampler | None) -> None:
@@ -244,6 +246,7 @@ class _Training:
         self.budget.begin(self.state, self.clock)
         try:
             self._steps()
+            self._look_once_more()
             whole = True
         finally:
             if whole or jax.process_count() == 1:
@@ -276,6 +279,14 @@ class _Training:
             left, at_most = self._left()
             seconds = sum(self.clock.values())
             self.told(Progress(step, end, seconds, line, left, at_most, shown(self.method, line)))
+
+    def _look_once_more(self) -> None:
+        """Have the method form its second opinion of the whole state."""
+        stage("looking once more, from fresh starts")
+        with self._timed("opinion"):
+            state = gather(self.state)
+            self.state = jax.block_until_ready(self.method.second_opinion(self.target, state, self.k_opinion))
+        self._agree()
 
     def _compiled(self) -> Callable:
         with self._timed("compile"):

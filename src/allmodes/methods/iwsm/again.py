@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array
 
 from allmodes.devices.compiled import program
+from allmodes.diffusion.second_opinion import Opinion
 from allmodes.mcmc.mala import mala
 from allmodes.methods.iwsm.state import State
 from allmodes.methods.iwsm.training import measure
@@ -55,6 +56,7 @@ def again(method: Any, target: Target, state: State, key: Array) -> State:
         refresh_rate=jnp.asarray(jnp.nan),
         refresh_log_z=jnp.asarray(jnp.nan),
         evaluations=found.evaluations.book("mixture"),
+        opinion=Opinion.none(),
     )
     return program(measure)(state, k_measure)
 

@@ -24,6 +24,7 @@ from allmodes.diffusion.networks import (
 from allmodes.diffusion.noise import NoiseRange, noise_for
 from allmodes.diffusion.paths import Process
 from allmodes.diffusion.sampler import DiffusionSampler
+from allmodes.diffusion.second_opinion import second_opinion
 from allmodes.draws.verdict import Finding
 from allmodes.errors import ConfigError
 from allmodes.method import Figure, Figures, Method
@@ -99,9 +100,12 @@ class IWSM(Method):
     """The noise levels."""
     optimiser: Adam = Adam()
     """How the network follows its gradient."""
+    opinion: float = 0.1
+    """Share of all evaluations that a second opinion may take, on top, when training is over; 0 for
+    none."""
 
     def __post_init__(self):
-        check(self, zero=("cooldown", "local_every"))
+        check(self, zero=("cooldown", "local_every", "opinion"))
         ratio = isinstance(self.estimator, FreshDraws) and self.estimator.weights
         strata = ratio.strata if ratio else 1
         if self.batch % LEVELS or self.batch % strata:
@@ -309,6 +313,20 @@ class IWSM(Method):
         cooldown = jnp.minimum(state.cooldown, jnp.maximum(end - state.step, 0))
         return dataclasses.replace(state, end=end, cooldown=cooldown)
 
+    def second_opinion(self, target: Target, state: State, key: Array) -> State:
+        """Climb from fresh starts to ends that the sampler must explain; not for particles, whose
+        minima are too many.
+        """
+        if target.symmetry is not None or not self.opinion or int(state.opinion.step) == int(state.step):
+            return state
+        limit = int(self.opinion * int(state.evaluations.log_prob))
+        opinion, spent = second_opinion(
+            target, *self.process(target, state), state.buffer, int(state.step),
+            evaluations=limit, steps=self.sample_steps, key=key,
+        )  # fmt: skip
+        evaluations = jax.tree.map(jnp.add, state.evaluations.book(self.work), spent).book("opinion")
+        return dataclasses.replace(state, evaluations=evaluations, opinion=opinion)
+
     def sampler(self, target: Target, state: State, seconds: dict[str, float]) -> DiffusionSampler:
         """Make the sampler of reverse paths of the averaged denoiser."""
         return DiffusionSampler(target, self, state, seconds)
@@ -320,8 +338,10 @@ class IWSM(Method):
         return state.frame, process_of(state)
 
     def findings(self, state: State) -> tuple[Finding, ...]:
-        """Say how complete the search was, where it counted its basins."""
-        return of_starts(*state.starts.tolist())
+        """Say how complete the search was, where it counted its basins, and what a second opinion
+        has found.
+        """
+        return (*of_starts(*state.starts.tolist()), *state.opinion.findings)
 
     def points(self, state: State) -> Float[Array, "size dim"]:
         """Give the buffer, in the user's coordinates."""

@@ -9,6 +9,7 @@ from allmodes.diffusion import posterior
 from allmodes.diffusion.networks import Denoiser
 from allmodes.diffusion.noise import Noise
 from allmodes.diffusion.paths import Process
+from allmodes.diffusion.second_opinion import Opinion
 from allmodes.methods.iwsm.batch import LEVELS
 from allmodes.points.buffer import Buffer
 from allmodes.points.count import Evaluations
@@ -40,6 +41,7 @@ class State(eqx.Module):
     refresh_log_z: Scalar  # in unit scale, without the offset of the frame
     evaluations: Evaluations
     starts: Int[Array, "2"]  # of the search, and how many ended in basins of their own; zeros where not counted
+    opinion: Opinion  # of climbs that began anew when training was over
 
 
 def start(
@@ -78,6 +80,7 @@ def start(
         refresh_log_z=jnp.asarray(jnp.nan),
         evaluations=found.evaluations,
         starts=jnp.zeros(2, jnp.int32) if found.starts is None else found.starts,
+        opinion=Opinion.none(),
     )
 
 
