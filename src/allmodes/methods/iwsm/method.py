@@ -322,7 +322,7 @@ class IWSM(Method):
         limit = int(self.opinion * int(state.evaluations.log_prob))
         opinion, spent = second_opinion(
             target, *self.process(target, state), state.buffer, int(state.step),
-            evaluations=limit, steps=self.sample_steps, key=key,
+            evaluations=limit, steps=self.sampler(target, state, {}).steps, key=key,
         )  # fmt: skip
         evaluations = jax.tree.map(jnp.add, state.evaluations.book(self.work), spent).book("opinion")
         return dataclasses.replace(state, evaluations=evaluations, opinion=opinion)
