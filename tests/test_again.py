@@ -54,7 +54,7 @@ def test_a_network_without_a_base_goes_on_from_what_it_has_learned():
     first = am.fit(three([0.2, 0.3, 0.5]), method, key=jax.random.key(0))
     again = am.fit(three([0.5, 0.3, 0.2]), start=first, steps=3, key=jax.random.key(1))
     assert int(again.state.step) == 3
-    assert set(again.spent) == {"moves"}
+    assert set(again.spent) == {"moves", "opinion"}
     weights = [np.ravel(s.state.denoiser.network.first.weight) for s in (first, again)]
     assert 0 < np.max(np.abs(np.subtract(*weights))) < 0.1
     e = again.state.frame.evaluate(again.target, again.state.buffer.z)

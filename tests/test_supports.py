@@ -10,9 +10,12 @@ from jax.scipy.special import i0e
 from jax.scipy.stats import beta, expon, norm, truncnorm
 
 import allmodes as am
-from allmodes.chart import Circle, HalfLine, Interval, Line
+from allmodes.chart import Circle, HalfLine, Interval, Line, log_turn
 from allmodes.files.run_folder import Run
 from allmodes.jobs import run_job as job
+from allmodes.points.buffer import Buffer
+from allmodes.points.frame import Frame
+from allmodes.search.turns import in_turns
 from allmodes.store.load import parse
 
 numpyro = pytest.importorskip("numpyro")
@@ -85,6 +88,19 @@ def test_the_shares_of_all_turns_of_an_angle_are_one():
     for angle in np.linspace(-1.0, 3.0, 9):
         z = jnp.asarray(angle - 1.0 + 4.0 * np.arange(-5, 6), jnp.float32)
         assert float(jnp.sum(jnp.exp(jax.vmap(circle.log_volume)(z[:, None])))) == pytest.approx(1.0, abs=1e-5)
+
+
+def test_points_go_to_the_turns_of_their_circle_with_the_values_that_the_density_has_there():
+    """A mode near the seam, of which only one of the two places on the line has been met."""
+    target = am.Target(lambda x: -0.5 * ((x[0] - 3.0) / 0.05) ** 2 - 0.5 * x[1] ** 2, 2, periodic=[0]).free
+    frame = Frame(jnp.array([0.3, 0.0]), jnp.array([2.0, 1.0]))
+    z = jnp.asarray(np.random.default_rng(0).normal([1.35, 0.0], 0.02, (2000, 2)), jnp.float32)
+    points = in_turns(target.periods, frame, Buffer.of(z, frame.evaluate(target, z)), jax.random.key(0))
+    there = frame.evaluate(target, points.z)
+    np.testing.assert_allclose(points.log_prob, there.log_prob, atol=2e-2)
+    np.testing.assert_allclose(points.grad, there.grad, atol=0.3, rtol=1e-2)
+    share = np.exp(log_turn(jnp.asarray(3.0 - 2 * np.pi), 2 * np.pi))
+    assert np.mean(points.z[:, 0] < 0.0) == pytest.approx(share, abs=0.05)
 
 
 # What cannot be.

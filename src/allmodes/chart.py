@@ -196,7 +196,7 @@ class Circle(Piece):
 
     def log_volume(self, z: Float[Array, " free"]) -> Scalar:
         """That of the share of this turn."""
-        return _log_turn(z[0], self.period)
+        return log_turn(z[0], self.period)
 
     def to_free(self, key: Array, x: Float[Array, " size"]) -> Float[Array, " free"]:
         """In a turn that is drawn by the shares."""
@@ -208,7 +208,7 @@ class Circle(Piece):
         return [Flat(np.mod(z[:, 0] / self.period + 0.5, 1.0), before="flat around a circle")]
 
 
-def _log_turn(z: Scalar, period: Scalar | float) -> Scalar:
+def log_turn(z: Float[Array, "*n"], period: Scalar | float) -> Float[Array, "*n"]:
     """Log of the share of the turn that z lies in, among all turns of the same angle:
     `sigmoid(b) - sigmoid(a)` with `b - a` constant is a product of two, times a constant.
     """
@@ -249,7 +249,7 @@ class Support(abc.ABC):
         point of the user's.
         """
         wound = np.flatnonzero(self.periods)
-        return sum((_log_turn(z[i], float(self.periods[i])) for i in wound), start=jnp.zeros((), z.dtype))
+        return sum((log_turn(z[i], float(self.periods[i])) for i in wound), start=jnp.zeros((), z.dtype))
 
     def first_turn(self, z: Float[Array, "*n free"]) -> Float[Array, "*n free"]:
         """Give the free point in the turn around zero that is the same point of the user's."""

@@ -91,6 +91,8 @@ class Target:
       library.
     - `supports`: where the parameters of a model lie, by name, where no chart tells; set by the
       library.
+    - `periods`: of coordinates that are circles wound around a line, 0 of the others; set by the
+      library, of `free` coordinates.
     - `double`: whether `log_prob` is evaluated in float64, at points in float64; as
       `jax_enable_x64` is set where the target is made, when not said. The network and points in
       unit scale are float32 all the same.
@@ -121,6 +123,7 @@ class Target:
     periodic: Sequence[int | str] = ()
     chart: Support | None = None
     supports: Mapping[str, Range] | None = None
+    periods: tuple[float, ...] = ()
 
     def __post_init__(self):
         if isinstance(self.dim, bool) or not isinstance(self.dim, int | np.integer) or self.dim < 1:
@@ -204,6 +207,8 @@ class Target:
             found = chart.to_free(jax.random.key(0), place)
             hints = {} if found is None else {"location": np.asarray(found)}
         more = {"differentiable": self.differentiable, "double": self.double, "source": self.source}
+        if np.any(chart.periods):
+            more["periods"] = tuple(map(float, chart.periods))
         over = chart.over(self.log_prob)
         if hasattr(self.log_prob, "host"):
             over.host = self.log_prob.host  # type: ignore[attr-defined]  # a function on the host is one still

@@ -16,7 +16,7 @@ MOST, EACH = 20_000, 150  # draws that are looked at, evenly over their order; o
 REGIONS, ROUNDS, FARTHEST = 64, 10, 8.0  # at most; of k-means; spreads, beyond which all is alike
 SURE = 5.0  # standard errors of a mean weight
 # By how much of their share regions are off, and of how many of all draws, to be told.
-LOOKS = (0.25, 0.0025), (0.1, 0.03)
+LOOKS = (0.25, 0.02), (0.1, 0.03)
 
 
 class Uneven(NamedTuple):

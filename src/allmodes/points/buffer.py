@@ -5,6 +5,7 @@ pytree.
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from allmodes.devices.mesh import spread
@@ -30,7 +31,7 @@ class Buffer(eqx.Module):
         """Number of points."""
         return self.z.shape[0]
 
-    def take(self, index: Int[Array, " n"]) -> "Buffer":
+    def take(self, index: Int[Array | np.ndarray, " n"]) -> "Buffer":
         """The points at `index`, in that order."""
         return jax.tree.map(lambda a: a[index], self)
 

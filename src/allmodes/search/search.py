@@ -27,6 +27,7 @@ from allmodes.search.moves import ascend_from, fewer, has_arrived, may_carry_mas
 from allmodes.search.resolution import warn_if_coarse
 from allmodes.search.scout import scout
 from allmodes.search.slopes import evaluator, price
+from allmodes.search.turns import in_turns
 from allmodes.target import Target
 
 # Where most points are in basins of next to no mass: rounds of more moves for all, then such in
@@ -90,7 +91,10 @@ def search(target: Target, key: Array, size: int, spent: Search = THOROUGH) -> S
     else:
         moved, more, wide = _nearer_the_mass(task, k_box, box, moved)
         evaluations = jax.tree.map(jnp.add, evaluations, more).book("moves")
-    found = normalise(program(_found, task)(box, moved, evaluations), among=wide)
+    found = program(_found, task)(box, moved, evaluations)
+    if any(target.periods):
+        found = program(_in_all_turns, target.periods)(found, jax.random.fold_in(k_box, 2))
+    found = normalise(found, among=wide)
     warn_if_coarse(target, found.frame, found.points.z)
     return found._replace(starts=starts)
 
@@ -215,6 +219,12 @@ def _resample_by_mass(
     points, first = moved.points.take(index), moved.step_size[index]
     moved = mala(evaluator(target, box), points, first, k_local, steps, task.keep)
     return moved, none.add_points(price(target) * size * steps, moved.nan, moved.zero)
+
+
+def _in_all_turns(periods: tuple[float, ...], found: SearchResult, key: Array) -> SearchResult:
+    k_points, k_passed = jax.random.split(key)
+    passed = None if found.passed is None else in_turns(periods, found.frame, found.passed, k_passed)
+    return found._replace(points=in_turns(periods, found.frame, found.points, k_points), passed=passed)
 
 
 def _found(task: _Task, box: Frame, moved: Moved, evaluations: Evaluations) -> SearchResult:
