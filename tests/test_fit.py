@@ -234,7 +234,7 @@ def test_seconds_wind_training_down():
     assert int(sampler.state.step) == told[-1].step == 60
     assert [p.steps for p in told[-3:]] == [60, 60, 60]
     assert [p.left for p in told[-3:]] == [6.0, 3.0, 0.0]
-    assert sampler.seconds == {"start": 15.0, "compile": 5.0, "train": 60.0}
+    assert sampler.seconds == {"start": 15.0, "compile": 5.0, "train": 60.0, "opinion": 0.0}
 
 
 def test_seconds_that_the_search_takes_train_nothing_and_say_so():

@@ -282,7 +282,6 @@ class _Training:
 
     def _look_once_more(self) -> None:
         """Have the method form its second opinion of the whole state."""
-        stage("looking once more, from fresh starts")
         with self._timed("opinion"):
             state = gather(self.state)
             self.state = jax.block_until_ready(self.method.second_opinion(self.target, state, self.k_opinion))

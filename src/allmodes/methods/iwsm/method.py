@@ -319,6 +319,7 @@ class IWSM(Method):
         """
         if target.symmetry is not None or not self.opinion or int(state.opinion.step) == int(state.step):
             return state
+        stage("looking once more, from fresh starts")
         limit = int(self.opinion * int(state.evaluations.log_prob))
         opinion, spent = second_opinion(
             target, *self.process(target, state), state.buffer, int(state.step),
