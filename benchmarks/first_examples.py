@@ -7,7 +7,6 @@ likelihood and one prior transform for both, and evidences that are known.
 """
 
 import argparse
-import json
 import math
 import os
 import platform
@@ -21,6 +20,7 @@ import numpy as np
 from scipy import stats
 from scipy.special import logsumexp
 
+from benchmarks.rows import gathered, keep, tell
 from benchmarks.slow import wrapped
 
 RESULTS = Path(__file__).parents[1] / "docs" / "results"
@@ -248,17 +248,11 @@ def main() -> None:
     parser.add_argument("--out", type=Path)
     given = parser.parse_args()
     if given.what == "page":
-        kept = json.loads((RESULTS / "first-examples.json").read_text())["rows"] if not given.rows else []
-        rows = kept + [json.loads(text) for path in given.rows for text in path.read_text().splitlines()]
-        text = ",\n  ".join(json.dumps(row) for row in rows)
-        (RESULTS / "first-examples.json").write_text(f'{{"rows": [\n  {text}\n]}}\n')
+        rows = gathered(RESULTS / "first-examples.json", given.rows)
+        keep(RESULTS / "first-examples.json", rows)
         (RESULTS / "first-examples.md").write_text(page(rows))
         return
-    row = run(given.what, given.ours, given.seed)
-    print(json.dumps(row), flush=True)
-    if given.out:
-        with given.out.open("a") as out:
-            out.write(json.dumps(row) + "\n")
+    tell(run(given.what, given.ours, given.seed), given.out)
 
 
 if __name__ == "__main__":

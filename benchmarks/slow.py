@@ -13,7 +13,6 @@ points of one, in this process and by workers.
 """
 
 import argparse
-import json
 import multiprocessing
 import os
 import platform
@@ -25,6 +24,7 @@ from statistics import median
 
 import numpy as np
 
+from benchmarks.rows import gathered, keep, tell
 from benchmarks.tools.adapters import DRAWS, TOOLS, Counted, Found, kish
 from benchmarks.tools.problems import Problem, mixture
 
@@ -245,10 +245,8 @@ def main() -> None:
     parser.add_argument("--out", type=Path)
     given = parser.parse_args()
     if given.what == "page":
-        kept = json.loads((RESULTS / "slow.json").read_text())["rows"] if not given.rows else []
-        rows = kept + [json.loads(text) for path in given.rows for text in path.read_text().splitlines()]
-        text = ",\n  ".join(json.dumps(row) for row in rows)
-        (RESULTS / "slow.json").write_text(f'{{"rows": [\n  {text}\n]}}\n')
+        rows = gathered(RESULTS / "slow.json", given.rows)
+        keep(RESULTS / "slow.json", rows)
         (RESULTS / "slow.md").write_text(page(rows))
         return
     resource.setrlimit(resource.RLIMIT_CPU, (given.limit, given.limit + 60))
@@ -257,10 +255,7 @@ def main() -> None:
     else:
         made = [run(given.what, given.seed, 1e-3 * given.ms, given.workers)]
     for row in made:
-        print(json.dumps(row), flush=True)
-        if given.out:
-            with given.out.open("a") as out:
-                out.write(json.dumps(row) + "\n")
+        tell(row, given.out)
 
 
 if __name__ == "__main__":

@@ -44,6 +44,14 @@ def test_a_missed_mode_is_the_share_of_the_mass_in_doubt(missed):
         assert 0.0 < doubt.least < missed < doubt.most
 
 
+def test_rounding_leaves_no_doubt():
+    """Of a sampler that is the density all weights are one, to the grain of what they come from."""
+    rng = np.random.default_rng(0)
+    draws, forward = 1e-6 * rng.integers(0, 2, DRAWS), 1e-6 * rng.integers(0, 4, POINTS)
+    assert doubt_of(forward, draws, POINTS).share == 0.0
+    assert doubt_of(1e4 * forward, draws, POINTS).share > 0.4  # what is more than rounding
+
+
 def test_one_point_of_thousands_is_not_sure():
     forward, own = seen_by(np.random.default_rng(2), 0.0)
     forward[0] = 300.0

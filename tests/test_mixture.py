@@ -23,7 +23,7 @@ from allmodes.points.frame import Frame
 from allmodes.points.mixture import GaussianMixture
 from allmodes.search import base
 from allmodes.search.base import SETTLED, _is_far_off, fit_base
-from allmodes.search.fitting import fit_mixture, with_missing
+from allmodes.search.fitting import fit_mixture, unexplained, with_missing
 from allmodes.search.in_shapes import climb_from_beyond, move_in_shapes
 from allmodes.search.refit import refit
 from allmodes.search.search import search
@@ -302,6 +302,62 @@ def test_climbs_from_beyond_a_mode_find_one_that_lies_along_it():
     assert np.sum(np.abs(far) < 5.0) > 5
     np.testing.assert_allclose(ends.log_prob, density.values(ends.z), atol=2e-2)
     assert np.mean(np.asarray(ends.log_prob)[is_second] > np.log(0.3) - 12.0) > 0.5
+
+
+def test_points_of_no_mass_shape_no_component_and_ask_for_none():
+    """Half of the points far out, where the density is 60 nats down: noise."""
+    z = np.concatenate(
+        [np.asarray(mixture().sample(jax.random.key(0), 400)), 8.0 + np.random.default_rng(0).normal(size=(400, 2))]
+    )
+    log_prob = np.concatenate([log_density(z[:400]), np.full(400, -60.0)])
+    points = Buffer(*(jnp.asarray(a, jnp.float32) for a in (z, log_prob, np.zeros_like(z))))
+    again = refit(mixture(), points)
+    np.testing.assert_allclose(np.sort(again.variance, axis=1), np.sort(VARIANCES, axis=1), rtol=0.5)
+    assert not unexplained(mixture(), points).any()
+    near = dataclasses.replace(points, log_prob=jnp.where(points.log_prob == -60.0, -3.0, points.log_prob))
+    assert unexplained(mixture(), near)[400:].all()  # so many nats up they could be a mode
+
+
+def test_points_of_no_mass_give_way_to_draws_and_modes_that_the_mixture_lacks_do_not():
+    lacking = dataclasses.replace(mixture(), log_share=jnp.log(jnp.array([0.67, 0.33, 0.0])))
+    z = np.concatenate([np.full((50, 2), 9.0), np.tile(MEANS[2], (50, 1)), MEANS[[0, 1]].repeat(50, axis=0)])
+    log_prob = np.concatenate([np.full(50, -60.0), log_density(z[50:])])
+    points = Buffer(*(jnp.asarray(a, jnp.float32) for a in (z, log_prob, np.zeros_like(z))))
+    moved = base._propose(
+        target(), Frame(jnp.zeros(2), jnp.ones(2)), lacking, points, jnp.arange(200), jax.random.key(0)
+    )[1]
+    assert not np.any(moved.z[:50] == 9.0)
+    assert np.all(moved.z[50:100] == points.z[50:100])
+
+
+def test_the_best_of_mixtures_is_the_density_and_not_one_that_lacks_a_mode():
+    def tried(some, key):
+        z = some.sample(key, base.DRAWS)
+        points = Buffer(z, jnp.asarray(log_density(z), jnp.float32), jnp.zeros_like(z))
+        return base.Base(some, 1.0), base._Draws(points, some.log_density(z))
+
+    lacks = dataclasses.replace(mixture(), log_share=jnp.log(jnp.array([0.67, 0.33, 0.0])))
+    wide = dataclasses.replace(mixture(), variance=9.0 * mixture().variance)
+    for place in range(3):
+        others = [lacks, wide]
+        others.insert(place, mixture())
+        pairs = [tried(some, jax.random.key(i)) for i, some in enumerate(others)]
+        assert base._best(*map(list, zip(*pairs, strict=True))) == place
+
+
+def test_draws_of_a_base_need_no_path():
+    """Weights are density over base, whatever the base lacks; of the base itself all are one."""
+    sampler = am.fit(target(), am.IWSM(buffer=4096, opinion=0.0), key=0, progress=False)
+    assert int(sampler.state.step) == sampler.steps == 0
+    draws = sampler.sample(2000, key=1)
+    q = sampler.process.denoiser.base.log_density(sampler.frame.to_z(draws.x)) - sampler.frame.log_det
+    np.testing.assert_allclose(draws.log_weight, draws.log_prob - q, atol=2e-3)
+    assert standard_errors_off(np.exp(np.asarray(draws.log_weight, float)), np.exp(LOG_Z)) < 4.0
+    np.testing.assert_allclose(sampler.log_weights(draws.x, key=jax.random.key(2)), draws.log_weight, atol=2e-3)
+    by_paths = sampler.sample(2000, key=1, steps=20)
+    assert by_paths.log_z.value == pytest.approx(draws.log_z.value, abs=0.05)
+    with pytest.raises(am.ConfigError, match="steps of at least 2, got n=10, steps=1"):
+        sampler.sample(10, key=1, steps=1)
 
 
 def test_draws_proposed_again_move_strays_and_leave_a_mode_that_the_mixture_lacks():

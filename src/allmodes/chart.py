@@ -19,8 +19,6 @@ from jax.scipy.special import ndtri
 from jax.scipy.stats import norm
 from jaxtyping import Array, Float, Scalar
 
-from allmodes.errors import TargetError
-
 SOFT = 0.05  # of a period, over which a turn of a circle fades into the next
 
 
@@ -311,11 +309,11 @@ class Chart(Support):
 
     def to_x(self, z: Float[Array, " free"]) -> Float[Array, " dim"]:
         """Give the user's coordinates of a free point."""
-        return jnp.concatenate([piece.to_x(part) for piece, part in _parts(joined(self.pieces), z, "free")])
+        return jnp.concatenate([piece.to_x(part) for piece, part in _parts(_joined(self.pieces), z, "free")])
 
     def log_volume(self, z: Float[Array, " free"]) -> Scalar:
         """Give the log of the user's volume that a unit of free volume stands for there."""
-        return sum(piece.log_volume(part) for piece, part in _parts(joined(self.pieces), z, "free"))
+        return sum(piece.log_volume(part) for piece, part in _parts(_joined(self.pieces), z, "free"))
 
     def to_free(self, key: Array, x: Float[Array, " dim"]) -> Float[Array, " free"] | None:
         """Give a free point of the user's coordinates."""
@@ -328,7 +326,7 @@ class Chart(Support):
         return flats_of(self.pieces, x, z)
 
 
-def joined(pieces: Sequence[Piece]) -> list[Piece]:
+def _joined(pieces: Sequence[Piece]) -> list[Piece]:
     """The same pieces, intervals beside each other as one: compiled once for all."""
     runs = [list(run) for _, run in itertools.groupby(pieces, key=lambda piece: isinstance(piece, Interval))]
     return [one for run in runs for one in (_as_one(run) if isinstance(run[0], Interval) else run)]
@@ -360,28 +358,6 @@ def normal_cdf(z: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
     return ndtr(np.asarray(z, np.float64))
 
 
-Pairs = tuple[tuple[float | None, float | None], ...]
-
-
-def chart_of(pairs: Pairs, circles: Sequence[int], names: Sequence[str]) -> Chart | None:
-    """The chart of bounds, a pair for each coordinate, and of which are circles; None where there
-    are none.
-
-    **Raises** `TargetError`, which names the coordinate, where a circle has but one bound.
-    """
-    if not circles and all(pair == (None, None) for pair in pairs):
-        return None
-    return Chart(tuple(_piece(names[i], *pair, i in circles) for i, pair in enumerate(pairs)))
-
-
-def _piece(name: str, low: float | None, high: float | None, is_circle: bool) -> Piece:
-    if is_circle and (low is None) != (high is None):
-        raise TargetError(f"{name} is periodic: give both ends of its period or none, for -pi to pi, got {(low, high)}")
-    if is_circle:
-        return circle(*((-np.pi, np.pi) if low is None else (low, high)))
-    return line(low, high)
-
-
 def circle(low: float, high: float) -> Piece:
     """A circle that is as long as from one end to the other."""
     return Circle(low, high)
@@ -394,54 +370,6 @@ def line(low: float | None, high: float | None) -> Piece:
     if low is not None:
         return HalfLine(low)
     return Line() if high is None else HalfLine(high, above=False)
-
-
-def pairs_of(dim: int, bounds: Any, names: Sequence[str]) -> Pairs:
-    """Bounds as one pair for each coordinate, from a sequence of pairs or a dictionary by name or
-    number.
-
-    **Raises** `TargetError`, which names the coordinate, where a bound is not a number, or the
-    upper is not above the lower.
-    """
-    if bounds is None:
-        return ((None, None),) * dim
-    if isinstance(bounds, dict):
-        given = {i: pair for which, pair in bounds.items() for i in indices_of(which, dim, names)}
-        bounds = [given.get(i) for i in range(dim)]
-    elif not hasattr(bounds, "__len__") or len(bounds) != dim:
-        given = len(bounds) if hasattr(bounds, "__len__") else bounds
-        raise TargetError(f"bounds must have a pair for each of the {dim} coordinates, got {given!r}")
-    return tuple(_pair(names[i], pair) for i, pair in enumerate(bounds))
-
-
-def _pair(name: str, pair: Any) -> tuple[float | None, float | None]:
-    if pair is None:
-        return None, None
-    try:
-        low, high = (None if b is None or np.isinf(b) else float(b) for b in pair)
-    except (TypeError, ValueError):
-        raise TargetError(f"bounds of {name} must be a pair of numbers, or None for no bound, got {pair!r}") from None
-    if any(b is not None and np.isnan(b) for b in (low, high)):
-        raise TargetError(f"bounds of {name} must be numbers, or None for no bound, got {pair!r}")
-    if low is not None and high is not None and not low < high:
-        raise TargetError(f"bounds of {name}: the upper must be above the lower, got {pair!r}")
-    return low, high
-
-
-def indices_of(which: Any, dim: int, names: Sequence[str]) -> list[int]:
-    """The places of a coordinate that is given by its number or its name, or of all that an array
-    of that name has.
-
-    **Raises** `TargetError` where there is none such.
-    """
-    if isinstance(which, str):
-        found = [i for i, name in enumerate(names) if name == which or name.startswith(f"{which}[")]
-        if not found:
-            raise TargetError(f"there is no parameter {which!r}: there are {', '.join(names)}")
-        return found
-    if isinstance(which, bool) or not isinstance(which, int | np.integer) or not -dim <= which < dim:
-        raise TargetError(f"a coordinate is a number from 0 to {dim - 1}, or a name, got {which!r}")
-    return [int(which) % dim]
 
 
 def _next(bound: Any, side: float, dtype: Any) -> Any:

@@ -13,7 +13,8 @@ from jax.flatten_util import ravel_pytree
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Int
 
-from allmodes.chart import Flat, Support, chart_of, indices_of, pairs_of
+from allmodes.bounds import chart_of, indices_of, pairs_of
+from allmodes.chart import Flat, Support
 from allmodes.devices.blocks import batched_map, block_size
 from allmodes.devices.compiled import forget
 from allmodes.devices.precision import double, enabled

@@ -11,6 +11,8 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Array, Float
 
+from allmodes.draws.estimates import GRAIN
+
 SURE = 4.0  # standard errors, above which an excess counts, as the largest of many is looked for
 
 
@@ -52,7 +54,8 @@ def doubt_of(forward: Float[Array | np.ndarray, " m"], draws: Float[Array | np.n
     """Compare the log-weights of m points of the target, `count` of them distinct, with those of n
     weighted draws.
 
-    NaN and +inf are weights beyond any of a draw.
+    NaN and +inf are weights beyond any of a draw. Of weights that rounding alone parts, as all are
+    where the sampler is the density, none is beyond another.
     """
     forward = np.sort(np.where(np.isnan(forward), np.inf, np.asarray(forward, np.float64)))
     draws = np.asarray(draws, np.float64)
@@ -63,7 +66,7 @@ def doubt_of(forward: Float[Array | np.ndarray, " m"], draws: Float[Array | np.n
     weight /= weight.sum()
     # Thresholds are the points themselves: as many as there are from the i-th on are no lower.
     above = 1.0 - np.arange(len(forward)) / len(forward)
-    first = np.searchsorted(draws, forward)
+    first = np.searchsorted(draws, forward - GRAIN)
     own = np.append(np.cumsum(weight[::-1])[::-1], 0.0)[first]
     squares = np.append(np.cumsum(weight[::-1] ** 2)[::-1], 0.0)[first]
     total = np.sum(weight**2)

@@ -141,6 +141,13 @@ class Draws:
         return self._effective(values[:, None] if self.chains else None)
 
     @property
+    def is_raw(self) -> bool:
+        """Whether these are draws as a sampler makes them, with weights of their own: no chains,
+        and nothing resampled.
+        """
+        return self.pool is None and not self.chains and not self.equally_weighted
+
+    @property
     def equally_weighted(self) -> bool:
         """Whether all draws have equal weight."""
         return bool(jnp.all(self.log_weight == self.log_weight[0]))
@@ -215,12 +222,12 @@ class Draws:
         `allmodes.agreement` of two independent samplers.
         """
         value, error = self.log_z
-        raw = self.pool is None and not self.chains and not self.equally_weighted
         seen = Seen(
-            n=len(self), ess=self.ess, equal=self.equally_weighted, khat=self.khat if raw else None, pool=self.pool,
+            n=len(self), ess=self.ess, equal=self.equally_weighted, pool=self.pool,
+            khat=self.khat if self.is_raw else None,
             log_z_error=None if np.isnan(value) else error, forward_ess=self.forward_ess, doubt=self.doubt, exact=False,
             broken=int(jnp.sum(self.log_prob == -jnp.inf)), rhat=self.rhat, findings=self.findings,
-            uneven=uneven(self.x, self.log_weight) if raw else None,
+            uneven=uneven(self.x, self.log_weight) if self.is_raw else None,
         )  # fmt: skip
         return judge(seen)
 

@@ -12,6 +12,8 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Array, Float
 
+GRAIN = 1e-3  # nats, by which rounding may part log-weights in float32 that are equal
+
 
 class Estimate(NamedTuple):
     """A figure and its standard error; the error is inf where it cannot be told."""
@@ -104,7 +106,8 @@ def khat(log_weight: Float[Array | np.ndarray, " n"]) -> float:
     finite; above 0.7 estimates from the weights are unreliable. ArviZ takes log-likelihoods, the
     negative of log importance ratios, so the sign is turned.
 
-    Where the largest weights are all equal they are bounded and their tail has no spread: 0. Where
+    Where the largest weights are all equal, but for rounding, they are bounded and their tail has
+    no spread: 0. Where
     nothing can be fitted, inf: fewer than 25 draws, fewer of them with mass than a tail needs, or a
     quarter of the tail's weights no larger than its threshold (ties, or weights so spread that they
     vanish beside the largest).
@@ -117,7 +120,7 @@ def khat(log_weight: Float[Array | np.ndarray, " n"]) -> float:
     if tail < 5 or np.count_nonzero(log_w > -np.inf) <= tail:
         return float("inf")
     largest = np.sort(log_w)[-tail - 1 :]  # the threshold, then the tail
-    if largest[1] == largest[-1]:
+    if largest[-1] - largest[1] <= GRAIN:
         return 0.0
     weights = np.exp(largest - largest[-1])
     # The fit starts from the lower quartile of the excesses; at zero it would return its prior, a

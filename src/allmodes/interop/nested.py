@@ -16,7 +16,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Scalar
 
-from allmodes.chart import Chart, Flat, Interval, Support, circle, indices_of
+from allmodes.bounds import indices_of
+from allmodes.chart import Chart, Flat, Interval, Support, circle
 from allmodes.devices.callbacks import called_back
 from allmodes.errors import TargetError
 from allmodes.interop import numpy as on_host

@@ -190,7 +190,6 @@ def seen_of(
     known, found = "exact draws", metrics.get("modes_found")
     if stand_in is not None:
         known = "reference draws" if stand_in.passed else "reference draws, which fail checks of their own,"
-    is_raw = not draws.chains and draws.pool is None and not draws.equally_weighted
     return trust.Seen(
         n=len(draws),
         ess=draws.ess,
@@ -207,7 +206,7 @@ def seen_of(
         identities=checks,
         modes=None if found is None else (found["value"], found["of"]),
         broken=int(np.sum(np.asarray(draws.log_prob) == -np.inf)),
-        uneven=uneven(draws.x, draws.log_weight) if is_raw else None,
+        uneven=uneven(draws.x, draws.log_weight) if draws.is_raw else None,
     )
 
 

@@ -9,7 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Scalar
 
-from allmodes.chart import Chart, Flat, Piece, circle, line, pairs_of
+from allmodes.bounds import pairs_of
+from allmodes.chart import Chart, Flat, Piece, circle, line
 from allmodes.errors import TargetError
 from allmodes.priors.numpyro import OfNumPyro
 from allmodes.priors.prior import Prior

@@ -258,11 +258,15 @@ def _best(tried: list[Base], drawn: list[_Draws]) -> int:
     """Which mixture exact draws of the density would be likeliest under, by draws of all of them,
     weighted together. By its own draws alone the best would be one that lacks modes.
     """
-    z = [draws.points.z for draws in drawn]
-    log_q, log_proposal = (
-        np.array([np.concatenate([np.asarray(program(density)(b.mixture, some)) for some in z]) for b in tried], float)
-        for density in (GaussianMixture.log_density, _log_proposal)
-    )
+    if len(tried) == 1:
+        return 0
+    log_density = program(GaussianMixture.log_density)
+
+    def at_all(mixture: GaussianMixture) -> Float[np.ndarray, " n"]:
+        return np.concatenate([np.asarray(log_density(mixture, draws.points.z), float) for draws in drawn])
+
+    log_q = np.array([at_all(base.mixture) for base in tried])
+    log_proposal = np.array([at_all(program(_proposal)(base.mixture)) for base in tried])
     log_prob = np.concatenate([np.asarray(draws.points.log_prob, float) for draws in drawn])
     for i, draws in enumerate(drawn):  # shares may have changed since
         log_proposal[i, i * DRAWS : (i + 1) * DRAWS] = np.asarray(draws.log_proposal)
@@ -272,10 +276,6 @@ def _best(tried: list[Base], drawn: list[_Draws]) -> int:
     there = weight > 0.0
     likelihood = np.maximum(log_q, log_prob - log_z - FARTHEST)[:, there] @ weight[there]
     return int(np.argmax(likelihood))
-
-
-def _log_proposal(mixture: GaussianMixture, z: Float[Array, "n dim"]) -> Float[Array, " n"]:
-    return _proposal(mixture).log_density(z)
 
 
 def _propose(

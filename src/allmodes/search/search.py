@@ -86,8 +86,8 @@ def search(target: Target, key: Array, size: int, spent: Search = THOROUGH) -> S
     task = task._replace(size=moved.points.size)
     evaluations = jax.tree.map(jnp.add, evaluations, more)
     if task.keep:
-        wide = _says_how_wide(shortfall(moved), target.free_dim)
-        moved, wide = _of_mass(moved, np.flatnonzero(wide)), None
+        has_mass = _says_how_wide(shortfall(moved), target.free_dim)
+        moved, wide = _of_mass(moved, np.flatnonzero(has_mass)), None
     else:
         moved, more, wide = _nearer_the_mass(task, k_box, box, moved)
         evaluations = jax.tree.map(jnp.add, evaluations, more).book("moves")

@@ -88,8 +88,8 @@ class IWSM(Method):
     """Nothing is trained where the network has a base whose own draws have this effective share;
     None trains all the same."""
     sample_steps: int = 50
-    """Steps of the reverse path of a draw, when not said otherwise: more of them raise the weights'
-    effective share."""
+    """Steps of the reverse path of a draw, when not said otherwise and where anything was trained:
+    more of them raise the weights' effective share."""
     estimator: AnyEstimator = Neighbours()
     """What the network learns from."""
     reweighting: AnyReweighting = PathMoves(4096, every=250, path_steps=20)
@@ -320,10 +320,10 @@ class IWSM(Method):
         if target.symmetry is not None or not self.opinion or int(state.opinion.step) == int(state.step):
             return state
         stage("looking once more, from fresh starts")
-        limit = int(self.opinion * int(state.evaluations.log_prob))
+        limit, sampler = int(self.opinion * int(state.evaluations.log_prob)), self.sampler(target, state, {})
         opinion, spent = second_opinion(
-            target, *self.process(target, state), state.buffer, int(state.step),
-            evaluations=limit, steps=self.sampler(target, state, {}).steps, key=key,
+            target, sampler.frame, sampler.process, state.buffer, int(state.step),
+            evaluations=limit, steps=sampler.steps, key=key,
         )  # fmt: skip
         evaluations = jax.tree.map(jnp.add, state.evaluations.book(self.work), spent).book("opinion")
         return dataclasses.replace(state, evaluations=evaluations, opinion=opinion)
