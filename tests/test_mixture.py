@@ -25,6 +25,8 @@ from allmodes.search import base
 from allmodes.search.base import SETTLED, _is_far_off, fit_base
 from allmodes.search.fitting import fit_mixture, unexplained, with_missing
 from allmodes.search.in_shapes import climb_from_beyond, move_in_shapes
+from allmodes.search.parts import Parts
+from allmodes.search.pool import Pool
 from allmodes.search.refit import refit
 from allmodes.search.search import search
 from allmodes.search.shapes import shape_by_gradients
@@ -330,21 +332,6 @@ def test_points_of_no_mass_give_way_to_draws_and_modes_that_the_mixture_lacks_do
     assert np.all(moved.z[50:100] == points.z[50:100])
 
 
-def test_the_best_of_mixtures_is_the_density_and_not_one_that_lacks_a_mode():
-    def tried(some, key):
-        z = some.sample(key, base.DRAWS)
-        points = Buffer(z, jnp.asarray(log_density(z), jnp.float32), jnp.zeros_like(z))
-        return base.Base(some, 1.0), base._Draws(points, some.log_density(z))
-
-    lacks = dataclasses.replace(mixture(), log_share=jnp.log(jnp.array([0.67, 0.33, 0.0])))
-    wide = dataclasses.replace(mixture(), variance=9.0 * mixture().variance)
-    for place in range(3):
-        others = [lacks, wide]
-        others.insert(place, mixture())
-        pairs = [tried(some, jax.random.key(i)) for i, some in enumerate(others)]
-        assert base._best(*map(list, zip(*pairs, strict=True))) == place
-
-
 def test_draws_of_a_base_need_no_path():
     """Weights are density over base, whatever the base lacks; of the base itself all are one."""
     sampler = am.fit(target(), am.IWSM(buffer=4096, opinion=0.0), key=0, progress=False)
@@ -372,8 +359,8 @@ def test_draws_proposed_again_move_strays_and_leave_a_mode_that_the_mixture_lack
 
     one = GaussianMixture(jnp.zeros(1), jnp.zeros((1, 2)), jnp.eye(2)[None], jnp.ones((1, 2)))
     draws = one.sample(jax.random.key(1), 1000)
-    at_draws = base._Draws(Buffer(draws, log_prob(draws), -draws), one.log_density(draws))
-    points = base._proposed_again(one, Buffer(z, log_prob(z), -z), at_draws, jax.random.key(2))
+    pool = Pool().plus(Parts.of_mixture(one), Buffer(draws, log_prob(draws), -draws))
+    points = base._proposed_again(one, Buffer(z, log_prob(z), -z), pool, jax.random.key(2))
     x = np.asarray(points.z)
     assert np.sum(np.abs(x - 9.0).max(1) < 5.0) == 0
     assert np.sum(np.abs(x + 9.0).max(1) < 5.0) == 100

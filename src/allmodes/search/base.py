@@ -2,13 +2,11 @@
 Monte Carlo (Cappé et al. 2008).
 """
 
-import dataclasses
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.scipy.special import logsumexp
 from jaxtyping import Array, Float, Int
 
 from allmodes.devices.compiled import program
@@ -19,24 +17,24 @@ from allmodes.points.found import SearchResult
 from allmodes.points.frame import Frame
 from allmodes.points.mixture import GaussianMixture
 from allmodes.progress.stages import stage
-from allmodes.search.fitting import BELOW, WILD, fit_mixture, unexplained, with_missing
+from allmodes.search.fitting import WILD, fit_mixture, unexplained, with_missing
 from allmodes.search.in_shapes import climb_from_beyond, move_in_shapes
 from allmodes.search.moves import fewer, lowest_that_counts
+from allmodes.search.parts import Parts
+from allmodes.search.polish import polished
+from allmodes.search.pool import DRAWS, Pool, proposal_of
 from allmodes.search.refit import eigen, log_noise, refit
 from allmodes.search.shapes import TENTH
 from allmodes.target import Target
 
-DRAWS = 4096  # of a round
 BEYOND = 48  # climbs from beyond the components
 ROUNDS = 7, 8  # of draws from the mixture, at most: before the points have moved, and after
-FIRST, LEAP = 3, 0.1  # rounds of the former, but for more while each brings so much of the share
+FIRST, LEAP = 2, 0.1  # rounds of the former, but for more while each brings so much of the share
 REFITS = 2  # between rounds
 ENOUGH = 0.98  # effective share of its draws, beyond which it is left as it is
 GAIN, PATIENCE = 0.01, 3  # of the share, that one of so many rounds must have brought
 READY = 0.9  # effective share, from which on each round must bring it, once the points have moved
-FEWEST = 8.0  # draws of a component that may change its share, and that each has, on average, at least
 SETTLED = 0.8  # effective share, below which the points need moves of their own
-FARTHEST = 30.0  # nats that the mixture may be below the density at a point, where mixtures are compared
 FEW, MOVED_OF_FEW = 3, 512  # points for each dimension that are few for a component; how many are moved for more
 LEAST_PER_DIM = 2  # points of a component for each dimension, before they move
 MOVED, MOVES, KEPT = 2, 6, 4  # how often, by so many moves each, and after how many of these points are kept
@@ -49,18 +47,6 @@ class Base(NamedTuple):
 
     mixture: GaussianMixture
     share: float
-
-
-class _Draws(NamedTuple):
-    """Draws of a mixture, and what it says of them itself."""
-
-    points: Buffer
-    log_proposal: Float[Array, " n"]
-
-    @property
-    def log_weight(self) -> Float[Array, " n"]:
-        """Of the density over the mixture."""
-        return self.points.log_prob - self.log_proposal
 
 
 def fit_base(target: Target, found: SearchResult, most: int, key: Array) -> tuple[Base, SearchResult]:
@@ -89,7 +75,7 @@ def improved(target: Target, found: SearchResult, mixture: GaussianMixture, key:
     """
     k_even, k_first, k_move, k_second = jax.random.split(key, 4)
     found = found._replace(points=program(_evened, static=(3,))(mixture, found.points, k_even, DRAWS))
-    first, drawn, found = _rounds(target, found, mixture, k_first, has_moved=False)
+    first, pool, found = _rounds(target, found, mixture, Pool(), k_first, has_moved=False)
     if first.share >= SETTLED:
         return first, found
     stage("moving points in the shapes of their modes")
@@ -101,8 +87,8 @@ def improved(target: Target, found: SearchResult, mixture: GaussianMixture, key:
         )
         found = found._replace(points=points, evaluations=jax.tree.map(jnp.add, found.evaluations, spent))
         mixture = _refitted(mixture, points, jax.random.fold_in(k_move, MOVED + i))
-    second, again, found = _rounds(target, found, mixture, k_second, has_moved=True)
-    base = (first, second)[_best([first, second], [drawn, again])]
+    second, pool, found = _rounds(target, found, mixture, pool, k_second, has_moved=True)
+    base = max(first, second, key=lambda b: pool.drawn.likelihood(Parts.of_mixture(b.mixture)))
     if _is_far_off(base.mixture, found.points):
         base = base._replace(mixture=_one_for_all(found.points, len(mixture.log_share)))
     return base, found
@@ -165,23 +151,25 @@ def _with_those_beyond(
 
 
 def _rounds(
-    target: Target, found: SearchResult, mixture: GaussianMixture, key: Array, has_moved: bool
-) -> tuple[Base, _Draws, SearchResult]:
+    target: Target, found: SearchResult, mixture: GaussianMixture, pool: Pool, key: Array, has_moved: bool
+) -> tuple[Base, Pool, SearchResult]:
     """Draw, propose and refit until the mixture is the density, or gets no better: the best on the
-    way, with shares as all draws have them, and its draws.
+    way, made as good as all draws together make it.
     """
-    points, evaluations, tried, drawn, waited = found.points, found.evaluations, [], [], 0
+    points, evaluations, tried, waited, is_polished = found.points, found.evaluations, [], 0, True
     most = ROUNDS[has_moved]
     for i in range(most):
         turn = (i * DRAWS + jnp.arange(DRAWS)) % points.size
         k_draw, k_refit = jax.random.split(jax.random.fold_in(key, i))
-        draws, points, nan, zero = program(_propose, target)(found.frame, mixture, points, turn, k_draw)
+        proposal = proposal_of(Parts.of_mixture(mixture))
+        as_drawn = proposal.mixture(len(mixture.log_share))
+        drawn, points, nan, zero = program(_propose, target)(found.frame, as_drawn, points, turn, k_draw)
+        pool = pool.plus(proposal, drawn)
         evaluations = evaluations.add_points(DRAWS, nan, zero)
-        share = float(program(_share_of_own)(mixture, draws))
+        share = pool.drawn.share(Parts.of_mixture(mixture))
         gain = share - max((b.share for b in tried), default=0.0)
         waited = 0 if gain > GAIN else waited + 1
         tried.append(Base(mixture, share))
-        drawn.append(draws)
         is_enough = share > ENOUGH and not unexplained(mixture, points).any()
         best = max(b.share for b in tried)
         if has_moved:
@@ -191,35 +179,68 @@ def _rounds(
         if is_enough or i == most - 1:
             break
         k_move = jax.random.fold_in(k_refit, 1)
-        mixture, spent = _with_moved(target, found.frame, _with_shares(mixture, [draws]), points, k_move)
+        mixture, spent = _with_moved(target, found.frame, _made_right(mixture, pool), points, k_move)
         evaluations = jax.tree.map(jnp.add, evaluations, spent)
-        mixture = _refitted(mixture, points, k_refit)
-    best = _best(tried, drawn)
-    mixture, draws = _with_shares(tried[best].mixture, drawn), drawn[best]
-    points = program(_proposed_again)(mixture, points, draws, jax.random.fold_in(key, most))
-    share = float(program(_share_of_own)(mixture, draws))
-    return Base(mixture, share), draws, found._replace(points=points, evaluations=evaluations)
+        mixture = _better(_refitted(mixture, points, k_refit), mixture, pool)
+        if is_polished:  # what draws could not make better once, more of them rarely will
+            mixture, is_polished = _polished(mixture, pool)
+    best = max((b.mixture for b in tried), key=lambda m: pool.drawn.likelihood(Parts.of_mixture(m)))
+    mixture = _made_right(_polished(best, pool)[0] if is_polished else best, pool)
+    points = _proposed_again(mixture, points, pool, jax.random.fold_in(key, most))
+    base = Base(mixture, pool.drawn.share(Parts.of_mixture(mixture)))
+    return base, pool, found._replace(points=points, evaluations=evaluations)
 
 
-def _proposed_again(mixture: GaussianMixture, points: Buffer, draws: _Draws, key: Array) -> Buffer:
+def _made_right(mixture: GaussianMixture, pool: Pool) -> GaussianMixture:
+    """The mixture with the shares that all draws tell."""
+    return pool.drawn.with_shares(Parts.of_mixture(mixture)).mixture(len(mixture.log_share))
+
+
+def _better(mixture: GaussianMixture, other: GaussianMixture, pool: Pool) -> GaussianMixture:
+    """The one of two of which draws would have the larger effective share."""
+    return max(mixture, other, key=lambda m: pool.drawn.share(Parts.of_mixture(m)))
+
+
+def _polished(mixture: GaussianMixture, pool: Pool) -> tuple[GaussianMixture, bool]:
+    """The mixture as the draws make it better, and whether they do."""
+    most, old = len(mixture.log_share), Parts.of_mixture(mixture)
+    new = polished(old, pool.drawn, most)
+    return (mixture, False) if new is old else (new.mixture(most), True)
+
+
+def _proposed_again(mixture: GaussianMixture, points: Buffer, pool: Pool, key: Array) -> Buffer:
     """The points after draws that are there already were proposed to them anew, some passes long,
     as draws of the mixture by now.
 
     Most points of a search may lie where there is next to no mass, and one round of proposals
     leaves some of them there, which would seem to be regions that the sampler does not reach.
     """
-    log_q, own = mixture.log_density(draws.points.z), _defended(mixture.log_density(points.z), points)
-    new, share = draws.points.log_prob - log_q, weights.normalise(log_q - draws.log_proposal)
+    log_q, drawn = Parts.of_mixture(mixture).log_density(pool.drawn.z), pool.drawn
+    everything = jax.tree.map(lambda *a: np.concatenate(a), *pool.points)
+    share = jnp.asarray(np.exp(log_q - drawn.log_proposal), jnp.float32)
+    index = np.concatenate([np.asarray(_chosen(share, points.size, k)) for k in jax.random.split(key, PASSES)])
+    new = jnp.asarray((drawn.log_prob - log_q)[index], jnp.float32)
+    return program(_passes)(mixture, points, everything.take(index), new, key)
 
-    def proposed(carry, k_pass):
-        points, old = carry
-        k_choose, k_accept = jax.random.split(k_pass)
-        index = jax.random.permutation(k_choose, weights.systematic(k_choose, share, points.size))
-        accept = jnp.log(jax.random.uniform(k_accept, (points.size,))) < new[index] - old
-        return (choose(accept, draws.points.take(index), points), jnp.where(accept, new[index], old)), None
 
-    start = points, points.log_prob - own
-    return jax.lax.scan(proposed, start, jax.random.split(key, PASSES))[0][0]
+def _chosen(share: Float[Array, " n"], size: int, key: Array) -> Int[Array, " size"]:
+    """So many draws by their shares, in any order."""
+    k_order, k_choose = jax.random.split(key)
+    return jax.random.permutation(k_order, weights.systematic(k_choose, share, size))
+
+
+def _passes(mixture: GaussianMixture, points: Buffer, proposed: Buffer, new: Float[Array, " m"], key: Array) -> Buffer:
+    """The points after each of them was proposed as many draws as there are for it."""
+    own = _defended(mixture.log_density(points.z), points)
+
+    def propose(carry, one):
+        (points, old), (candidate, new, key) = carry, one
+        accept = jnp.log(jax.random.uniform(key, (points.size,))) < new - old
+        return (choose(accept, candidate, points), jnp.where(accept, new, old)), None
+
+    by_pass = jax.tree.map(lambda a: a.reshape(PASSES, points.size, *a.shape[1:]), (proposed, new))
+    start, keys = (points, points.log_prob - own), jax.random.split(jax.random.fold_in(key, 1), PASSES)
+    return jax.lax.scan(propose, start, (*by_pass, keys))[0][0]
 
 
 def _with_moved(
@@ -254,51 +275,17 @@ def _evened(mixture: GaussianMixture, points: Buffer, key: Array, size: int) -> 
     return points.take(weights.systematic(key, weight / jnp.mean(weight), size))
 
 
-def _best(tried: list[Base], drawn: list[_Draws]) -> int:
-    """Which mixture exact draws of the density would be likeliest under, by draws of all of them,
-    weighted together. By its own draws alone the best would be one that lacks modes.
-    """
-    if len(tried) == 1:
-        return 0
-    log_density = program(GaussianMixture.log_density)
-
-    def at_all(mixture: GaussianMixture) -> Float[np.ndarray, " n"]:
-        return np.concatenate([np.asarray(log_density(mixture, draws.points.z), float) for draws in drawn])
-
-    log_q = np.array([at_all(base.mixture) for base in tried])
-    log_proposal = np.array([at_all(program(_proposal)(base.mixture)) for base in tried])
-    log_prob = np.concatenate([np.asarray(draws.points.log_prob, float) for draws in drawn])
-    for i, draws in enumerate(drawn):  # shares may have changed since
-        log_proposal[i, i * DRAWS : (i + 1) * DRAWS] = np.asarray(draws.log_proposal)
-    log_weight = np.asarray(weights.truncate(jnp.asarray(log_prob - np.logaddexp.reduce(log_proposal, axis=0))), float)
-    weight = np.exp(log_weight - np.logaddexp.reduce(log_weight))
-    log_z = np.logaddexp.reduce(log_weight) - np.log(len(log_weight) / len(tried))
-    there = weight > 0.0
-    likelihood = np.maximum(log_q, log_prob - log_z - FARTHEST)[:, there] @ weight[there]
-    return int(np.argmax(likelihood))
-
-
 def _propose(
-    target: Target, frame: Frame, mixture: GaussianMixture, points: Buffer, turn: Int[Array, " n"], key: Array
-) -> tuple[_Draws, Buffer, Int[Array, ""], Int[Array, ""]]:
-    """Draws of the mixture, some of each component that has any share, and the points after those
-    whose turn it is were proposed to them.
-    """
+    target: Target, frame: Frame, proposal: GaussianMixture, points: Buffer, turn: Int[Array, " n"], key: Array
+) -> tuple[Buffer, Buffer, Int[Array, ""], Int[Array, ""]]:
+    """Draws of a mixture, and the points after those whose turn it is were proposed to them."""
     k_draw, k_accept = jax.random.split(key)
-    proposal = _proposal(mixture)
     z, old = proposal.sample(k_draw, len(turn)), points.take(turn)
     e = frame.evaluate(target, z)
-    draws = _Draws(Buffer.of(z, e), proposal.log_density(z))
+    drawn, log_weight = Buffer.of(z, e), e.log_prob - proposal.log_density(z)
     own = old.log_prob - _defended(proposal.log_density(old.z), points)
-    accept = jnp.log(jax.random.uniform(k_accept, (len(turn),))) < draws.log_weight - own
-    return draws, points.put(turn, choose(accept, draws.points, old)), e.nan, e.zero
-
-
-def _proposal(mixture: GaussianMixture) -> GaussianMixture:
-    """The mixture with draws of each component that has any share."""
-    least = jnp.log(FEWEST / DRAWS)
-    log_share = jnp.where(mixture.log_share > -BELOW, jnp.maximum(mixture.log_share, least), -jnp.inf)
-    return dataclasses.replace(mixture, log_share=log_share - logsumexp(log_share))
+    accept = jnp.log(jax.random.uniform(k_accept, (len(turn),))) < log_weight - own
+    return drawn, points.put(turn, choose(accept, drawn, old)), e.nan, e.zero
 
 
 def _defended(log_q: Float[Array, " n"], points: Buffer) -> Float[Array, " n"]:
@@ -306,41 +293,3 @@ def _defended(log_q: Float[Array, " n"], points: Buffer) -> Float[Array, " n"]:
     would replace points in regions of no mass that no other proposal reaches.
     """
     return jnp.logaddexp(log_q, log_noise(points))
-
-
-def _with_shares(mixture: GaussianMixture, drawn: list[_Draws]) -> GaussianMixture:
-    """The mixture with shares as draws have them, which may be those of others.
-
-    Each component's share is changed by the mass that the density has over the mass that the
-    mixture has, where the component is: if the two are alike nothing changes, however few draws
-    there are.
-    """
-    masses = [program(_masses)(mixture, draws) for draws in drawn]
-    own, squares, mass = (np.logaddexp.reduce([np.asarray(m[i], float) for m in masses]) for i in range(3))
-    with np.errstate(invalid="ignore"):  # of components of no share
-        known = 2.0 * own - squares >= np.log(FEWEST)
-    log_share = np.asarray(mixture.log_share, float)
-    if known.any():
-        change = mass[known] - own[known]
-        usual = np.logaddexp.reduce(change + log_share[known]) - np.logaddexp.reduce(log_share[known])
-        log_share[known] += change - usual
-    log_share -= np.logaddexp.reduce(log_share)
-    return dataclasses.replace(mixture, log_share=jnp.asarray(log_share, jnp.float32))
-
-
-def _masses(mixture: GaussianMixture, draws: _Draws) -> tuple[Float[Array, " k"], ...]:
-    """Logs of sums over draws, for each component: of the mass that the mixture has there, of its
-    squares, and of the mass that the density has.
-    """
-    z = draws.points.z
-    joint = mixture.log_joint(z)
-    own, parts = joint - draws.log_proposal[:, None], jax.nn.log_softmax(joint, axis=1)
-    mass = parts + weights.truncate(draws.log_weight)[:, None]
-    return logsumexp(own, axis=0), logsumexp(2.0 * own, axis=0), logsumexp(mass, axis=0)
-
-
-def _share_of_own(mixture: GaussianMixture, draws: _Draws) -> Float[Array, ""]:
-    """Effective share that draws of the mixture itself would have."""
-    squares = logsumexp(draws.log_weight + draws.points.log_prob - mixture.log_density(draws.points.z))
-    share = jnp.exp(2.0 * logsumexp(draws.log_weight) - squares - jnp.log(draws.points.size))
-    return jnp.minimum(share, 1.0)  # the draws may be those of another

@@ -1,7 +1,5 @@
 """A mixture fitted to points of a density and their gradients, whatever shares the points have."""
 
-from typing import NamedTuple
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -12,6 +10,7 @@ from allmodes.points.buffer import Buffer
 from allmodes.points.clusters import kmeans
 from allmodes.points.mixture import GaussianMixture
 from allmodes.search.moves import lowest_that_counts
+from allmodes.search.parts import BELOW, Parts
 from allmodes.search.refit import log_noise
 from allmodes.search.shapes import LEAST, TENTH, Seen, Shape, better_shape, shapes_of
 
@@ -21,60 +20,10 @@ ROUNDS, ITERATIONS, LLOYD = 4, 6, 15  # of splitting what is not explained, of e
 TELLS, BETTER = 1.0, 0.7  # nats that a component explains its points worse than, to be cut; what two must bring
 WILD = 8.0  # nats between the lowest and the highest tenth of `log p - log N`, beyond which it tells nothing
 LEEWAY = 4.0  # nats that a mass which they do not tell may differ from what the number of points says
-BELOW = 14.0  # nats below the largest mass: components of less are left out
 UNEXPLAINED, BORN = 12.0, 16  # nats that mark a point of a mode that is missing; new components of a round
 BADLY = 3.0, 0.25  # nats, and more for each dimension, that the mixture is off at a point that needs a component
 NEAR, ALIKE, ALIKE_PER_DIM = 30.0, 0.3, 0.02  # squared spreads for each dimension, Bhattacharyya distances: of twins
 CHANGED = 1e-2  # share of the points that change between components, below which a fit has ended
-AT_A_TIME = 1024  # points whose densities are computed together
-
-
-class _Parts(NamedTuple):
-    """Components: means, lower Cholesky factors of the covariances, and logs of their masses."""
-
-    mean: Float[np.ndarray, "k d"]
-    chol: Float[np.ndarray, "k d d"]
-    log_mass: Float[np.ndarray, " k"]
-
-    @classmethod
-    def of(cls, shapes: list[Shape]) -> "_Parts":
-        return cls(*map(np.array, zip(*shapes, strict=True)), np.zeros(len(shapes)))
-
-    @classmethod
-    def of_mixture(cls, mixture: GaussianMixture) -> "_Parts":
-        there = np.isfinite(np.asarray(mixture.log_share))
-        log_share, mean, axes, variance = (
-            np.asarray(a, float)[there] for a in (mixture.log_share, mixture.mean, mixture.axes, mixture.variance)
-        )
-        return cls(mean, np.linalg.cholesky(np.einsum("kij,kj,klj->kil", axes, variance, axes)), log_share)
-
-    def log_normal(self, z: Float[np.ndarray, "n d"]) -> Float[np.ndarray, "n k"]:
-        """Log-density of each component at each point."""
-        k, dim = self.mean.shape
-        whiten = np.linalg.inv(self.chol)
-        shift = np.einsum("kij,kj->ki", whiten, self.mean).ravel()
-        log_det = np.sum(np.log(np.diagonal(self.chol, axis1=1, axis2=2)), axis=1)
-        rows, out = whiten.reshape(-1, dim).T, np.empty((len(z), k))
-        for i in range(0, len(z), AT_A_TIME):
-            y = (z[i : i + AT_A_TIME] @ rows - shift).reshape(-1, k, dim)
-            out[i : i + AT_A_TIME] = -0.5 * np.einsum("nki,nki->nk", y, y) - log_det
-        return out - 0.5 * dim * np.log(2.0 * np.pi)
-
-    def keep(self, which: Bool[np.ndarray, " k"] | Int[np.ndarray, " m"]) -> "_Parts":
-        """Some of them."""
-        return _Parts(*(a[which] for a in self))
-
-    def mixture(self, size: int) -> GaussianMixture:
-        """Those of any mass, in float32; filled up to so many by copies of no share."""
-        parts = self.keep(self.log_mass > self.log_mass.max() - BELOW)
-        variance, axes = np.linalg.eigh(parts.chol @ np.swapaxes(parts.chol, 1, 2))
-        known = len(parts.log_mass)
-        which = np.arange(size) % known
-        log_share = np.where(
-            np.arange(size) < known, (parts.log_mass - np.logaddexp.reduce(parts.log_mass))[which], -np.inf
-        )
-        as_jax = [jnp.asarray(a, jnp.float32) for a in (log_share, parts.mean[which], axes[which], variance[which])]
-        return GaussianMixture(*as_jax)
 
 
 def fit_mixture(points: Buffer, most: int, key: Array, first: GaussianMixture | None = None) -> GaussianMixture:
@@ -88,7 +37,7 @@ def fit_mixture(points: Buffer, most: int, key: Array, first: GaussianMixture | 
     if first is None:
         label = kmeans(seen.z, most, LLOYD, rng)[1]
     else:
-        label = _Parts.of_mixture(first).log_normal(seen.z).argmax(axis=1)
+        label = Parts.of_mixture(first).log_normal(seen.z).argmax(axis=1)
     parts, label = _fit(seen, label, most)
     for _ in range(ROUNDS):
         divided = _with_unexplained(seen, _divided(seen, label, parts, most, rng), parts, most, rng)
@@ -143,12 +92,12 @@ def _usual_width(mixture: GaussianMixture) -> float:
     return float(np.exp(0.5 * np.median(np.mean(np.log(np.asarray(mixture.variance, float)[there]), axis=1))))
 
 
-def _fit(seen: Seen, label: Labels, most: int, widest: float | None = None) -> tuple[_Parts, Labels]:
+def _fit(seen: Seen, label: Labels, most: int, widest: float | None = None) -> tuple[Parts, Labels]:
     """Hard EM: shapes from the points of each component (`shapes_of`), then each point to the one
     that explains it best.
     """
     for _ in range(ITERATIONS):
-        parts = _Parts.of(shapes_of(seen, label, widest))
+        parts = Parts.of(shapes_of(seen, label, widest))
         log_normal = parts.log_normal(seen.z)
         parts = parts._replace(log_mass=_masses(seen.log_prob[:, None] - log_normal, log_normal.argmax(axis=1), seen))
         kept = np.flatnonzero(np.isfinite(parts.log_mass))
@@ -179,7 +128,7 @@ def _masses(excess: Float[np.ndarray, "n k"], own: Labels, seen: Seen) -> Float[
     return np.where(count > 0, np.where(tells, low, by_count), -np.inf)
 
 
-def _divided(seen: Seen, label: Labels, parts: _Parts, most: int, rng: np.random.Generator) -> Labels:
+def _divided(seen: Seen, label: Labels, parts: Parts, most: int, rng: np.random.Generator) -> Labels:
     """Clusters cut in two whose component explains them badly, where two explain them better."""
     label, least = label.copy(), seen.z.shape[1] + LEAST  # fewer points explain themselves
     owned = [(np.flatnonzero(label == k), Shape(parts.mean[k], parts.chol[k])) for k in np.unique(label)]
@@ -197,7 +146,7 @@ def _divided(seen: Seen, label: Labels, parts: _Parts, most: int, rng: np.random
     return label
 
 
-def _with_unexplained(seen: Seen, label: Labels, parts: _Parts, most: int, rng: np.random.Generator) -> Labels:
+def _with_unexplained(seen: Seen, label: Labels, parts: Parts, most: int, rng: np.random.Generator) -> Labels:
     """Clusters, and new ones of points that matter and that the mixture has far too much or too
     little of.
     """
@@ -212,7 +161,7 @@ def _with_unexplained(seen: Seen, label: Labels, parts: _Parts, most: int, rng: 
     return label
 
 
-def _twins(parts: _Parts) -> Bool[np.ndarray, " k"]:
+def _twins(parts: Parts) -> Bool[np.ndarray, " k"]:
     """Which components are nearly the same as another one of more mass (Bhattacharyya distance)."""
     dim = parts.mean.shape[1]
     covariance = parts.chol @ np.swapaxes(parts.chol, 1, 2)
