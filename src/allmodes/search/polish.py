@@ -2,8 +2,9 @@
 components cut in two where two explain their draws better.
 
 The shapes that points of a search have are blind to two modes that overlap: one component as wide
-as both is off by less than a nat. Maximum likelihood by n draws errs by about a nat for n / 2 of
-its numbers; log-densities make Gaussian modes exact from as many draws on as they have numbers.
+as both is off by less than a nat. Maximum likelihood by n draws of a component errs by 1 / 2n nats
+for each of its numbers; log-densities make a Gaussian mode exact from as many draws on as it has
+numbers.
 """
 
 from typing import NamedTuple
