@@ -15,6 +15,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from statistics import median
 
 import jax
 import numpy as np
@@ -24,6 +25,7 @@ from allmodes.methods import METHODS
 from allmodes.targets import random_mixture, warped_mixture
 
 DRAWS = 10_000
+BEGIN, END = "<!-- rows -->", "<!-- end of rows -->"
 
 
 def target_of(name):
@@ -71,6 +73,44 @@ def weights_of(target, draws):
     }  # fmt: skip
 
 
+def page(rows):
+    """Rows of several seeds as two tables: what was reached, and what evaluations were for."""
+    names = list(dict.fromkeys(row["target"] for row in rows))
+    of = {name: [row for row in rows if row["target"] == name] for name in names}
+
+    def several(name, key, form):
+        return ", ".join(format(row[key], form) if key in row else "-" for row in of[name])
+
+    form = {
+        "evaluations": ",", "seconds": ".0f", "steps": "", "share": ".2f", "raw": ".2f", "weighted": ".2f", "low": "",
+        "log_z": "+.3f", "verdict": "",
+    }  # fmt: skip
+    reached = [f"| {name} | " + " | ".join(several(name, key, form[key]) for key in form) + " |" for name in names]
+    purposes = "scouts", "climbs", "moves", "completeness", "mixture", "renewals", "opinion"
+    spent = [
+        f"| {name} | "
+        + " | ".join(f"{median(row['spent'].get(p, 0) for row in of[name]):,.0f}" for p in purposes)
+        + " |"
+        for name in names
+    ]
+    heads = "effective share", "raw", "weighted", "low", "log Z less the truth", "verdict"
+    return "\n".join([
+        "| density | evaluations | seconds | steps | " + " | ".join(heads) + " |", "|---" * 10 + "|", *reached, "",
+        "What they were for, beside the 10,000 draws (medians; `sampler.spent`, and in each report):", "",
+        "| density | " + " | ".join(purposes) + " |", "|---" * (1 + len(purposes)) + "|", *spent,
+    ])  # fmt: skip
+
+
+def write(rows, result):
+    """The rows, and the page beside them with their tables in the place of those that it has."""
+    about = {"machine": f"{platform.machine()}, {jax.default_backend()}", "rows": rows}
+    result.write_text(json.dumps(about, indent=1) + "\n")
+    beside = result.with_suffix(".md")
+    if beside.exists():
+        before, rest = beside.read_text().split(BEGIN)
+        beside.write_text(f"{before}{BEGIN}\n\n{page(rows)}\n\n{END}{rest.split(END)[1]}")
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--targets", nargs="+", default=["gmm40"])
@@ -90,8 +130,7 @@ def main():
             rows.append(json.loads(done.stdout.splitlines()[-1]))
             print(json.dumps(rows[-1]), flush=True)
             if given.out:
-                about = {"machine": f"{platform.machine()}, {jax.default_backend()}", "rows": rows}
-                given.out.write_text(json.dumps(about, indent=1) + "\n")
+                write(rows, given.out)
 
 
 if __name__ == "__main__":
