@@ -29,11 +29,11 @@ from allmodes.target import Target
 
 BEYOND = 48  # climbs from beyond the components
 ROUNDS = 7, 8  # of draws from the mixture, at most: before the points have moved, and after
-FIRST, LEAP = 2, 0.1  # rounds of the former, but for more while each brings so much of the share
+FIRST, LEAP = 3, 0.1  # rounds of the former, but for more while each brings so much of the share
 REFITS = 2  # between rounds
 ENOUGH = 0.98  # effective share of its draws, beyond which it is left as it is
 GAIN, PATIENCE = 0.01, 1  # of the share, that one of so many rounds and the next must have brought
-READY = 0.9  # effective share, from which on each round must bring it, once the points have moved
+READY = 0.9  # effective share, from which on each round must bring it, and of the former rounds two will do
 SETTLED = 0.8  # effective share, below which the points need moves of their own
 FEW, MOVED_OF_FEW = 3, 512  # points for each dimension that are few for a component; how many are moved for more
 LEAST_PER_DIM = 2  # points of a component for each dimension, before they move
@@ -176,12 +176,14 @@ def _rounds(
             is_enough |= waited > (0 if best >= READY else PATIENCE)
         else:  # draws of at least so many rounds tell the shares of components
             is_enough |= i >= FIRST - 1 and (gain < LEAP or best >= SETTLED)
+            is_enough |= i >= FIRST - 2 and best >= READY
         if is_enough or i == most - 1:
             break
         k_move = jax.random.fold_in(k_refit, 1)
         mixture, spent = _with_moved(target, found.frame, _made_right(mixture, pool), points, k_move)
         evaluations = jax.tree.map(jnp.add, evaluations, spent)
-        mixture = _better(_refitted(mixture, points, k_refit), mixture, pool)
+        # By points, whatever draws say of it: they are blind to a mode that the mixture lacks.
+        mixture = _refitted(mixture, points, k_refit)
         if is_polished:  # what draws could not make better once, more of them rarely will
             mixture, is_polished = _polished(mixture, pool)
     best = max((b.mixture for b in tried), key=lambda m: pool.drawn.likelihood(Parts.of_mixture(m)))
@@ -194,11 +196,6 @@ def _rounds(
 def _made_right(mixture: GaussianMixture, pool: Pool) -> GaussianMixture:
     """The mixture with the shares that all draws tell."""
     return pool.drawn.with_shares(Parts.of_mixture(mixture)).mixture(len(mixture.log_share))
-
-
-def _better(mixture: GaussianMixture, other: GaussianMixture, pool: Pool) -> GaussianMixture:
-    """The one of two of which draws would have the larger effective share."""
-    return max(mixture, other, key=lambda m: pool.drawn.share(Parts.of_mixture(m)))
 
 
 def _polished(mixture: GaussianMixture, pool: Pool) -> tuple[GaussianMixture, bool]:

@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from allmodes.points.buffer import Buffer
-from allmodes.search.parts import Parts, log_sum
+from allmodes.search.parts import BELOW, Parts, log_sum
 
 DRAWS = 4096  # of a mixture at a time
 FEWEST = 8.0  # draws of a component that may change its share, and that each has, on average, at least
@@ -67,7 +67,8 @@ class Drawn(NamedTuple):
 
         Each component's share is changed by the mass that the density has over the mass that the
         mixture has, where the component is: if the two are alike nothing changes, however few draws
-        there are.
+        there are. None is lost, as a component of the wrong shape in many dimensions is where there
+        is no mass, though it stands for a mode.
         """
         if not self.weight.any():
             return parts
@@ -81,6 +82,7 @@ class Drawn(NamedTuple):
             change = (mass - has)[known]
             usual = np.logaddexp.reduce(change + log_mass[known]) - np.logaddexp.reduce(log_mass[known])
             log_mass[known] += change - usual
+            log_mass = np.maximum(log_mass, np.max(log_mass) - BELOW + 1.0)
         return parts._replace(log_mass=log_mass - np.logaddexp.reduce(log_mass))
 
 

@@ -86,7 +86,7 @@ def search(target: Target, key: Array, size: int, spent: Search = THOROUGH) -> S
     task = task._replace(size=moved.points.size)
     evaluations = jax.tree.map(jnp.add, evaluations, more)
     if task.keep:
-        has_mass = _says_how_wide(shortfall(moved), target.free_dim)
+        has_mass = _may_have_mass(shortfall(moved), target.free_dim)
         moved, wide = _of_mass(moved, np.flatnonzero(has_mass)), None
     else:
         moved, more, wide = _nearer_the_mass(task, k_box, box, moved)
@@ -191,6 +191,16 @@ def _says_how_wide(short: Float[Array, " n"], dim: int) -> Bool[Array, " n"]:
     of the most.
     """
     return short < 20.0 + 4.0 * dim**0.5 + 0.25 * dim
+
+
+def _may_have_mass(short: Float[Array, " n"], dim: int) -> Bool[Array, " n"]:
+    """Which points may have mass, by how far they fall short of the most: an estimate that errs by
+    some nats for each coordinate.
+
+    Flanks of a posterior on a box, in four dimensions, are 30 to 48 nats short; points of 40 modes
+    that all have mass 49 to 106 in 32 dimensions, and up to 61 in 16.
+    """
+    return short < 17.0 + 3.0 * dim
 
 
 def _of_mass(moved: Moved, which: Int[np.ndarray, " m"]) -> Moved:
