@@ -33,7 +33,8 @@ FIRST, LEAP = 3, 0.1  # rounds of the former, but for more while each brings so 
 REFITS = 2  # between rounds
 ENOUGH = 0.98  # effective share of its draws, beyond which it is left as it is
 GAIN, PATIENCE = 0.01, 1  # of the share, that one of so many rounds and the next must have brought
-READY = 0.9  # effective share, from which on each round must bring it, and of the former rounds two will do
+READY = 0.9  # effective share, from which on each round must bring it, once the points have moved
+TWO_WILL_DO = 0.95  # effective share, from which on two of the former rounds are enough
 SETTLED = 0.8  # effective share, below which the points need moves of their own
 FEW, MOVED_OF_FEW = 3, 512  # points for each dimension that are few for a component; how many are moved for more
 LEAST_PER_DIM = 2  # points of a component for each dimension, before they move
@@ -176,7 +177,7 @@ def _rounds(
             is_enough |= waited > (0 if best >= READY else PATIENCE)
         else:  # draws of at least so many rounds tell the shares of components
             is_enough |= i >= FIRST - 1 and (gain < LEAP or best >= SETTLED)
-            is_enough |= i >= FIRST - 2 and best >= READY
+            is_enough |= i >= 1 and best >= TWO_WILL_DO
         if is_enough or i == most - 1:
             break
         k_move = jax.random.fold_in(k_refit, 1)
