@@ -22,7 +22,7 @@ from allmodes.search.in_shapes import climb_from_beyond, move_in_shapes
 from allmodes.search.moves import fewer, lowest_that_counts
 from allmodes.search.parts import Parts
 from allmodes.search.polish import polished
-from allmodes.search.pool import DRAWS, Pool, proposal_of
+from allmodes.search.pool import DRAWS, Drawn, Pool, proposal_of
 from allmodes.search.refit import eigen, log_noise, refit
 from allmodes.search.shapes import TENTH
 from allmodes.target import Target
@@ -32,7 +32,7 @@ ROUNDS = 7, 8  # of draws from the mixture, at most: before the points have move
 FIRST, LEAP = 3, 0.1  # rounds of the former, but for more while each brings so much of the share
 REFITS = 2  # between rounds
 ENOUGH = 0.98  # effective share of its draws, beyond which it is left as it is
-GAIN, PATIENCE = 0.01, 1  # of the share, that one of so many rounds and the next must have brought
+GAIN, PATIENCE = 0.01, 1  # of the share, that a round must bring; how many in a row may bring less
 READY = 0.9  # effective share, from which on each round must bring it, once the points have moved
 TWO_WILL_DO = 0.95  # effective share, from which on two of the former rounds are enough
 SETTLED = 0.8  # effective share, below which the points need moves of their own
@@ -44,7 +44,9 @@ FITTED = 16_384  # points, at most, that a mixture is fitted to at first
 
 
 class Base(NamedTuple):
-    """A mixture, and the effective share of its own draws."""
+    """A mixture, and the effective share of its own draws, by those that have made it better: they
+    flatter it.
+    """
 
     mixture: GaussianMixture
     share: float
@@ -89,7 +91,8 @@ def improved(target: Target, found: SearchResult, mixture: GaussianMixture, key:
         found = found._replace(points=points, evaluations=jax.tree.map(jnp.add, found.evaluations, spent))
         mixture = _refitted(mixture, points, jax.random.fold_in(k_move, MOVED + i))
     second, pool, found = _rounds(target, found, mixture, pool, k_second, has_moved=True)
-    base = max(first, second, key=lambda b: pool.drawn.likelihood(Parts.of_mixture(b.mixture)))
+    seen = pool.drawn
+    base = max(first, second, key=lambda b: seen.likelihood(Parts.of_mixture(b.mixture)))
     if _is_far_off(base.mixture, found.points):
         base = base._replace(mixture=_one_for_all(found.points, len(mixture.log_share)))
     return base, found
@@ -166,8 +169,9 @@ def _rounds(
         as_drawn = proposal.mixture(len(mixture.log_share))
         drawn, points, nan, zero = program(_propose, target)(found.frame, as_drawn, points, turn, k_draw)
         pool = pool.plus(proposal, drawn)
+        seen = pool.drawn
         evaluations = evaluations.add_points(DRAWS, nan, zero)
-        share = pool.drawn.share(Parts.of_mixture(mixture))
+        share = seen.share(Parts.of_mixture(mixture))
         gain = share - max((b.share for b in tried), default=0.0)
         waited = 0 if gain > GAIN else waited + 1
         tried.append(Base(mixture, share))
@@ -181,28 +185,28 @@ def _rounds(
         if is_enough or i == most - 1:
             break
         k_move = jax.random.fold_in(k_refit, 1)
-        mixture, spent = _with_moved(target, found.frame, _made_right(mixture, pool), points, k_move)
+        mixture, spent = _with_moved(target, found.frame, _made_right(mixture, seen), points, k_move)
         evaluations = jax.tree.map(jnp.add, evaluations, spent)
         # By points, whatever draws say of it: they are blind to a mode that the mixture lacks.
         mixture = _refitted(mixture, points, k_refit)
         if is_polished:  # what draws could not make better once, more of them rarely will
-            mixture, is_polished = _polished(mixture, pool)
-    best = max((b.mixture for b in tried), key=lambda m: pool.drawn.likelihood(Parts.of_mixture(m)))
-    mixture = _made_right(_polished(best, pool)[0] if is_polished else best, pool)
+            mixture, is_polished = _polished(mixture, seen)
+    best = max((b.mixture for b in tried), key=lambda m: seen.likelihood(Parts.of_mixture(m)))
+    mixture = _made_right(_polished(best, seen)[0] if is_polished else best, seen)
     points = _proposed_again(mixture, points, pool, jax.random.fold_in(key, most))
-    base = Base(mixture, pool.drawn.share(Parts.of_mixture(mixture)))
+    base = Base(mixture, seen.share(Parts.of_mixture(mixture)))
     return base, pool, found._replace(points=points, evaluations=evaluations)
 
 
-def _made_right(mixture: GaussianMixture, pool: Pool) -> GaussianMixture:
+def _made_right(mixture: GaussianMixture, seen: Drawn) -> GaussianMixture:
     """The mixture with the shares that all draws tell."""
-    return pool.drawn.with_shares(Parts.of_mixture(mixture)).mixture(len(mixture.log_share))
+    return seen.with_shares(Parts.of_mixture(mixture)).mixture(len(mixture.log_share))
 
 
-def _polished(mixture: GaussianMixture, pool: Pool) -> tuple[GaussianMixture, bool]:
+def _polished(mixture: GaussianMixture, seen: Drawn) -> tuple[GaussianMixture, bool]:
     """The mixture as the draws make it better, and whether they do."""
     most, old = len(mixture.log_share), Parts.of_mixture(mixture)
-    new = polished(old, pool.drawn, most)
+    new = polished(old, seen, most)
     return (mixture, False) if new is old else (new.mixture(most), True)
 
 
@@ -213,18 +217,14 @@ def _proposed_again(mixture: GaussianMixture, points: Buffer, pool: Pool, key: A
     Most points of a search may lie where there is next to no mass, and one round of proposals
     leaves some of them there, which would seem to be regions that the sampler does not reach.
     """
-    log_q, drawn = Parts.of_mixture(mixture).log_density(pool.drawn.z), pool.drawn
+    drawn, rng = pool.drawn, np.random.default_rng(np.asarray(jax.random.key_data(key)))
+    log_q = Parts.of_mixture(mixture).log_density(drawn.z)
+    log_share = log_q - drawn.log_proposal
+    share = np.exp(log_share - log_share.max())
+    index = rng.choice(len(share), PASSES * points.size, p=share / share.sum())  # on the host: of any number
     everything = jax.tree.map(lambda *a: np.concatenate(a), *pool.points)
-    share = jnp.asarray(np.exp(log_q - drawn.log_proposal), jnp.float32)
-    index = np.concatenate([np.asarray(_chosen(share, points.size, k)) for k in jax.random.split(key, PASSES)])
     new = jnp.asarray((drawn.log_prob - log_q)[index], jnp.float32)
     return program(_passes)(mixture, points, everything.take(index), new, key)
-
-
-def _chosen(share: Float[Array, " n"], size: int, key: Array) -> Int[Array, " size"]:
-    """So many draws by their shares, in any order."""
-    k_order, k_choose = jax.random.split(key)
-    return jax.random.permutation(k_order, weights.systematic(k_choose, share, size))
 
 
 def _passes(mixture: GaussianMixture, points: Buffer, proposed: Buffer, new: Float[Array, " m"], key: Array) -> Buffer:
@@ -237,7 +237,7 @@ def _passes(mixture: GaussianMixture, points: Buffer, proposed: Buffer, new: Flo
         return (choose(accept, candidate, points), jnp.where(accept, new, old)), None
 
     by_pass = jax.tree.map(lambda a: a.reshape(PASSES, points.size, *a.shape[1:]), (proposed, new))
-    start, keys = (points, points.log_prob - own), jax.random.split(jax.random.fold_in(key, 1), PASSES)
+    start, keys = (points, points.log_prob - own), jax.random.split(key, PASSES)
     return jax.lax.scan(propose, start, (*by_pass, keys))[0][0]
 
 

@@ -21,7 +21,7 @@ STEADY = 0.95  # of the mean square of `log p - log q`, above which a sweep has 
 RIGHT = 0.01  # nats that `log p - log q` of a component's draws is off by, below which it is left as it is
 CLIPPED = 3.0  # nats that `log p - log q` counts as, at most
 USUAL = 0.3  # change of each number of a shape, in its own spreads, that is expected before the draws are seen
-WIDEST, FARTHEST, HEAVIEST = 2.0, 1.0, 0.7  # changes at once: of a variance, of a mean in spreads, of a log-mass
+WIDER, FARTHER, HEAVIER = 2.0, 1.0, 0.7  # changes at once: of a variance, of a mean in spreads, of a log-mass
 OFF = 0.1  # standard deviation of `log p - log q` over a component's draws, from which on it may be two
 APART = 0.8  # spreads that two begin from the middle of one
 HALVES = 30  # steps of expectation maximisation of the two
@@ -111,15 +111,15 @@ def _regressed(one: Parts, own: _Own, part: Logs, excess: Logs) -> Parts:
     square[i, j] += 0.5 * bend
     square[j, i] += 0.5 * bend
     precision, axes = np.linalg.eigh(np.eye(dim) - 2.0 * square)
-    precision = np.clip(precision, 1.0 / WIDEST, WIDEST)
+    precision = np.clip(precision, 1.0 / WIDER, WIDER)
     shift = axes @ (axes.T @ slope / precision)
-    shift *= min(1.0, FARTHEST / max(float(np.linalg.norm(shift)), 1e-9))
+    shift *= min(1.0, FARTHER / max(float(np.linalg.norm(shift)), 1e-9))
     mass = height[0] + 0.5 * slope @ shift - 0.5 * np.log(precision).sum()
     root = one.chol[0] @ axes / np.sqrt(precision)
     return Parts(
         one.mean + one.chol[0] @ shift,
         np.linalg.cholesky(root @ root.T)[None],
-        one.log_mass + np.clip(mass, -HEAVIEST, HEAVIEST),
+        one.log_mass + np.clip(mass, -HEAVIER, HEAVIER),
     )
 
 

@@ -4,8 +4,9 @@ good a mixture is, and which of several is the best.
 
 from typing import NamedTuple
 
+import jax
 import numpy as np
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float
 
 from allmodes.points.buffer import Buffer
 from allmodes.search.parts import BELOW, Parts, log_sum
@@ -42,7 +43,7 @@ class Drawn(NamedTuple):
         """Of the density."""
         return float(np.logaddexp.reduce(self.log_weight) - np.log(len(self.z)))
 
-    def at(self, which: slice | Bool[np.ndarray, " n"] | Int[np.ndarray, " m"]) -> "Drawn":
+    def at(self, which: slice) -> "Drawn":
         """Some of them."""
         return Drawn(*(a[which] for a in self))
 
@@ -59,6 +60,8 @@ class Drawn(NamedTuple):
         """Of exact draws of the density under a mixture: the mean of its log-density. By draws of
         its own alone, a mixture that lacks modes would be the best.
         """
+        if not self.weight.any():
+            return -np.inf
         weight, log_q = self.weight, np.maximum(parts.log_density(self.z), self.log_prob - self.log_z - FARTHEST)
         return float(weight[weight > 0.0] @ log_q[weight > 0.0])
 
@@ -93,21 +96,15 @@ class Pool(NamedTuple):
     """
 
     proposals: tuple[Parts, ...] = ()
-    points: tuple[Buffer, ...] = ()  # of each of them
+    points: tuple[Buffer, ...] = ()  # of each of them, on the host
     log_sums: tuple[Logs, ...] = ()  # of all proposals' densities at the points of each
 
     def plus(self, proposal: Parts, points: Buffer) -> "Pool":
         """With draws of one more."""
-        proposals = *self.proposals, proposal
+        proposals, points = (*self.proposals, proposal), jax.tree.map(np.asarray, points)
         old = [np.logaddexp(q, proposal.log_density(of.z)) for q, of in zip(self.log_sums, self.points, strict=True)]
         new = np.logaddexp.reduce([p.log_density(points.z) for p in proposals])
         return Pool(proposals, (*self.points, points), (*old, new))
-
-    def joined(self, other: "Pool") -> "Pool":
-        """Both together."""
-        for proposal, points in zip(other.proposals, other.points, strict=True):
-            self = self.plus(proposal, points)
-        return self
 
     @property
     def drawn(self) -> Drawn:
