@@ -347,6 +347,62 @@ def test_draws_of_a_base_need_no_path():
         sampler.sample(10, key=1, steps=1)
 
 
+def test_strays_in_the_flank_of_a_mode_move_before_they_dispute_it_and_a_lost_mode_stays():
+    """Points six standard deviations out, where no draw is, would be a tenth of the mass: they say
+    nothing any more. Those of a mode that the mixture lacks stay, and where nothing is disputed
+    nothing is spent.
+    """
+    rng = np.random.default_rng(0)
+    far = rng.normal(size=(40, 2))
+    far *= 6.0 / np.linalg.norm(far, axis=1, keepdims=True)
+    at_home, lost = rng.normal(size=(2000, 2)), rng.normal(size=(60, 2)) + 20.0
+
+    def log_prob(x):
+        return jnp.logaddexp(-0.5 * jnp.sum(x**2), -0.5 * jnp.sum((x - 20.0) ** 2))
+
+    target, frame = am.Target(log_prob, 2), Frame(jnp.zeros(2), jnp.ones(2))
+    narrow = GaussianMixture(jnp.zeros(1), jnp.zeros((1, 2)), jnp.eye(2)[None], jnp.full((1, 2), 0.9))
+    draws = narrow.sample(jax.random.key(1), 4000)
+    pool = Pool().plus(Parts.of_mixture(narrow), Buffer.of(draws, target.evaluate(draws)))
+
+    def moved(z):
+        z = jnp.asarray(z, jnp.float32)
+        points = Buffer.of(z, target.evaluate(z))
+        return base._strays_moved(target, frame, narrow, points, pool, jax.random.key(2))
+
+    points, spent = moved(np.concatenate([at_home, far, lost]))
+    x = np.asarray(points.z)
+    assert np.sum(np.linalg.norm(x - 20.0, axis=1) < 6.0) == 60
+    assert np.sum((np.linalg.norm(x, axis=1) > 4.5) & (x.sum(1) < 20.0)) <= 1
+    assert int(spent.log_prob) == base.MOVED_OF_FEW * 2 * base.MOVES
+    assert int(moved(np.asarray(narrow.sample(jax.random.key(3), 1000)))[1].log_prob) == 0
+
+
+def test_a_single_draw_is_not_proposed_all_the_time():
+    """One where the mixture is far above what it was drawn from, and the density is not."""
+    z = jnp.asarray(np.random.default_rng(0).normal(size=(1000, 1)), jnp.float32)
+    old = GaussianMixture(jnp.zeros(1), jnp.zeros((1, 1)), jnp.ones((1, 1, 1)), jnp.ones((1, 1)))
+    spike = jnp.asarray([[3.5]])
+    draws = jnp.concatenate([z, spike])
+    log_prob = -0.5 * draws[:, 0] ** 2
+    pool = Pool().plus(Parts.of_mixture(old), Buffer(draws, log_prob, -draws))
+    both = GaussianMixture(
+        jnp.log(jnp.asarray([0.999, 0.001])),
+        jnp.asarray([[0.0], [3.5]]),
+        jnp.ones((2, 1, 1)),
+        jnp.asarray([[1.0], [1e-6]]),
+    )
+    copies = [
+        int(
+            np.sum(
+                np.asarray(base._proposed_again(both, Buffer(z, log_prob[:-1], -z), pool, jax.random.key(i)).z) == 3.5
+            )
+        )
+        for i in range(5)
+    ]
+    assert sum(copies) <= 5
+
+
 def test_draws_proposed_again_move_strays_and_leave_a_mode_that_the_mixture_lacks():
     """Where the search has met next to no mass no point stays; the lost mode keeps all of its."""
     rng = np.random.default_rng(0)

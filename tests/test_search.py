@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from helpers import Counting
 
-from allmodes import IWSM, Target, TargetError
+from allmodes import IWSM, Target, TargetError, interop
 from allmodes.draws.verdict import CORRECT, TRUSTED
 from allmodes.mcmc.mala import Moved
 from allmodes.points.buffer import Buffer
@@ -25,6 +25,7 @@ from allmodes.search.moves import ascend_from, fewer
 from allmodes.search.scout import broad, scout
 from allmodes.search.search import _Extent, search
 from allmodes.search.slopes import PART, evaluator, price
+from allmodes.search.told import where_told
 from allmodes.targets import affine, funnel, gaussian_mixture, random_mixture, ring
 
 pytestmark = pytest.mark.trains
@@ -322,6 +323,30 @@ def test_the_starts_of_later_waves_reach_as_far_as_the_first_have_found():
     points = Buffer(jnp.asarray([[3.0, 0.0], [0.0, -0.5], [9.0, 9.0]]), jnp.zeros(3), jnp.zeros((3, 2)))
     wider = extent.with_points(points, jnp.asarray([True, True, False]))
     np.testing.assert_allclose([*wider.middle, *wider.half], [1.0, 0.0, 2.0, 1.0])
+
+
+def test_starts_are_drawn_where_the_target_says_its_mass_is():
+    """By place and scale, in any frame; nothing of a target that tells one of them alone."""
+    told = where_told(Target(normal, 2, location=[4.0, -2.0], scale=3.0), Frame(jnp.ones(2), 2.0 * jnp.ones(2)))
+    np.testing.assert_allclose([*told.middle, *told.spread], [1.5, -1.5, 1.5, 1.5])
+    assert where_told(Target(normal, 2, scale=3.0), Frame(jnp.ones(2), jnp.ones(2))) is None
+
+
+def test_a_mode_that_few_of_a_prior_lead_to_is_met():
+    """A narrow one beside a wide one in five dimensions of a unit cube, without a gradient: 6 % of
+    the prior climb to it, and from the scouts' box alone none of 340 did.
+    """
+    means, stds = np.array([[3.0] * 5, [-3.0] * 5]), np.array([0.5, 1.0])
+
+    def log_likelihood(x):
+        each = [-0.5 * jnp.sum((x - m) ** 2) / s**2 for m, s in zip(means, stds, strict=True)]
+        return jnp.logaddexp(*each)
+
+    target = interop.nested.target(log_likelihood, lambda u: 20.0 * u - 10.0, 5)
+    blind = dataclasses.replace(target.free, differentiable=False)
+    result = search(blind, jax.random.key(1), 4096, Search())
+    x = np.asarray(jax.vmap(target.chart.to_x)(result.frame.to_x(result.points.z)))
+    assert np.sum(np.linalg.norm(x - means[0], axis=1) < 3.0) >= 3
 
 
 def test_a_start_of_zero_density_costs_one_evaluation():

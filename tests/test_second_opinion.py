@@ -21,6 +21,7 @@ from allmodes.points.found import SearchResult
 from allmodes.points.frame import Frame
 from allmodes.points.mixture import GaussianMixture
 from allmodes.search.base import Base
+from allmodes.search.told import Told
 from allmodes.targets import gaussian_mixture
 
 SPENT = 40_000  # evaluations before
@@ -95,6 +96,15 @@ def test_starts_lie_all_over_beyond_and_close_by():
     assert np.all(nearest[-32:] < 6.0)
     again, _ = fresh_starts(z, 256, jax.random.key(4))
     np.testing.assert_array_equal(starts, again)
+
+
+def test_a_quarter_of_the_starts_are_where_the_target_tells():
+    z, told = np.random.default_rng(0).normal(size=(4000, 3)), Told(jnp.full(3, 100.0), jnp.full(3, 0.5))
+    starts, length = fresh_starts(z, 256, jax.random.key(4), told)
+    np.testing.assert_allclose(np.mean(starts[:64], 0), 100.0, atol=0.1)
+    np.testing.assert_allclose(np.std(starts[:64], 0), 0.5, rtol=0.2)
+    np.testing.assert_allclose(length[:64], 0.05 * 3**0.5 * 0.5, rtol=1e-5)
+    np.testing.assert_array_equal(starts[64:], fresh_starts(z, 256, jax.random.key(4))[0][64:])
 
 
 @pytest.mark.trains

@@ -174,7 +174,8 @@ class DiffusionSampler(Sampler):
         know.
         """
         buffer = self.state.buffer
-        points = buffer.take(jnp.asarray(np.arange(self._few) * buffer.size // self._few))
+        some = np.random.default_rng(0).permutation(buffer.size)[: self._few]  # copies stand at regular distances
+        points = buffer.take(jnp.asarray(np.resize(some, self._few)))
         log_ratio = self._on_all("noise", jax.random.key(0), points.z, self.steps)
         log_weight = np.asarray(log_ratio + points.log_prob, np.float64)
         return Forward(log_weight, forward_ess(log_weight), len(np.unique(np.asarray(points.z), axis=0)))

@@ -36,6 +36,7 @@ from allmodes.search.fitting import BADLY, UNEXPLAINED, fit_mixture
 from allmodes.search.mass import REACH
 from allmodes.search.moves import ascend_from, lowest_that_counts
 from allmodes.search.slopes import evaluator, price
+from allmodes.search.told import Told, where_told
 from allmodes.target import Target
 
 EACH, DEAR, FEW = 13, 20, 256  # evaluations of a climb, about; where there are more than so many
@@ -43,6 +44,7 @@ FEWEST, MOST = 32, 1024  # climbs: with fewer there is no second opinion
 CLIMB = 40  # most steps of one
 BEYOND, NEAR = 16.0, 1e-2  # extents of the points: as far out, and as close to a point, as climbs begin
 WALKERS, MOVES, KEPT = 128, 12, 6  # that leave the ends which are not explained; points of the last moves are kept
+WITHOUT = 32  # walkers, where the density has no gradient
 COMPONENTS, DRAWS = 16, 512  # of the mixture that is fitted to these, at most; of it
 MISSING, MAYBE = 0.005, 0.0005  # shares of the mass: not to be used without; next to nothing below
 
@@ -125,7 +127,7 @@ def second_opinion(
     if count < FEWEST:
         return Opinion.none(), none
     k_start, k_climb, k_weigh, k_region = jax.random.split(key, 4)
-    z, length = fresh_starts(np.asarray(buffer.z, np.float64), count, k_start)
+    z, length = fresh_starts(np.asarray(buffer.z, np.float64), count, k_start, where_told(target, frame))
     climbed = program(_climb, target)(frame, jnp.asarray(z), jnp.asarray(length), k_climb)
     ends, spent = climbed.points, climbed.evaluations
     best = max(float(jnp.max(ends.log_prob)), float(jnp.max(buffer.log_prob)))
@@ -141,13 +143,13 @@ def second_opinion(
 
 
 def fresh_starts(
-    z: Float[np.ndarray, "m dim"], n: int, key: Array
+    z: Float[np.ndarray, "m dim"], n: int, key: Array, told: Told | None = None
 ) -> tuple[Float[np.ndarray, "n dim"], Float[np.ndarray, " n"]]:
     """A power of two of starts by Sobol's sequence, and the length of their first steps: half of
-    them beyond the extent of the points, at all scales, an eighth close to a point, the others all
-    over the extent.
+    them beyond the extent of the points, at all scales, or half of these where the target has told
+    of its mass, an eighth close to a point, the others all over the extent.
     """
-    from scipy.stats import qmc  # takes its time to import
+    from scipy.stats import norm, qmc  # takes its time to import
 
     dim, rng = z.shape[1], np.random.default_rng(np.asarray(jax.random.key_data(key)))
     u = qmc.Sobol(dim + 1, rng=rng).random(n)
@@ -157,8 +159,12 @@ def fresh_starts(
     part = 8 * np.arange(n) // n
     scale = np.select([part < 4, part < 7], [BEYOND ** u[:, 0], 1.0], NEAR ** u[:, 0])[:, None]
     around = np.where((part < 7)[:, None], middle, z[rng.integers(0, len(z), n)])
-    starts = around + scale * half * (2.0 * u[:, 1:] - 1.0)
-    return starts.astype(np.float32), (0.05 * dim**0.5 * np.mean(half) * scale[:, 0]).astype(np.float32)
+    starts, length = around + scale * half * (2.0 * u[:, 1:] - 1.0), np.mean(half) * scale[:, 0]
+    if told is not None:
+        is_told, normal = part < 2, norm.ppf(np.clip(u[:, 1:], 1e-6, 1.0 - 1e-6))
+        starts = np.where(is_told[:, None], np.asarray(told.middle) + np.asarray(told.spread) * normal, starts)
+        length = np.where(is_told, np.mean(told.spread), length)
+    return starts.astype(np.float32), (0.05 * dim**0.5 * length).astype(np.float32)
 
 
 def _power_of_two(most: int) -> int:
@@ -173,7 +179,8 @@ def _mass_around(
     error, and what that has cost.
     """
     k_move, k_fit, k_draw, k_weigh = jax.random.split(key, 4)
-    starts = ends.take(jnp.asarray(which[np.arange(WALKERS) % len(which)]))
+    walkers = WALKERS if seen.target.differentiable else WITHOUT
+    starts = ends.take(jnp.asarray(which[np.arange(walkers) % len(which)]))
     passed, spent = program(_settle, seen.target)(seen.frame, starts, k_move)
     mixture = fit_mixture(passed, min(COMPONENTS, len(which)), k_fit)
     drawn, log_q, spent = program(_draw, seen.target)(seen.frame, mixture, k_draw, spent)

@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from allmodes.devices.compiled import program
+from allmodes.draws.estimates import forward_ess
 from allmodes.points import weights
 from allmodes.points.buffer import Buffer, choose
 from allmodes.points.count import Evaluations
@@ -40,6 +41,7 @@ FEW, MOVED_OF_FEW = 3, 512  # points for each dimension that are few for a compo
 LEAST_PER_DIM = 2  # points of a component for each dimension, before they move
 MOVED, MOVES, KEPT = 2, 6, 4  # how often, by so many moves each, and after how many of these points are kept
 PASSES = 4  # of draws that are proposed again
+UNDISPUTED = 0.9  # forward effective share by the points, below which those that dispute it move
 FITTED = 16_384  # points, at most, that a mixture is fitted to at first
 
 
@@ -194,6 +196,8 @@ def _rounds(
     best = max((b.mixture for b in tried), key=lambda m: seen.likelihood(Parts.of_mixture(m)))
     mixture = _made_right(_polished(best, seen)[0] if is_polished else best, seen)
     points = _proposed_again(mixture, points, pool, jax.random.fold_in(key, most))
+    points, spent = _strays_moved(target, found.frame, mixture, points, pool, jax.random.fold_in(key, most + 1))
+    evaluations = jax.tree.map(jnp.add, evaluations, spent)
     base = Base(mixture, seen.share(Parts.of_mixture(mixture)))
     return base, pool, found._replace(points=points, evaluations=evaluations)
 
@@ -219,8 +223,7 @@ def _proposed_again(mixture: GaussianMixture, points: Buffer, pool: Pool, key: A
     """
     drawn, rng = pool.drawn, np.random.default_rng(np.asarray(jax.random.key_data(key)))
     log_q = Parts.of_mixture(mixture).log_density(drawn.z)
-    log_share = log_q - drawn.log_proposal
-    share = np.exp(log_share - log_share.max())
+    share = drawn._replace(log_prob=log_q).weight  # as draws of the mixture: a single one is not proposed all the time
     index = rng.choice(len(share), PASSES * points.size, p=share / share.sum())  # on the host: of any number
     everything = jax.tree.map(lambda *a: np.concatenate(a), *pool.points)
     new = jnp.asarray((drawn.log_prob - log_q)[index], jnp.float32)
@@ -239,6 +242,27 @@ def _passes(mixture: GaussianMixture, points: Buffer, proposed: Buffer, new: Flo
     by_pass = jax.tree.map(lambda a: a.reshape(PASSES, points.size, *a.shape[1:]), (proposed, new))
     start, keys = (points, points.log_prob - own), jax.random.split(key, PASSES)
     return jax.lax.scan(propose, start, (*by_pass, keys))[0][0]
+
+
+def _strays_moved(
+    target: Target, frame: Frame, mixture: GaussianMixture, points: Buffer, pool: Pool, key: Array
+) -> tuple[Buffer, Evaluations]:
+    """The points after moves of those that the mixture has least of, where these seem to say that
+    it leaves mass out, and what that has cost.
+
+    A point of the search in the flank of a mode, further out than draws are, stays there: no draw
+    takes its place. It must move before it may say anything. Those that it would meet on the way
+    move as well, so that as many come as go where there is mass.
+    """
+    k_move, k_again = jax.random.split(key)
+    excess = np.asarray(points.log_prob, np.float64) - Parts.of_mixture(mixture).log_density(points.z)
+    if forward_ess(excess) >= UNDISPUTED:
+        return points, Evaluations.none(target.differentiable)
+    strays = jnp.asarray(np.argsort(-excess)[: fewer(target, MOVED_OF_FEW)])
+    moved, spent = program(move_in_shapes, target, static=(4, 5))(
+        frame, mixture, points.take(strays), k_move, 2 * MOVES, 1
+    )
+    return _proposed_again(mixture, points.put(strays, moved), pool, k_again), spent
 
 
 def _with_moved(

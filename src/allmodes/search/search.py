@@ -27,6 +27,7 @@ from allmodes.search.moves import ascend_from, fewer, has_arrived, may_carry_mas
 from allmodes.search.resolution import warn_if_coarse
 from allmodes.search.scout import scout
 from allmodes.search.slopes import evaluator, price
+from allmodes.search.told import where_told
 from allmodes.search.turns import in_turns
 from allmodes.target import Target
 
@@ -148,14 +149,19 @@ def _beside(passed: tuple[Array, ...], n: int) -> Array:
 
 
 def _fill_box(task: _Task, key: Array, box: Frame, extent: _Extent) -> tuple[Moved, Evaluations, Bool[Array, " size"]]:
-    """Climb from starts all over an extent of the box and around its middle, and move the points
-    that may carry mass; which of these stand for a start of their own that has arrived.
+    """Climb from starts all over an extent of the box and around its middle, and where the target
+    says that its mass is, and move the points that may carry mass; which of these stand for a start
+    of their own that has arrived.
     """
     target, size, dim = task.target, task.size, task.target.free_dim
     k_uniform, k_normal, k_fill, k_local = jax.random.split(key, 4)
-    uniform = jax.random.uniform(k_uniform, (size - size // 2, dim), minval=-REACH, maxval=REACH)
-    normal = 0.7 * jax.random.normal(k_normal, (size // 2, dim))
+    told, k_told = where_told(target, box), jax.random.fold_in(key, 2)
+    rest = size if told is None else size - size // 3
+    uniform = jax.random.uniform(k_uniform, (rest - rest // 2, dim), minval=-REACH, maxval=REACH)
+    normal = 0.7 * jax.random.normal(k_normal, (rest // 2, dim))
     z = extent.middle + extent.half * jnp.concatenate([uniform, normal])
+    if told is not None:
+        z = jnp.concatenate([z, told.middle + told.spread * jax.random.normal(k_told, (size - rest, dim))])
     first = jnp.full((size,), 0.05 * dim**0.5)
     c = ascend_from(target, box, z, first, task.climb_limit, jax.random.fold_in(key, 1))
     alive = may_carry_mass(c.points.log_prob, dim)
