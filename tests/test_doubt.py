@@ -49,7 +49,17 @@ def test_rounding_leaves_no_doubt():
     rng = np.random.default_rng(0)
     draws, forward = 1e-6 * rng.integers(0, 2, DRAWS), 1e-6 * rng.integers(0, 4, POINTS)
     assert doubt_of(forward, draws, POINTS).share == 0.0
-    assert doubt_of(1e4 * forward, draws, POINTS).share > 0.4  # what is more than rounding
+    assert doubt_of(1e6 * forward, draws, POINTS).share > 0.4  # what is more than rounding
+
+
+def test_what_is_drawn_at_half_of_its_share_is_not_left_out():
+    """The draws tell a tenth of the mass in a region, points a fifth: where its weights are twice
+    the mean there are draws of it, where they are ten times the mean some of it may be left out.
+    """
+    for ratio, is_doubted in ((2.0, False), (10.0, True)):
+        draws = np.log(np.where(np.arange(DRAWS) < 0.1 * DRAWS / ratio, ratio, (1.0 - 0.1) / (1.0 - 0.1 / ratio)))
+        forward = np.log(np.where(np.arange(POINTS) < 0.2 * POINTS, ratio, 0.9))
+        assert (doubt_of(forward, draws, POINTS).share > 0.05) == is_doubted
 
 
 def test_one_point_of_thousands_is_not_sure():

@@ -374,6 +374,24 @@ def test_draws_of_a_model_are_named_and_constrained_also_from_a_folder(tmp_path)
     np.testing.assert_allclose(stored.parameters(x)["mean"], sites["mean"], rtol=1e-5)
 
 
+def test_uniform_sites_are_standard_normals_within_and_themselves_outside():
+    """Of a plate, of several numbers, and between ends that depend on another site."""
+
+    def model():
+        with numpyro.plate("each", 2):
+            low = numpyro.sample("low", dist.Uniform(-1.0, 3.0))
+        numpyro.sample("part", dist.Uniform(low[0], 5.0 * jnp.ones(3)).to_event(1))
+
+    target = am.interop.numpyro.target(model)
+    z = 0.7 * jax.random.normal(jax.random.key(0), (5, target.dim))
+    np.testing.assert_allclose(target.values(z), np.sum(stats.norm.logpdf(z), axis=1), rtol=1e-5)
+    sites = target.parameters(z)
+    assert set(sites) == {"low", "part"}
+    u = (np.asarray(sites["part"]) - np.asarray(sites["low"])[:, :1]) / (5.0 - np.asarray(sites["low"])[:, :1])
+    both = np.concatenate([(np.asarray(sites["low"]) + 1.0) / 4.0, u], axis=1)
+    np.testing.assert_allclose(np.sort(stats.norm.ppf(both), axis=1), np.sort(z, axis=1), rtol=1e-3, atol=1e-3)
+
+
 def test_a_model_says_where_its_sites_lie_in_its_own_order():
     def model(y):
         share = numpyro.sample("share", dist.Dirichlet(jnp.ones(2)))

@@ -14,6 +14,7 @@ from jaxtyping import Array, Float
 from allmodes.draws.estimates import GRAIN
 
 SURE = 4.0  # standard errors, above which an excess counts, as the largest of many is looked for
+RARE = 1.0  # nats of a weight above the mean: of what is drawn more often, there are draws to tell its share
 
 
 class Doubt(NamedTuple):
@@ -55,14 +56,17 @@ def doubt_of(forward: Float[Array | np.ndarray, " m"], draws: Float[Array | np.n
     weighted draws.
 
     NaN and +inf are weights beyond any of a draw. Of weights that rounding alone parts, as all are
-    where the sampler is the density, none is beyond another.
+    where the sampler is the density, none is beyond another. What is drawn at a third of its share
+    or more is not left out, however the points differ from the draws there: points of training are
+    no independent ones.
     """
     forward = np.sort(np.where(np.isnan(forward), np.inf, np.asarray(forward, np.float64)))
-    draws = np.asarray(draws, np.float64)
-    draws = np.sort(draws[(draws > -np.inf) & (draws < np.inf)])
+    given = np.asarray(draws, np.float64)
+    draws = np.sort(given[(given > -np.inf) & (given < np.inf)])
     if not len(draws) or not len(forward):
         return Doubt(1.0, 0.0, count)
     weight = np.exp(draws - draws[-1])
+    mean = draws[-1] + np.log(weight.sum() / len(given))
     weight /= weight.sum()
     # Thresholds are the points themselves: as many as there are from the i-th on are no lower.
     above = 1.0 - np.arange(len(forward)) / len(forward)
@@ -75,8 +79,8 @@ def doubt_of(forward: Float[Array | np.ndarray, " m"], draws: Float[Array | np.n
     of_draws = (1.0 - own) ** 2 * squares + own**2 * (total - squares)
     smooth = (above * count + 1.0) / (count + 2.0)
     error = np.sqrt(smooth * (1.0 - smooth) / count + of_draws)
-    best = int(np.argmax(above - own - SURE * error))
+    best = int(np.argmax(np.where(forward > mean + RARE, above - own - SURE * error, -1.0 - SURE)))
     excess = above[best] - own[best]
-    if excess <= SURE * error[best]:
+    if forward[best] <= mean + RARE or excess <= SURE * error[best]:
         return Doubt(0.0, float(error[best]), count)
     return Doubt(float(excess), float(error[best]), count)

@@ -14,7 +14,8 @@ from allmodes.draws.draws import Draws
 from allmodes.errors import ConfigError, TargetError
 from allmodes.interop.hosted import equally_weighted
 from allmodes.method import Method
-from allmodes.priors.numpyro import is_improper, warn_of_improper
+from allmodes.priors.numpyro import is_improper, is_uniform, warn_of_improper
+from allmodes.priors.quantile import by_quantile
 from allmodes.ranges import Range
 from allmodes.target import Target, names_of
 
@@ -23,7 +24,8 @@ def target(model: Callable[..., Any], *args: Any, name: str | None = None, seed:
     """The posterior of a NumPyro model, given its arguments (the data).
 
     Parameters with constraints are mapped to all of R^dim by NumPyro's own bijections, with their
-    Jacobians in the density: log Z is the log evidence of the model. `draws.unravel()` gives a
+    Jacobians in the density, uniform ones by the normal quantile: log Z is the log evidence of the
+    model. `draws.unravel()` gives a
     dictionary of its sites in their own (constrained) values, deterministic ones included, each
     with the draws along its first axis. An improper prior is warned of (`PriorWarning`): log Z is
     then no evidence.
@@ -41,9 +43,11 @@ def target(model: Callable[..., Any], *args: Any, name: str | None = None, seed:
         raise ConfigError("NumPyro is not installed: pip install numpyro") from error
     name = name or getattr(model, "__name__", "numpyro")
     sites = _sites(model, args, kwargs, seed, name)
+    uniform = [key for key, site in sites.items() if site["type"] == "sample" and is_uniform(site["fn"])]
+    within = by_quantile(model, uniform) if uniform else model
     try:
         # The search copes with points of no gradient; to look for one costs seconds of compilation.
-        info = initialize_model(jax.random.key(seed), model, model_args=args, model_kwargs=kwargs, validate_grad=False)
+        info = initialize_model(jax.random.key(seed), within, model_args=args, model_kwargs=kwargs, validate_grad=False)
     except Exception as error:
         raise TargetError(f"NumPyro cannot start the model {name} ({_short(error)})") from error
 
@@ -54,7 +58,11 @@ def target(model: Callable[..., Any], *args: Any, name: str | None = None, seed:
     warn_of_improper(f"the model {name}", improper)
     again = _sites(model, args, kwargs, seed + 1, name)
     more = {"supports": _ranges(sites, again), "source": "NumPyro model"}
-    return Target.of_tree(log_prob, info.param_info.z, name=name, constrain=info.postprocess_fn, **more)
+
+    def constrain(values: dict[str, Array]) -> dict[str, Array]:
+        return {site: value for site, value in info.postprocess_fn(values).items() if site in sites}
+
+    return Target.of_tree(log_prob, info.param_info.z, name=name, constrain=constrain, **more)
 
 
 class Samples(dict[str, Array]):

@@ -122,7 +122,7 @@ class OfNumPyro(Prior):
         """
         of_pieces = flats_of(self.pieces, x, z)
         is_standard = self.is_standard and all(piece.is_standard for piece in self.pieces)
-        if is_standard or type(_base(self.dist)).__name__ == "Uniform":
+        if is_standard or is_uniform(self.dist):
             return of_pieces
         ends = [("", "") if flat is None else flat[1:3] for flat in of_pieces]
         if any(isinstance(piece, HalfLine) and not piece.above for piece in self.pieces):
@@ -182,6 +182,11 @@ def is_improper(dist: Any) -> bool:
             return not bool(jnp.all(jnp.isfinite(inner.log_prob(inner.sample(jax.random.key(0))))))
     except NotImplementedError:  # one that cannot be drawn from
         return False
+
+
+def is_uniform(dist: Any) -> bool:
+    """Whether a distribution of NumPyro is uniform between ends, which may depend on others."""
+    return type(_base(dist)).__name__ == "Uniform"
 
 
 def warn_of_improper(what: str, names: Sequence[str]) -> None:
