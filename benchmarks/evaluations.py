@@ -2,17 +2,20 @@
 
     python -m benchmarks.evaluations --targets gmm40 random-16 --out docs/results/evaluations.json
 
-For each run: evaluations with those of 10,000 draws, seconds from the start of `fit` to the draws
-(compilation included, in a process that has fitted other densities before), steps of training, the
-effective share, log Z less the truth, total variation of the modes' weights over that of exact
-draws (raw and weighted), and modes with less than half of their share.
+For each run, in a fresh process: evaluations with those of 10,000 draws, seconds from the start of
+the process to the draws (imports and compilation included), with `--warm` those of a second process
+that finds all programs compiled, steps of training, the effective share, log Z less the truth,
+total variation of the modes' weights over that of exact draws (raw and weighted), and modes with
+less than half of their share.
 """
 
 import argparse
 import json
+import os
 import platform
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 from statistics import median
@@ -39,11 +42,11 @@ def target_of(name):
     return am.find_target(name)
 
 
-def measure(name, method, seed):
-    target, begin = target_of(name), time.monotonic()
+def measure(name, method, seed, begin):
+    target = target_of(name)
     sampler = am.fit(target, METHODS[method], key=jax.random.key(seed), progress=False)
     draws = jax.block_until_ready(sampler.sample(DRAWS, key=jax.random.key(1000 + seed)))
-    seconds, (log_z, std_error) = time.monotonic() - begin, draws.log_z
+    seconds, (log_z, std_error) = time.time() - begin, draws.log_z
     spent = sampler.evaluations["log_prob"] + draws.evaluations
     row = {
         "target": name, "method": method, "seed": seed, "evaluations": spent,
@@ -82,8 +85,8 @@ def page(rows):
         return ", ".join(format(row[key], form) if key in row else "-" for row in of[name])
 
     form = {
-        "evaluations": ",", "seconds": ".0f", "steps": "", "share": ".2f", "raw": ".2f", "weighted": ".2f", "low": "",
-        "log_z": "+.3f", "verdict": "",
+        "evaluations": ",", "seconds": ".0f", "warm": ".0f", "steps": "", "share": ".2f", "raw": ".2f",
+        "weighted": ".2f", "low": "", "log_z": "+.3f", "verdict": "",
     }  # fmt: skip
     reached = [f"| {name} | " + " | ".join(several(name, key, form[key]) for key in form) + " |" for name in names]
     purposes = "scouts", "climbs", "moves", "completeness", "mixture", "renewals", "opinion"
@@ -93,9 +96,9 @@ def page(rows):
         + " |"
         for name in names
     ]
-    heads = "effective share", "raw", "weighted", "low", "log Z less the truth", "verdict"
+    heads = "seconds", "warm", "steps", "effective share", "raw", "weighted", "low", "log Z less the truth", "verdict"
     return "\n".join([
-        "| density | evaluations | seconds | steps | " + " | ".join(heads) + " |", "|---" * 10 + "|", *reached, "",
+        "| density | evaluations | " + " | ".join(heads) + " |", "|---" * (2 + len(heads)) + "|", *reached, "",
         "What they were for, beside the 10,000 draws (medians; `sampler.spent`, and in each report):", "",
         "| density | " + " | ".join(purposes) + " |", "|---" * (1 + len(purposes)) + "|", *spent,
     ])  # fmt: skip
@@ -111,23 +114,39 @@ def write(rows, result):
         beside.write_text(f"{before}{BEGIN}\n\n{page(rows)}\n\n{END}{rest.split(END)[1]}")
 
 
+def in_fresh_processes(name, method, seed, is_warm):
+    """A run that finds nothing compiled; `warm`: seconds of one that finds all that it has."""
+    command = [sys.executable, "-m", "benchmarks.evaluations", "--targets", name, "--method", method]
+    with tempfile.TemporaryDirectory() as folder:
+        kept = {
+            "JAX_COMPILATION_CACHE_DIR": folder, "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+            "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
+        }  # fmt: skip
+        rows = []
+        for _ in range(1 + is_warm):
+            this = [*command, "--seed", str(seed), "--begin", str(time.time())]
+            done = subprocess.run(this, stdout=subprocess.PIPE, text=True, check=True, env=os.environ | kept)
+            rows.append(json.loads(done.stdout.splitlines()[-1]))
+    return rows[0] | ({"warm": rows[1]["seconds"]} if is_warm else {})
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--targets", nargs="+", default=["gmm40"])
     parser.add_argument("--method", default="iwsm", choices=METHODS)
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--warm", action="store_true", help="each run a second time, with its compiled programs kept")
     parser.add_argument("--seed", type=int, help="this seed alone, in this process")
+    parser.add_argument("--begin", type=float, default=time.time(), help="of --seed: when its process was started")
     parser.add_argument("--out", type=Path)
     given = parser.parse_args()
     if given.seed is not None:
-        print(json.dumps(measure(given.targets[0], given.method, given.seed)))
+        print(json.dumps(measure(given.targets[0], given.method, given.seed, given.begin)))
         return
     rows = []
     for name in given.targets:
-        for seed in range(given.seeds):  # each in a fresh process, which finds nothing compiled
-            command = [sys.executable, "-m", "benchmarks.evaluations", "--targets", name, "--method", given.method]
-            done = subprocess.run([*command, "--seed", str(seed)], stdout=subprocess.PIPE, text=True, check=True)
-            rows.append(json.loads(done.stdout.splitlines()[-1]))
+        for seed in range(given.seeds):
+            rows.append(in_fresh_processes(name, given.method, seed, given.warm))
             print(json.dumps(rows[-1]), flush=True)
             if given.out:
                 write(rows, given.out)

@@ -3,6 +3,7 @@ gradient: evaluations and seconds of ours beside nested samplers, and what worke
 
     python -m benchmarks.slow ours --out rows.jsonl
     TOOLS/bin/python -m benchmarks.slow dynesty --out rows.jsonl  # TOOLS: see tools/run.py
+    python -m benchmarks.slow ours --ms 1 --workers 2 --out rows.jsonl  # and with --workers 0
     python -m benchmarks.slow pool --out rows.jsonl
     python -m benchmarks.slow page rows.jsonl  # to docs/results/slow.json and slow.md
 
@@ -186,9 +187,29 @@ def _share_error(row: dict) -> float:
     return float(np.sqrt(WEIGHTS[0] * WEIGHTS[1] / row["ess"]))
 
 
+def _of_whole(rows: list[dict]) -> list[str]:
+    """Runs whose likelihood took its time, in the calling process and by workers."""
+    table = [
+        "| whole run, evaluated by | seed | evaluations | wall s | own CPU s | log Z less the truth |",
+        "|---" * 6 + "|",
+    ]
+    for row in sorted(rows, key=lambda row: (row["seed"], row["workers"])):
+        who = f"{row['workers']} workers" if row["workers"] else "the calling one"
+        seconds = f"{row['wall']:.0f} | {row['own']:.0f}"
+        table.append(f"| {who} | {row['seed']} | {row['calls']:,} | {seconds} | {row['error']:+.3f} |")
+    text = (
+        "Whole runs of `IWSM()` with a likelihood that spends a millisecond of CPU time an evaluation, on two idle "
+        "cores (x86-64): the same draws and the same number of evaluations, whoever makes them."
+    )
+    return [wrapped(text), "\n".join(table)] if rows else []
+
+
 def page(rows: list[dict]) -> str:
     """The page, of its rows."""
-    runs, pools = ([row for row in rows if (row["tool"] == "pool") == is_pool] for is_pool in (False, True))
+    pools = [row for row in rows if row["tool"] == "pool"]
+    runs, whole = (
+        [row for row in rows if row["tool"] != "pool" and bool(row["ms"]) == is_slow] for is_slow in (False, True)
+    )
     order = list(NAMES)
     lines = [HEAD, "|---|---|---|---|---|---|---|---|---|---|"]
     for row in sorted(runs, key=lambda row: (order.index(row["tool"]), row["seed"])):
@@ -220,11 +241,11 @@ def page(rows: list[dict]) -> str:
             "number does not depend on it. " + (f"No result yet: {', '.join(missing)}." if missing else "")
         ),
         "## What workers gain",
+        *_of_whole(whole),
         wrapped(
             f"{POINTS:,} evaluations that spend a millisecond of CPU time each, in one call, on a two-core machine "
-            "(x86-64) that was shared with other work: the load says how many processes wanted its two cores. So the "
-            "wall seconds say nothing of an idle one; what the busiest process has spent is what the call takes there, "
-            "and that of all processes what dividing the work costs."
+            "(x86-64); the load says how many processes wanted its two cores. What the busiest process has spent is "
+            "what the call takes on idle ones, and that of all processes what dividing the work costs."
         ),
         "\n".join(seen),
         "```sh\npython -m benchmarks.slow ours --out rows.jsonl\n"
