@@ -238,7 +238,8 @@ def page(rows: list[dict]) -> str:
             "Evaluations are all that were made, "
             "own CPU seconds are those of the whole run but for the likelihood, compilation included, and the total "
             "adds a millisecond for each evaluation: runs were made with a likelihood that takes no time, since their "
-            "number does not depend on it. " + (f"No result yet: {', '.join(missing)}." if missing else "")
+            "number does not depend on it. dynesty's run was made on an older machine, half as fast. "
+            + (f"No result yet: {', '.join(missing)}." if missing else "")
         ),
         "## What workers gain",
         *_of_whole(whole),
@@ -250,6 +251,7 @@ def page(rows: list[dict]) -> str:
         "\n".join(seen),
         "```sh\npython -m benchmarks.slow ours --out rows.jsonl\n"
         "TOOLS/bin/python -m benchmarks.slow dynesty --out rows.jsonl  # as benchmarks/tools/run.py\n"
+        "python -m benchmarks.slow ours --ms 1 --workers 2 --out rows.jsonl  # and with --workers 0\n"
         "python -m benchmarks.slow pool --out rows.jsonl\npython -m benchmarks.slow page rows.jsonl\n```",
     ]
     return "\n\n".join(parts) + "\n"

@@ -7,25 +7,33 @@ methods go wrong.
 
 A row is `wrong` by `benchmarks.cases`: log Z is off by more than .1 and 4 of its errors, the share
 of a region by more than a fifth and 5 of its errors, or an average by more than a tenth of a
-deviation and 5 errors. Silently wrong: wrong, and the word is better than `do not use`.
+deviation and 5 errors. Silently wrong: wrong, and the word is better than `do not use`. Where a
+page stands beside the file with its name, a table of each density's rows goes between its two
+marks.
 `benchmarks.silent` does the same for all of the densities, with a process for each row.
 """
 
 import argparse
 import json
 import time
+from collections import Counter
 from pathlib import Path
+from statistics import median
 
 import jax
 import numpy as np
 
 import allmodes as am
+from allmodes.draws.verdict import ORDER
 from allmodes.jobs.machine import machine
 from benchmarks.cases import CASES, judged
 
 METHODS = {
     "iwsm": None, "iwsm-thorough": am.IWSM.thorough(), "smc": am.SMC(), "tempering": am.Tempering(), "nuts": am.NUTS(),
 }  # fmt: skip
+DRAWS = {"raw": 10_000, "corrected": 4000}
+INTERVAL, GRAIN = 1.96, 1e-4  # standard errors on both sides of log Z; what float32 leaves of it
+BEGIN, END = "<!-- rows -->", "<!-- end of rows -->"
 FEW = "schools", "slivers", "funnel-10", "far", "gmm40", "mixture-8d", "manywell-8", "dw4"
 
 
@@ -36,6 +44,42 @@ def first_region(case, draws):
     w = np.exp(np.asarray(draws.log_weight, float) - float(np.max(draws.log_weight)))
     there = np.asarray(case.regions.assign(np.asarray(draws.x, float))) == 0
     return {"share": float(w @ there / w.sum()), "true_share": float(case.regions.shares[0])}
+
+
+def table(rows):
+    """A line for each density and kind of draws: how often wrong, what was claimed, and in how many
+    of the runs the 95 % interval of log Z has the truth, to the grain of float32.
+    """
+    head = "wrong", *reversed(ORDER), "log Z covered", "least effective share", "evaluations"
+    lines = ["| density | draws | runs | " + " | ".join(head) + " |", "|---" * (3 + len(head)) + "|"]
+    for case, kind in dict.fromkeys((row["case"], row["draws"]) for row in rows):
+        of = [row for row in rows if (row["case"], row["draws"]) == (case, kind)]
+        said = Counter(row["word"] for row in of)
+        off = [(abs(row["log_z_off"]), row["log_z_std_error"]) for row in of if row["log_z_off"] is not None]
+        covered = f"{sum(a <= INTERVAL * b + GRAIN for a, b in off)} of {len(off)}" if off else "-"
+        words = [said[word] for word in reversed(ORDER)]
+        share, spent = min(row["ess"] for row in of) / DRAWS[kind], median(row["evaluations"] for row in of)
+        cells = [
+            case,
+            kind,
+            len(of),
+            sum(bool(row["wrong"]) for row in of),
+            *words,
+            covered,
+            f"{share:.2f}",
+            f"{spent:,.0f}",
+        ]
+        lines.append("| " + " | ".join(map(str, cells)) + " |")
+    return "\n".join(lines)
+
+
+def write(result, out):
+    """The file, and the table of the page beside it."""
+    out.write_text(json.dumps(result, indent=1) + "\n")
+    page = out.with_suffix(".md")
+    if page.exists() and BEGIN in page.read_text():
+        before, rest = page.read_text().split(BEGIN)
+        page.write_text(f"{before}{BEGIN}\n\n{table(result['rows'])}\n\n{END}{rest.split(END)[1]}")
 
 
 def main():
@@ -53,8 +97,8 @@ def main():
             for seed in range(args.seeds):
                 begin = time.monotonic()
                 sampler = am.fit(case.target, METHODS[method], key=jax.random.key(seed), progress=False)
-                sets = {"raw": sampler.sample(10_000, key=jax.random.key(1000 + seed))}
-                sets["corrected"] = sampler.corrected(4000, key=jax.random.key(2000 + seed))
+                sets = {"raw": sampler.sample(DRAWS["raw"], key=jax.random.key(1000 + seed))}
+                sets["corrected"] = sampler.corrected(DRAWS["corrected"], key=jax.random.key(2000 + seed))
                 for kind, draws in sets.items():
                     if draws is None:
                         continue
@@ -65,7 +109,7 @@ def main():
                     result["rows"].append(row)
                     print({k: v for k, v in row.items() if k != "reasons"}, flush=True)
                 if args.out is not None:
-                    args.out.write_text(json.dumps(result, indent=1) + "\n")
+                    write(result, args.out)
     silent = [row for row in result["rows"] if row["wrong"] and row["word"] != "do not use"]
     print(f"{len(result['rows'])} rows, {len(silent)} silently wrong")
 
