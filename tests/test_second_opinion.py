@@ -69,6 +69,16 @@ def test_a_mode_that_is_missing_is_told_by_its_mass(share, word):
     assert f"{int(opinion.lost):,} of {int(opinion.climbs):,} climbs" in opinion.findings[0].reason
 
 
+def test_ends_that_stay_where_the_density_is_high_condemn_whatever_share_a_mixture_tells():
+    """Those of a mode with three tenths of the mass stay; of one with next to none they are low."""
+    assert int(opinion_of(0.3, lacks=True)[1].opinion.stay) > 0
+    assert int(opinion_of(1e-5, lacks=True)[1].opinion.stay) == 0
+    numbers = (jnp.asarray(n, jnp.int32) for n in (0, 100, 7, 2))
+    opinion = Opinion(*numbers, jnp.asarray(1e-9), jnp.asarray(1e-9))
+    assert [f.word for f in opinion.findings] == [DO_NOT_USE]
+    assert "and 2 stay where the density is as high as elsewhere" in opinion.findings[0].reason
+
+
 def test_an_opinion_is_formed_once():
     state = opinion_of(0.3, lacks=False)[1]
     assert METHOD.second_opinion(target_of(0.3), state, jax.random.key(9)) is state

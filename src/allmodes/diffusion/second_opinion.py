@@ -43,8 +43,9 @@ EACH, DEAR, FEW = 13, 20, 256  # evaluations of a climb, about; where there are 
 FEWEST, MOST = 32, 1024  # climbs: with fewer there is no second opinion
 CLIMB = 40  # most steps of one
 BEYOND, NEAR = 16.0, 1e-2  # extents of the points: as far out, and as close to a point, as climbs begin
-WALKERS, MOVES, KEPT = 128, 12, 6  # that leave the ends which are not explained; points of the last moves are kept
-WITHOUT = 32  # walkers, where the density has no gradient
+WALKERS, WITHOUT = 32, 8  # that leave the highest ends that are not explained; where there is no gradient
+MOVES, KEPT = 48, 24  # of each; points of the last ones are kept
+HIGH = 0.25  # quantile of the points' log-density, above which a walker is where mass is
 COMPONENTS, DRAWS = 16, 512  # of the mixture that is fitted to these, at most; of it
 MISSING, MAYBE = 0.005, 0.0005  # shares of the mass: not to be used without; next to nothing below
 
@@ -55,6 +56,7 @@ class Opinion(eqx.Module):
     step: Int[Array, ""]  # of training, after which it was formed; -1 where none was
     climbs: Int[Array, ""]  # that have ended where mass may be
     lost: Int[Array, ""]  # of them, where the sampler has next to nothing
+    stay: Int[Array, ""]  # of those that were followed: how many stay there, as high as most points are
     share: Scalar  # of the mass, that is where those are
     std_error: Scalar  # of that, if the sampler's own log Z is right
 
@@ -62,7 +64,7 @@ class Opinion(eqx.Module):
     def none() -> "Opinion":
         """Not formed."""
         zero = jnp.zeros((), jnp.int32)
-        return Opinion(zero - 1, zero, zero, jnp.zeros(()), jnp.zeros(()))
+        return Opinion(zero - 1, zero, zero, zero, jnp.zeros(()), jnp.zeros(()))
 
     @property
     def findings(self) -> tuple[Finding, ...]:
@@ -73,6 +75,10 @@ class Opinion(eqx.Module):
         if not lost:
             return (Finding(TRUSTED, f"none of {climbs:,} climbs from fresh starts ended in a region that it lacks"),)
         said = f"{lost:,} of {climbs:,} climbs from fresh starts ended where the sampler has next to nothing"
+        if share < MISSING and int(self.stay):
+            return (
+                Finding(DO_NOT_USE, f"{said}, and {int(self.stay):,} stay where the density is as high as elsewhere"),
+            )
         if not share >= MAYBE:
             return (Finding(TRUSTED, f"{said}, and so has the density, as far as a mixture fitted there tells"),)
         word = DO_NOT_USE if share >= MISSING else CORRECT
@@ -134,11 +140,11 @@ def second_opinion(
     arrived = np.asarray(climbed.settled) & (np.asarray(ends.log_prob) >= lowest_that_counts(best, z.shape[1]))
     seen = _Seen(target, frame, process, buffer, steps)
     lost = arrived & seen.is_lost(ends, k_weigh)[0]
-    share, error = 0.0, 0.0
+    share, error, stay = 0.0, 0.0, 0
     if lost.any():
-        share, error, more = _mass_around(seen, ends, np.flatnonzero(lost), k_region)
+        share, error, stay, more = _mass_around(seen, ends, np.flatnonzero(lost), k_region)
         spent = jax.tree.map(jnp.add, spent, more)
-    counts = (jnp.asarray(n, jnp.int32) for n in (step, arrived.sum(), lost.sum()))
+    counts = (jnp.asarray(n, jnp.int32) for n in (step, arrived.sum(), lost.sum(), stay))
     return Opinion(*counts, jnp.asarray(share, jnp.float32), jnp.asarray(error, jnp.float32)), spent
 
 
@@ -174,31 +180,40 @@ def _power_of_two(most: int) -> int:
 
 def _mass_around(
     seen: _Seen, ends: Buffer, which: Int[np.ndarray, " lost"], key: Array
-) -> tuple[float, float, Evaluations]:
+) -> tuple[float, float, int, Evaluations]:
     """The share of the mass in the region that the sampler lacks around some ends, its standard
-    error, and what that has cost.
+    error, how many of the highest ends stay in it where the density is high, and what that has
+    cost.
+
+    Where modes are no Gaussians a mixture that is fitted to a few points of many dimensions hits
+    nothing, and shares are far too small: so it counts as well that moves do not leave the region.
     """
-    k_move, k_fit, k_draw, k_weigh = jax.random.split(key, 4)
+    k_move, k_stay, k_fit, k_draw, k_weigh = jax.random.split(key, 5)
+    highest = which[np.argsort(-np.asarray(ends.log_prob)[which])]
     walkers = WALKERS if seen.target.differentiable else WITHOUT
-    starts = ends.take(jnp.asarray(which[np.arange(walkers) % len(which)]))
-    passed, spent = program(_settle, seen.target)(seen.frame, starts, k_move)
+    starts = ends.take(jnp.asarray(np.resize(highest, walkers)))
+    moved, passed, spent = program(_settle, seen.target)(seen.frame, starts, k_move)
+    high = np.asarray(moved.log_prob) >= np.quantile(np.asarray(seen.buffer.log_prob), HIGH)
+    stay = (high & seen.is_lost(moved, k_stay)[0])[: len(which)]
     mixture = fit_mixture(passed, min(COMPONENTS, len(which)), k_fit)
     drawn, log_q, spent = program(_draw, seen.target)(seen.frame, mixture, k_draw, spent)
     lost, log_z = seen.is_lost(drawn, k_weigh)
     ratio = np.where(lost, np.asarray(drawn.log_prob, np.float64) - np.asarray(log_q, np.float64) - log_z, -np.inf)
     mass = np.exp(np.minimum(ratio, 700.0))
     mean, error = mass.mean(), mass.std() / len(mass) ** 0.5
-    return mean / (1.0 + mean), error / (1.0 + mean) ** 2, spent
+    return mean / (1.0 + mean), error / (1.0 + mean) ** 2, int(stay.sum()), spent
 
 
 def _climb(target: Target, frame: Frame, z: Float[Array, "n dim"], length: Float[Array, " n"], key: Array) -> Ascent:
     return ascend_from(target, frame, z, length, CLIMB, key)
 
 
-def _settle(target: Target, frame: Frame, starts: Buffer, key: Array) -> tuple[Buffer, Evaluations]:
+def _settle(target: Target, frame: Frame, starts: Buffer, key: Array) -> tuple[Buffer, Buffer, Evaluations]:
+    """The points after local moves, and after each of the last ones."""
     moved = mala(evaluator(target, frame), starts, first_steps(starts), key, MOVES, KEPT)
     none = Evaluations.none(target.differentiable)
-    return moved.passed, none.add_points(price(target) * starts.size * MOVES, moved.nan, moved.zero)
+    spent = none.add_points(price(target) * starts.size * MOVES, moved.nan, moved.zero)
+    return moved.points, moved.passed, spent
 
 
 def _draw(
