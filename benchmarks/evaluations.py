@@ -138,12 +138,13 @@ def main():
     parser.add_argument("--warm", action="store_true", help="each run a second time, with its compiled programs kept")
     parser.add_argument("--seed", type=int, help="this seed alone, in this process")
     parser.add_argument("--begin", type=float, default=time.time(), help="of --seed: when its process was started")
-    parser.add_argument("--out", type=Path)
+    parser.add_argument("--out", type=Path, help="rows of other densities that it holds are kept")
     given = parser.parse_args()
     if given.seed is not None:
         print(json.dumps(measure(given.targets[0], given.method, given.seed, given.begin)))
         return
-    rows = []
+    kept = json.loads(given.out.read_text())["rows"] if given.out and given.out.exists() else []
+    rows = [row for row in kept if row["target"] not in given.targets]
     for name in given.targets:
         for seed in range(given.seeds):
             rows.append(in_fresh_processes(name, given.method, seed, given.warm))
