@@ -26,9 +26,9 @@ import numpy as np
 import allmodes as am
 from allmodes.methods import METHODS
 from allmodes.targets import random_mixture, warped_mixture
+from benchmarks.rows import into_page
 
 DRAWS = 10_000
-BEGIN, END = "<!-- rows -->", "<!-- end of rows -->"
 
 
 def target_of(name):
@@ -52,7 +52,7 @@ def measure(name, method, seed, begin):
         "target": name, "method": method, "seed": seed, "evaluations": spent,
         "seconds": round(seconds, 1), "steps": int(sampler.state.step), "share": round(draws.ess / DRAWS, 3),
         "log_z": round(log_z - target.log_z, 4), "std_error": round(std_error, 4),
-        "verdict": draws.verdict().word, "spent": sampler.spent,
+        "verdict": draws.verdict().word, "reasons": draws.verdict().reasons, "spent": sampler.spent,
     }  # fmt: skip
     return row | (weights_of(target, draws) if target.modes is not None else {})
 
@@ -108,10 +108,7 @@ def write(rows, result):
     """The rows, and the page beside them with their tables in the place of those that it has."""
     about = {"machine": f"{platform.machine()}, {jax.default_backend()}", "rows": rows}
     result.write_text(json.dumps(about, indent=1) + "\n")
-    beside = result.with_suffix(".md")
-    if beside.exists():
-        before, rest = beside.read_text().split(BEGIN)
-        beside.write_text(f"{before}{BEGIN}\n\n{page(rows)}\n\n{END}{rest.split(END)[1]}")
+    into_page(result.with_suffix(".md"), page(rows))
 
 
 def in_fresh_processes(name, method, seed, is_warm):

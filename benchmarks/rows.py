@@ -5,6 +5,8 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
+BEGIN, END = "<!-- rows -->", "<!-- end of rows -->"  # of what a command writes into a page
+
 
 def tell(row: dict, out: Path | None) -> None:
     """Print a row, and add it to a file of lines."""
@@ -19,6 +21,13 @@ def gathered(result: Path, lines: Sequence[Path]) -> list[dict]:
     if not lines:
         return json.loads(result.read_text())["rows"]
     return [json.loads(text) for path in lines for text in path.read_text().splitlines()]
+
+
+def into_page(page: Path, text: str) -> None:
+    """Put text between the two marks of a page, where there is one."""
+    if page.exists():
+        before, rest = page.read_text().split(BEGIN)
+        page.write_text(f"{before}{BEGIN}\n\n{text}\n\n{END}{rest.split(END)[1]}")
 
 
 def keep(result: Path, rows: list[dict]) -> None:

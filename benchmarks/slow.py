@@ -238,8 +238,9 @@ def page(rows: list[dict]) -> str:
             "Evaluations are all that were made, "
             "own CPU seconds are those of the whole run but for the likelihood, compilation included, and the total "
             "adds a millisecond for each evaluation: runs were made with a likelihood that takes no time, since their "
-            "number does not depend on it. dynesty's run was made on an older machine, half as fast. "
-            + (f"No result yet: {', '.join(missing)}." if missing else "")
+            "number does not depend on it. "
+            + (f"No result yet: {', '.join(missing)}. " if missing else "")
+            + " ".join(f"{NAMES[row['tool']]}, seed {row['seed']}: {row['note']}." for row in runs if "note" in row)
         ),
         "## What workers gain",
         *_of_whole(whole),

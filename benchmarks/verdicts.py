@@ -27,13 +27,13 @@ import allmodes as am
 from allmodes.draws.verdict import ORDER
 from allmodes.jobs.machine import machine
 from benchmarks.cases import CASES, judged
+from benchmarks.rows import into_page
 
 METHODS = {
     "iwsm": None, "iwsm-thorough": am.IWSM.thorough(), "smc": am.SMC(), "tempering": am.Tempering(), "nuts": am.NUTS(),
 }  # fmt: skip
 DRAWS = {"raw": 10_000, "corrected": 4000}
 INTERVAL, GRAIN = 1.96, 1e-4  # standard errors on both sides of log Z; what float32 leaves of it
-BEGIN, END = "<!-- rows -->", "<!-- end of rows -->"
 FEW = "schools", "slivers", "funnel-10", "far", "gmm40", "mixture-8d", "manywell-8", "dw4"
 
 
@@ -59,27 +59,10 @@ def table(rows):
         covered = f"{sum(a <= INTERVAL * b + GRAIN for a, b in off)} of {len(off)}" if off else "-"
         words = [said[word] for word in reversed(ORDER)]
         share, spent = min(row["ess"] for row in of) / DRAWS[kind], median(row["evaluations"] for row in of)
-        cells = [
-            case,
-            kind,
-            len(of),
-            sum(bool(row["wrong"]) for row in of),
-            *words,
-            covered,
-            f"{share:.2f}",
-            f"{spent:,.0f}",
-        ]
+        wrong = sum(bool(row["wrong"]) for row in of)
+        cells = case, kind, len(of), wrong, *words, covered, f"{share:.2f}", f"{spent:,.0f}"
         lines.append("| " + " | ".join(map(str, cells)) + " |")
     return "\n".join(lines)
-
-
-def write(result, out):
-    """The file, and the table of the page beside it."""
-    out.write_text(json.dumps(result, indent=1) + "\n")
-    page = out.with_suffix(".md")
-    if page.exists() and BEGIN in page.read_text():
-        before, rest = page.read_text().split(BEGIN)
-        page.write_text(f"{before}{BEGIN}\n\n{table(result['rows'])}\n\n{END}{rest.split(END)[1]}")
 
 
 def main():
@@ -109,7 +92,8 @@ def main():
                     result["rows"].append(row)
                     print({k: v for k, v in row.items() if k != "reasons"}, flush=True)
                 if args.out is not None:
-                    write(result, args.out)
+                    args.out.write_text(json.dumps(result, indent=1) + "\n")
+                    into_page(args.out.with_suffix(".md"), table(result["rows"]))
     silent = [row for row in result["rows"] if row["wrong"] and row["word"] != "do not use"]
     print(f"{len(result['rows'])} rows, {len(silent)} silently wrong")
 

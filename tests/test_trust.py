@@ -114,11 +114,6 @@ def test_as_dict_is_what_a_result_holds():
     assert as_dict(judge(Seen(**GOOD))) == {"word": "trusted", "reasons": said()[1]}
 
 
-# One sampler, one word: what is made of weighted draws is never better than they allow.
-
-SOUND = Pool(40_000, 18_000.0, 0.3, 0.004, 0.6)
-
-
 @pytest.mark.parametrize("khat", [0.75, 1.7, float("inf")])
 def test_a_tail_that_next_to_nothing_is_in_condemns_nothing(khat):
     """Weights that are all but equal have a tail too, whose shape is that of the last digits."""
@@ -128,6 +123,9 @@ def test_a_tail_that_next_to_nothing_is_in_condemns_nothing(khat):
     assert said(khat=float("nan"), ess=9850.0)[0] == DO_NOT_USE
 
 
+# One sampler, one word: what is made of weighted draws is never better than they allow.
+
+SOUND = Pool(40_000, 18_000.0, 0.3, 0.004, 0.6)
 CORRECTED = {"khat": None, "equal": True, "exact": False, "modes": None, "forward_ess": None, "ess": 8200.0}
 
 

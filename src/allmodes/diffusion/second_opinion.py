@@ -3,11 +3,11 @@ ends it must explain.
 
 All figures of a sampler's own draws are blind where it has no draw, and the points that it was
 trained on know what its search knew. So once training is over some climbs begin anew, from a
-low-discrepancy sequence over the region of the points, far beyond it, and close to points of it. An
-end at which the density is far above what the sampler has there (by a path that noises it, which
-takes no evaluation) may be a mode that was never met, or was lost on the way: moves and a mixture
-fitted to these tell how much mass it has, by importance sampling, as most such ends are worth
-nothing.
+low-discrepancy sequence over the region of the points, far beyond it, close to points of it, and
+where the target says that its mass is. An end at which the density is far above what the sampler
+has there (by a path that noises it, which takes no evaluation) may be a mode that was never met, or
+was lost on the way. Most such ends are worth nothing: moves tell whether the density is high there
+too, and a mixture fitted to these, by importance sampling, how much mass there is.
 
 It cannot see what as many more starts of a search would not: a mode whose pull reaches one start in
 a thousand, say.
@@ -76,9 +76,8 @@ class Opinion(eqx.Module):
             return (Finding(TRUSTED, f"none of {climbs:,} climbs from fresh starts ended in a region that it lacks"),)
         said = f"{lost:,} of {climbs:,} climbs from fresh starts ended where the sampler has next to nothing"
         if share < MISSING and int(self.stay):
-            return (
-                Finding(DO_NOT_USE, f"{said}, and {int(self.stay):,} stay where the density is as high as elsewhere"),
-            )
+            there = f"and {int(self.stay):,} stay where the density is as high as elsewhere"
+            return (Finding(DO_NOT_USE, f"{said}, {there}"),)
         if not share >= MAYBE:
             return (Finding(TRUSTED, f"{said}, and so has the density, as far as a mixture fitted there tells"),)
         word = DO_NOT_USE if share >= MISSING else CORRECT

@@ -79,8 +79,7 @@ def doubt_of(forward: Float[Array | np.ndarray, " m"], draws: Float[Array | np.n
     of_draws = (1.0 - own) ** 2 * squares + own**2 * (total - squares)
     smooth = (above * count + 1.0) / (count + 2.0)
     error = np.sqrt(smooth * (1.0 - smooth) / count + of_draws)
-    best = int(np.argmax(np.where(forward > mean + RARE, above - own - SURE * error, -1.0 - SURE)))
-    excess = above[best] - own[best]
-    if forward[best] <= mean + RARE or excess <= SURE * error[best]:
-        return Doubt(0.0, float(error[best]), count)
+    sure = np.where(forward > mean + RARE, above - own - SURE * error, -np.inf)
+    best = int(np.argmax(sure))
+    excess = above[best] - own[best] if sure[best] > 0.0 else 0.0
     return Doubt(float(excess), float(error[best]), count)

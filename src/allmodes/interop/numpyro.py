@@ -25,10 +25,9 @@ def target(model: Callable[..., Any], *args: Any, name: str | None = None, seed:
 
     Parameters with constraints are mapped to all of R^dim by NumPyro's own bijections, with their
     Jacobians in the density, uniform ones by the normal quantile: log Z is the log evidence of the
-    model. `draws.unravel()` gives a
-    dictionary of its sites in their own (constrained) values, deterministic ones included, each
-    with the draws along its first axis. An improper prior is warned of (`PriorWarning`): log Z is
-    then no evidence.
+    model. `draws.unravel()` gives a dictionary of its sites in their own (constrained) values,
+    deterministic ones included, each with the draws along its first axis. An improper prior is
+    warned of (`PriorWarning`): log Z is then no evidence.
 
     - `name`: what reports call it; the model's own name when not given.
     - `seed`: of the one run of the model that finds its sites.

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from allmodes.draws.verdict import MAX_KHAT, NEARLY_ALL
 from allmodes.progress.numbers import count, duration, finite, number, percent, with_error
 from allmodes.report.folder import is_number
 from allmodes.report.tables import metric_cells
@@ -24,11 +25,10 @@ def tiles(result: Mapping[str, Any], metrics: Mapping[str, Any]) -> list[dict[st
     evaluations = count(result.get("log_prob_evaluations"))
     purposes = [part for part in (f"gradient at {gradients}" if gradients else "", _spent(result)) if part]
     khat = _value(metrics, "khat")
-    tail = "" if khat is None else "weights reliable: below 0.7" if khat < 0.7 else "weights unreliable: above 0.7"
     tiles = [
         ("log Z", with_error(log_z.get("value"), log_z.get("std_error")), known),
         ("Effective sample size", percent(ess), f"{ess * draws:,.0f} of {draws:,.0f} draws" if ess and draws else ""),
-        ("Pareto k\u0302", number(khat, 2), tail),
+        ("Pareto k\u0302", number(khat, 2), "" if khat is None else _tail(khat, ess)),
         ("Density evaluations", evaluations, " · ".join(purposes)),
         (
             "Time",
@@ -38,6 +38,15 @@ def tiles(result: Mapping[str, Any], metrics: Mapping[str, Any]) -> list[dict[st
         ("Peak memory", f"{memory:,.0f} MB" if memory else "", ""),
     ]
     return [{"label": label, "value": value, "note": note} for label, value, note in tiles if value]
+
+
+def _tail(khat: float, share: float | None) -> str:
+    """What the verdict makes of the weights' tail, where so large a share of draws is effective."""
+    if khat <= MAX_KHAT:
+        return f"weights reliable: at most {MAX_KHAT}"
+    if share is not None and share >= NEARLY_ALL:
+        return f"weights reliable: above {MAX_KHAT}, but next to nothing of their sum is in the tail"
+    return f"weights unreliable: above {MAX_KHAT}"
 
 
 def _value(metrics: Mapping[str, Any], key: str) -> float | None:

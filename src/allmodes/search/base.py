@@ -196,9 +196,10 @@ def _rounds(
     best = max((b.mixture for b in tried), key=lambda m: seen.likelihood(Parts.of_mixture(m)))
     mixture = _made_right(_polished(best, seen)[0] if is_polished else best, seen)
     points = _proposed_again(mixture, points, pool, jax.random.fold_in(key, most))
-    points, spent = _strays_moved(target, found.frame, mixture, points, pool, jax.random.fold_in(key, most + 1))
-    evaluations = jax.tree.map(jnp.add, evaluations, spent)
     base = Base(mixture, seen.share(Parts.of_mixture(mixture)))
+    if base.share >= SETTLED:  # else all points move, or training renews them
+        points, spent = _strays_moved(target, found.frame, mixture, points, pool, jax.random.fold_in(key, most + 1))
+        evaluations = jax.tree.map(jnp.add, evaluations, spent)
     return base, pool, found._replace(points=points, evaluations=evaluations)
 
 
@@ -224,7 +225,7 @@ def _proposed_again(mixture: GaussianMixture, points: Buffer, pool: Pool, key: A
     drawn, rng = pool.drawn, np.random.default_rng(np.asarray(jax.random.key_data(key)))
     log_q = Parts.of_mixture(mixture).log_density(drawn.z)
     share = drawn._replace(log_prob=log_q).weight  # as draws of the mixture: a single one is not proposed all the time
-    index = rng.choice(len(share), PASSES * points.size, p=share / share.sum())  # on the host: of any number
+    index = rng.choice(len(share), PASSES * points.size, p=share)  # on the host: of any number
     everything = jax.tree.map(lambda *a: np.concatenate(a), *pool.points)
     new = jnp.asarray((drawn.log_prob - log_q)[index], jnp.float32)
     return program(_passes)(mixture, points, everything.take(index), new, key)
