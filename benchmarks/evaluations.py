@@ -1,12 +1,15 @@
 """What few evaluations buy: mixtures by `IWSM()`, or any registered method.
 
     python -m benchmarks.evaluations --targets gmm40 random-16 --out docs/results/evaluations.json
+    python -m benchmarks.evaluations --targets sensors --out docs/results/posteriors-default.json
 
 For each run, in a fresh process: evaluations with those of 10,000 draws, seconds from the start of
 the process to the draws (imports and compilation included), with `--warm` those of a second process
 that finds all programs compiled, steps of training, the effective share, log Z less the truth,
 total variation of the modes' weights over that of exact draws (raw and weighted), and modes with
-less than half of their share.
+less than half of their share. Of a posterior with a reference: log Z less that of the reference,
+and the largest difference of a mean or a deviation in standard errors, of how many, and how many
+are beyond 3, for weighted draws and for corrected ones.
 """
 
 import argparse
@@ -25,10 +28,20 @@ import numpy as np
 
 import allmodes as am
 from allmodes.methods import METHODS
-from allmodes.targets import random_mixture, warped_mixture
+from allmodes.metrics.quantities import quantities
+from allmodes.targets import random_mixture, reference, warped_mixture
 from benchmarks.rows import into_page
 
 DRAWS = 10_000
+CORRECTED = 4000  # of a posterior
+
+
+COLUMNS = {  # of a row: what a page calls it, and how it is written
+    "evaluations": ("evaluations", ","), "seconds": ("seconds", ".0f"), "warm": ("warm", ".0f"), "steps": ("steps", ""),
+    "share": ("effective share", ".2f"), "raw": ("raw", ".2f"), "weighted": ("weighted", ".2f"), "low": ("low", ""),
+    "log_z": ("log Z less the truth", "+.3f"), "by_weights": ("worst, by weights", ""),
+    "corrected": ("worst, corrected", ""), "verdict": ("verdict", ""),
+}  # fmt: skip
 
 
 def target_of(name):
@@ -48,13 +61,29 @@ def measure(name, method, seed, begin):
     draws = jax.block_until_ready(sampler.sample(DRAWS, key=jax.random.key(1000 + seed)))
     seconds, (log_z, std_error) = time.time() - begin, draws.log_z
     spent = sampler.evaluations["log_prob"] + draws.evaluations
+    known = reference.load(target, target.reference) if target.reference else None
+    log_z_true, error_of_it = (known.log_z, known.log_z_error) if known else (target.log_z, 0.0)
     row = {
         "target": name, "method": method, "seed": seed, "evaluations": spent,
         "seconds": round(seconds, 1), "steps": int(sampler.state.step), "share": round(draws.ess / DRAWS, 3),
-        "log_z": round(log_z - target.log_z, 4), "std_error": round(std_error, 4),
+        "log_z": round(log_z - log_z_true, 4), "std_error": round(float(np.hypot(std_error, error_of_it)), 4),
         "verdict": draws.verdict().word, "reasons": draws.verdict().reasons, "spent": sampler.spent,
     }  # fmt: skip
+    if known:
+        return row | beside_reference(known, sampler, draws, seed)
     return row | (weights_of(target, draws) if target.modes is not None else {})
+
+
+def beside_reference(known, sampler, draws, seed):
+    """The worst mean or deviation of weighted draws, and of corrected ones with their cost."""
+    corrected = sampler.corrected(CORRECTED, key=jax.random.key(2000 + seed))
+    found = {
+        "by_weights": quantities(draws.x, known.x, draws.log_weight),
+        "corrected": quantities(corrected.x, known.x, independent=min(1.0, corrected.ess / CORRECTED)),
+    }
+    said = {name: f"{q['value']:.2f} ({q['off']} of {q['of']})" for name, q in found.items()}
+    word = corrected.verdict().word
+    return said | {"corrected_verdict": word, "correction": corrected.evaluations}
 
 
 def weights_of(target, draws):
@@ -84,10 +113,7 @@ def page(rows):
     def several(name, key, form):
         return ", ".join(format(row[key], form) if key in row else "-" for row in of[name])
 
-    form = {
-        "evaluations": ",", "seconds": ".0f", "warm": ".0f", "steps": "", "share": ".2f", "raw": ".2f",
-        "weighted": ".2f", "low": "", "log_z": "+.3f", "verdict": "",
-    }  # fmt: skip
+    form = {key: form for key, (_, form) in COLUMNS.items() if any(key in row for row in rows)}
     reached = [f"| {name} | " + " | ".join(several(name, key, form[key]) for key in form) + " |" for name in names]
     purposes = "scouts", "climbs", "moves", "completeness", "mixture", "renewals", "opinion"
     spent = [
@@ -96,9 +122,9 @@ def page(rows):
         + " |"
         for name in names
     ]
-    heads = "seconds", "warm", "steps", "effective share", "raw", "weighted", "low", "log Z less the truth", "verdict"
+    heads = [COLUMNS[key][0] for key in form]
     return "\n".join([
-        "| density | evaluations | " + " | ".join(heads) + " |", "|---" * (2 + len(heads)) + "|", *reached, "",
+        "| density | " + " | ".join(heads) + " |", "|---" * (1 + len(heads)) + "|", *reached, "",
         "What they were for, beside the 10,000 draws (medians; `sampler.spent`, and in each report):", "",
         "| density | " + " | ".join(purposes) + " |", "|---" * (1 + len(purposes)) + "|", *spent,
     ])  # fmt: skip
