@@ -378,6 +378,49 @@ def test_strays_in_the_flank_of_a_mode_move_before_they_dispute_it_and_a_lost_mo
     assert int(moved(np.asarray(narrow.sample(jax.random.key(3), 1000)))[1].log_prob) == 0
 
 
+TWO_FAR_APART = am.Target(
+    lambda x: jnp.logaddexp(-0.5 * jnp.sum(x**2), -0.5 * jnp.sum((x - 20.0) ** 2)), 2, name="two-far-apart"
+)
+ONE_OF_THEM = GaussianMixture(
+    jnp.asarray([0.0, -jnp.inf]), jnp.zeros((2, 2)), jnp.broadcast_to(jnp.eye(2), (2, 2, 2)), jnp.ones((2, 2))
+)
+
+
+def test_two_points_in_thousands_of_a_mode_that_the_mixture_lacks_are_not_left_out():
+    """They belong to a component that has points enough, of which half are left out."""
+    z = np.random.default_rng(0).normal(size=(2 * base.DRAWS, 2))
+    z[[3, 4000]] = [[20.0, 20.5], [19.5, 20.0]]
+    points = Buffer.of(jnp.asarray(z, jnp.float32), TWO_FAR_APART.evaluate(jnp.asarray(z, jnp.float32)))
+    for i in range(4):
+        kept = np.asarray(base._evened_with_missing(ONE_OF_THEM, points, jax.random.key(i)).z)
+        assert len(kept) == base.DRAWS
+        assert sorted(kept[-2:, 0]) == [19.5, 20.0]  # last, so that they move where not all points do
+
+
+def test_points_of_a_mode_that_the_mixture_lacks_move_to_where_its_mass_is():
+    """In its flank, as climbs end, they would say that a component as small as they are spread is
+    all of it.
+    """
+    rng = np.random.default_rng(0)
+    z = rng.normal(size=(1000, 2))
+    z[:4] = 20.0 + np.array([4.5, 0.0]) + 0.01 * rng.normal(size=(4, 2))
+    frame, z = Frame(jnp.zeros(2), jnp.ones(2)), jnp.asarray(z, jnp.float32)
+    points = Buffer.of(z, TWO_FAR_APART.evaluate(z))
+    more, moved, spent = base._with_moved(TWO_FAR_APART, frame, ONE_OF_THEM, points, jax.random.key(1))
+    assert int(spent.log_prob) == base.MOVED_OF_FEW * 2 * base.MOVES
+    away = np.linalg.norm(np.asarray(moved.z)[:4] - 20.0, axis=1)
+    assert np.all(away < 4.3)
+    np.testing.assert_array_equal(moved.z[4:], points.z[4:])
+    assert np.isfinite(more.log_share[1])
+    # Nothing is missing: nothing moves.
+    same, there, none = base._with_moved(
+        TWO_FAR_APART, frame, ONE_OF_THEM, points.take(jnp.arange(4, 1000)), jax.random.key(1)
+    )
+    assert same is ONE_OF_THEM
+    assert there.size == 996
+    assert int(none.log_prob) == 0
+
+
 def test_a_single_draw_is_not_proposed_all_the_time():
     """One where the mixture is far above what it was drawn from, and the density is not."""
     z = jnp.asarray(np.random.default_rng(0).normal(size=(1000, 1)), jnp.float32)

@@ -79,12 +79,12 @@ def improved(target: Target, found: SearchResult, mixture: GaussianMixture, key:
     has: a single component takes its place, and the share is of what was left out.
     """
     k_even, k_first, k_move, k_second = jax.random.split(key, 4)
-    found = found._replace(points=program(_evened, static=(3,))(mixture, found.points, k_even, DRAWS))
+    found = found._replace(points=_evened_with_missing(mixture, found.points, k_even))
     first, pool, found = _rounds(target, found, mixture, Pool(), k_first, has_moved=False)
-    if first.share >= SETTLED:
+    if first.share >= SETTLED and not unexplained(first.mixture, found.points).any():
         return first, found
     stage("moving points in the shapes of their modes")
-    mixture, points = first.mixture, program(_evened, static=(3,))(first.mixture, found.points, k_move, DRAWS)
+    mixture, points = first.mixture, _evened_with_missing(first.mixture, found.points, k_move)
     moved = fewer(target, DRAWS)
     for i in range(MOVED):
         points, spent = program(move_in_shapes, target, static=(4, 5))(
@@ -187,7 +187,7 @@ def _rounds(
         if is_enough or i == most - 1:
             break
         k_move = jax.random.fold_in(k_refit, 1)
-        mixture, spent = _with_moved(target, found.frame, _made_right(mixture, seen), points, k_move)
+        mixture, points, spent = _with_moved(target, found.frame, _made_right(mixture, seen), points, k_move)
         evaluations = jax.tree.map(jnp.add, evaluations, spent)
         # By points, whatever draws say of it: they are blind to a mode that the mixture lacks.
         mixture = _refitted(mixture, points, k_refit)
@@ -268,25 +268,39 @@ def _strays_moved(
 
 def _with_moved(
     target: Target, frame: Frame, mixture: GaussianMixture, points: Buffer, key: Array
-) -> tuple[GaussianMixture, Evaluations]:
+) -> tuple[GaussianMixture, Buffer, Evaluations]:
     """The mixture with components for points that it has far too little at, of which there are too
-    few to tell shapes before they have moved; and what the moves have cost.
+    few to tell shapes before they have moved; the points, of which those have moved; and what the
+    moves have cost.
     """
     none, missing = Evaluations.none(target.differentiable), np.flatnonzero(unexplained(mixture, points))
     if not len(missing):
-        return mixture, none
+        return mixture, points, none
     k_round, k_move, k_shape = jax.random.split(key, 3)
     starts = points.take(np.resize(missing, fewer(target, MOVED_OF_FEW)))
     rough = with_missing(mixture, points, k_round)
     moved, spent = program(move_in_shapes, target, static=(4, 5))(frame, rough, starts, k_move, 2 * MOVES, MOVES)
     both = jax.tree.map(lambda a, b: jnp.concatenate([a, b]), points, moved)
-    return with_missing(mixture, both, k_shape, len(missing) / points.size), spent
+    # Where they have come to tells whether the new components reach as far as the modes.
+    some, ends = missing[: starts.size], jnp.arange(-starts.size, 0)
+    points = points.put(jnp.asarray(some), moved.take(ends[: len(some)]))
+    return with_missing(mixture, both, k_shape, len(missing) / points.size), points, spent
 
 
 def _refitted(mixture: GaussianMixture, points: Buffer, key: Array) -> GaussianMixture:
     for _ in range(REFITS):
         mixture = program(refit)(mixture, points)
     return with_missing(mixture, points, key)
+
+
+def _evened_with_missing(mixture: GaussianMixture, points: Buffer, key: Array) -> Buffer:
+    """`DRAWS` of the points, evened out, and among them, last, those of modes that the mixture
+    lacks: two of 8,192 have been all that a search had of a quarter of the mass.
+    """
+    evened = program(_evened, static=(3,))(mixture, points, key, DRAWS)
+    missing = np.flatnonzero(unexplained(mixture, points))
+    highest = missing[np.argsort(-np.asarray(points.log_prob)[missing])][: DRAWS // 4]
+    return evened.put(jnp.arange(-len(highest), 0), points.take(jnp.asarray(highest)))
 
 
 def _evened(mixture: GaussianMixture, points: Buffer, key: Array, size: int) -> Buffer:
