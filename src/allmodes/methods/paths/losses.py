@@ -34,7 +34,7 @@ class ReverseKL:
 
 @dataclasses.dataclass(frozen=True)
 class LogVariance:
-    """`Var[log w]` over paths of any origin (Richter and Berner 2024, arXiv 2307.01198, eq. 20).
+    """`Var[log w]` over paths of any origin (Richter and Berner 2024, arXiv 2307.01198).
 
     No gradient goes through the points of a path. Over the sampler's own paths, the gradient is
     twice that of the reverse KL, in expectation; it is zero for each batch where the sampler is
@@ -49,7 +49,7 @@ class LogVariance:
 @dataclasses.dataclass(frozen=True)
 class TrajectoryBalance:
     """`E[(log Z - log w)^2]` over paths of any origin, with a log Z that is learned (Malkin et al.
-    2022, arXiv 2201.13259; of diffusions Sendera et al. 2024, arXiv 2402.05098, eq. 11).
+    2022, arXiv 2201.13259; of diffusions Sendera et al. 2024, arXiv 2402.05098).
 
     Where log Z is the mean of log w, which is where it is led to, this is the log-variance.
     """

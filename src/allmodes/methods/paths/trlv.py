@@ -36,10 +36,10 @@ class TRLV(PathMethod):
     """Train in rounds, in each of which the sampler moves by a bounded KL towards the target.
 
     The path measure that is nearest to the target within `KL(P_new | P_old) <= bound` is
-    `P_new ~ P_old w^power`, on the geometric annealing from the sampler to the target (theorem
-    3.1); the power is the largest that keeps the bound, by the weights of paths that are kept for
-    the round. The network is fitted to it by the log-variance on these paths. Of the search it
-    takes the frame alone.
+    `P_new ~ P_old w^power`, on the geometric annealing from the sampler to the target; the power
+    is the largest that keeps the bound, by the weights of paths that are kept for the round. The
+    network is fitted to it by the log-variance on these paths. Of the search it takes the frame
+    alone; the points of the buffer only say, at the end, what the sampler has left out.
     """
 
     figures: ClassVar[Mapping[str, Figure]] = {
