@@ -17,6 +17,7 @@ from allmodes.files.run_folder import Run
 from allmodes.files.saved import describe
 from allmodes.method import Figure, Method
 from allmodes.methods import METHODS
+from allmodes.methods.paths import PathMethod
 from allmodes.store.find import find_method
 
 pytestmark = pytest.mark.trains
@@ -45,9 +46,10 @@ def small(method):
             method, steps=STEPS, cooldown=10, enough=None, ready=None, batch=64, buffer=256, reweighting=reweighting,
             estimator=estimator, network=network, start="broad" if method.start == "broad" else "search",
         )  # fmt: skip
-    if isinstance(method, am.DDS):
+    if isinstance(method, PathMethod):
+        rounds = {am.TB: {"search_every": 10, "moves": 2}, am.TRLV: {"paths": 64, "every": 10}}.get(type(method), {})
         network = parts.Perceptron(16, 1, 2)
-        return dataclasses.replace(method, steps=STEPS, cooldown=10, batch=32, path_steps=8, network=network)
+        return dataclasses.replace(method, steps=STEPS, cooldown=10, batch=32, path_steps=8, network=network, **rounds)
     if isinstance(method, am.SMC):
         return dataclasses.replace(method, particles=128, populations=2)
     if isinstance(method, am.Tempering):

@@ -5,6 +5,7 @@ from allmodes.diffusion.noise import NoiseRange
 from allmodes.methods.iwsm.estimators import Chain, FreshDraws, MixtureRatio, Neighbours
 from allmodes.methods.iwsm.reweighting import OwnDraws, PathMoves, PathResampling
 from allmodes.methods.optimiser import Adam
+from allmodes.methods.paths import LogVariance, PinnedBrownian, TrajectoryBalance
 from allmodes.search.effort import Search
 
 __all__ = [
@@ -13,6 +14,7 @@ __all__ = [
     "Chain",
     "Equivariant",
     "FreshDraws",
+    "LogVariance",
     "MixturePerceptron",
     "MixtureRatio",
     "Neighbours",
@@ -21,5 +23,7 @@ __all__ = [
     "PathMoves",
     "PathResampling",
     "Perceptron",
+    "PinnedBrownian",
     "Search",
+    "TrajectoryBalance",
 ]

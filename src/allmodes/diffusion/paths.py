@@ -92,16 +92,23 @@ class Path(NamedTuple):
 
 
 def denoise(
-    process: Process, key: Array, z: Float[Array, "n dim"], sigmas: Float[Array, " levels"], first, last
+    process: Process,
+    key: Array,
+    z: Float[Array, "n dim"],
+    sigmas: Float[Array, " levels"],
+    first,
+    last,
+    detached: bool = False,
 ) -> Path:
     """Walk from level `sigmas[first]` to `sigmas[last]` by the reverse kernel; bounds may be
-    traced.
+    traced. `detached`: a derivative is taken of the log ratio of the points, as if they were given.
     """
 
     def step(i, path):
         z, log_ratio = path
         kernel = process.reverse_kernel(z, sigmas[i], sigmas[i + 1])
         lower = kernel.sample(jax.random.fold_in(key, i))
+        lower = jax.lax.stop_gradient(lower) if detached else lower
         gap = sigmas[i] ** 2 - sigmas[i + 1] ** 2
         return Path(lower, log_ratio + log_normal(z, lower, gap[None]) - kernel.log_prob(lower))
 
@@ -124,16 +131,16 @@ def noise(process: Process, key: Array, z: Float[Array, "n dim"], sigmas: Float[
     return jax.lax.fori_loop(0, last - first, step, Path(z, jnp.zeros(z.shape[0])))
 
 
-def reverse(process: Process, key: Array, n: int, steps: int) -> Path:
+def reverse(process: Process, key: Array, n: int, steps: int, detached: bool = False) -> Path:
     """N whole paths of the sampler, from the prior to clean draws; their clean ends. Of no steps:
-    draws of the base.
+    draws of the base. `detached` as of `denoise`.
     """
     if not steps:
         z = spread(process.denoiser.base.sample(key, n))
         return Path(z, -process.denoiser.base.log_density(z))
     k_prior, key = jax.random.split(key)
     z = process.prior(k_prior, n)
-    path = denoise(process, key, z, process.noise.grid(steps), 0, steps)
+    path = denoise(process, key, z, process.noise.grid(steps), 0, steps, detached)
     return Path(path.z, path.log_ratio - process.log_prior(z))
 
 

@@ -3,9 +3,9 @@ here.
 """
 
 from allmodes.method import Method
-from allmodes.methods.dds import DDS
 from allmodes.methods.iwsm import IDEM, IWSM
 from allmodes.methods.nuts import NUTS
+from allmodes.methods.paths import DDS, PIS, TB, TRLV
 from allmodes.methods.smc import SMC
 from allmodes.methods.tempering import Tempering
 from allmodes.target import Target
@@ -21,6 +21,9 @@ METHODS: dict[str, Method] = {
     "iwsm-paper": IWSM.paper(),
     "idem": IDEM(),
     "dds": DDS(),
+    "pis": PIS(),
+    "tb": TB(),
+    "trlv": TRLV(),
     "smc": SMC(),
     "tempering": Tempering(),
     "nuts": NUTS(),
@@ -35,4 +38,17 @@ def default_for(target: Target) -> str:
     return "iwsm-few-particles" if n <= 6 else "iwsm-particles" if n <= 30 else "iwsm-many-particles"
 
 
-__all__ = ["DDS", "IDEM", "IWSM", "METHODS", "NUTS", "SMC", "Method", "Tempering", "default_for"]
+__all__ = [
+    "DDS",
+    "IDEM",
+    "IWSM",
+    "METHODS",
+    "NUTS",
+    "PIS",
+    "SMC",
+    "TB",
+    "TRLV",
+    "Method",
+    "Tempering",
+    "default_for",
+]
