@@ -5,6 +5,7 @@ here.
 from allmodes.method import Method
 from allmodes.methods.dds import DDS
 from allmodes.methods.iwsm import IDEM, IWSM
+from allmodes.methods.nested import Nested
 from allmodes.methods.nuts import NUTS
 from allmodes.methods.smc import SMC
 from allmodes.methods.tempering import Tempering
@@ -24,6 +25,7 @@ METHODS: dict[str, Method] = {
     "smc": SMC(),
     "tempering": Tempering(),
     "nuts": NUTS(),
+    "nested": Nested(),
 }
 
 
@@ -35,4 +37,4 @@ def default_for(target: Target) -> str:
     return "iwsm-few-particles" if n <= 6 else "iwsm-particles" if n <= 30 else "iwsm-many-particles"
 
 
-__all__ = ["DDS", "IDEM", "IWSM", "METHODS", "NUTS", "SMC", "Method", "Tempering", "default_for"]
+__all__ = ["DDS", "IDEM", "IWSM", "METHODS", "NUTS", "SMC", "Method", "Nested", "Tempering", "default_for"]
