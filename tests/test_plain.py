@@ -1,5 +1,5 @@
-"""The plain methods: SMC, parallel tempering and NUTS give right draws and log Z, and count what
-they cost."""
+"""The plain methods: SMC, parallel tempering, nested sampling and NUTS give right draws and log Z,
+and count what they cost."""
 
 import functools
 import math
@@ -29,6 +29,7 @@ SMALL = {
     "smc": am.SMC(particles=500, populations=4),
     "tempering": am.Tempering(steps=12, temperatures=6, systems=8),
     "nuts": am.NUTS(chains=16, warmup=150),
+    "nested": am.Nested(live=300),
 }
 SIGMAS = 4.5
 
@@ -38,7 +39,7 @@ def pair(log_z=1.5):
 
 
 # Chains of NUTS do not cross between the two: they have one Gaussian.
-TARGETS = {"smc": pair(), "tempering": pair(), "nuts": gaussian(3, log_z=0.7)}
+TARGETS = {"smc": pair(), "tempering": pair(), "nuts": gaussian(3, log_z=0.7), "nested": pair()}
 
 
 @functools.cache
@@ -71,18 +72,18 @@ def test_moments(name):
     assert draws.x.shape == (3000, exact.dim)  # 16 chains do not divide it
 
 
-@pytest.mark.parametrize("name", ["smc", "tempering"])
+@pytest.mark.parametrize("name", ["smc", "tempering", "nested"])
 def test_log_z(name):
     z = drawn(name).log_z
     assert abs(z.value - 1.5) < SIGMAS * z.std_error + 0.01
     assert 0.0 < z.std_error < 0.2
 
 
-@pytest.mark.parametrize("name", ["smc", "tempering"])
+@pytest.mark.parametrize("name", ["smc", "tempering", "nested"])
 def test_mode_weights(name):
     draws = drawn(name)
     assert off(np.asarray(draws.x[:, 0] > 0, float), 0.7, draws) < SIGMAS
-    assert draws.rhat < 1.05
+    assert not draws.chains or draws.rhat < 1.05
 
 
 def test_chains_that_cannot_cross_say_so():
@@ -122,7 +123,7 @@ def test_a_state_of_particles_can_be_kept(name):
     assert all(leaf.size > 0 for leaf in jax.tree.leaves(SMALL[name].template(double_well())))
 
 
-@pytest.mark.parametrize(("name", "low"), [("smc", 0.5), ("tempering", 0.5), ("nuts", 0.3)])
+@pytest.mark.parametrize(("name", "low"), [("smc", 0.5), ("tempering", 0.5), ("nuts", 0.3), ("nested", 0.5)])
 def test_a_budget_of_evaluations_is_spent(name, low):
     budget = 4 * drawn(name).evaluations
     draws = fitted(name).sample_within(1000, budget, key=jax.random.key(1))
@@ -168,6 +169,7 @@ def test_evaluations_are_counted(name):
         # One chain: of many at once those that end a trajectory early go on being computed, in
         # vain.
         "nuts": am.NUTS(chains=1, warmup=20),
+        "nested": am.Nested(live=10, moves=2),
     }
     n, (target, calls) = 7, counted(pair())
     state = am.fit(pair(), methods[name], key=jax.random.key(0)).state

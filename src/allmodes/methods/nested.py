@@ -16,14 +16,16 @@ from jaxtyping import Array, Bool, Float, Int, Scalar
 from allmodes.devices.compiled import program
 from allmodes.devices.keys import Key
 from allmodes.draws.draws import Draws
-from allmodes.draws.estimates import Estimate, ess
-from allmodes.draws.shrinkage import log_weights, log_z_error, of_insertions
+from allmodes.draws.estimates import Estimate, ess, khat
+from allmodes.draws.estimates import log_z as log_z_of
+from allmodes.draws.shrinkage import log_weights, log_z_error, of_insertions, of_parents
+from allmodes.draws.verdict import Pool
 from allmodes.errors import ConfigError, TargetError
 from allmodes.mcmc.parallel_tempering import NO_MASS
 from allmodes.mcmc.tempered_smc import tempering, width_for
 from allmodes.method import Untrained
 from allmodes.points.count import Evaluations
-from allmodes.points.found import SearchResult, nowhere
+from allmodes.points.found import nowhere
 from allmodes.points.frame import Frame
 from allmodes.points.normal import log_normal
 from allmodes.progress.stages import stage
@@ -54,11 +56,11 @@ class Normal(eqx.Module):
         told = where_told(target, frame)
         if told is not None:
             return cls(told.middle, told.spread)
-        return cls(jnp.zeros(target.free_dim), jnp.full(target.free_dim, width_for(target)))
+        return cls(jnp.zeros(target.free_dim), jnp.full(target.free_dim, width_for(target), jnp.float32))
 
     def log_density(self, z: Float[Array, "*n free"]) -> Float[Array, "*n"]:
         """Log-density at each point."""
-        return log_normal(z, self.mean, self.spread**2)
+        return log_normal(z, jnp.broadcast_to(self.mean, z.shape), self.spread**2)
 
 
 class NestedState(eqx.Module):
@@ -79,13 +81,14 @@ class NestedState(eqx.Module):
 class NestedRun(NamedTuple):
     """The points of a run in the order of their deaths, then those alive at its end: where they
     are, their log-likelihoods and the levels above which they were born; ranks of the new among
-    the living; evaluations.
+    the living, and of those that their moves began at; evaluations.
     """
 
     z: Float[np.ndarray, "n free"]
     log_likelihood: Float[np.ndarray, " n"]
     birth: Float[np.ndarray, " n"]
     ranks: Float[np.ndarray, " insertions"]
+    parents: Float[np.ndarray, " insertions"]
     evaluations: int
 
     @property
@@ -135,14 +138,12 @@ class Nested(Untrained):
         live = min(PILOT_LIVE, self.live)
         pilot = self.run(target, found.frame, prior, live, k_pilot)
         yields = ess(pilot.log_weight) / live
-        elsewhere, evaluations = self._explored(target, found, k_explore)
+        elsewhere, evaluations = explore(target, found, found.frame, tempering(target, found), k_explore)
         evaluations = evaluations.add_points(pilot.evaluations, 0, 0, gradient=False)
         z = jnp.asarray(pilot.z)[_resampled(jax.random.fold_in(k_pilot, 1), pilot.log_weight, PILOT)]
-        cost, step = jnp.asarray(pilot.evaluations / live), jnp.zeros((), jnp.int32)
-        return NestedState(found.frame, prior, elsewhere, z, cost, jnp.asarray(yields), step, evaluations)
-
-    def _explored(self, target: Target, found: SearchResult, key: Array) -> tuple[Array | None, Evaluations]:
-        return explore(target, found, found.frame, tempering(target, found), key)
+        cost, yields = (jnp.asarray(figure, jnp.float32) for figure in (pilot.evaluations / live, yields))
+        step = jnp.zeros((), jnp.int32)
+        return NestedState(found.frame, prior, elsewhere, z, cost, yields, step, evaluations)
 
     def template(self, target: Target) -> NestedState:
         """The shapes of a state."""
@@ -201,8 +202,8 @@ class NestedSampler(PlainSampler):
 
         Log Z is of those weights, and its error of simulated volumes. Of the draws no more count as
         independent than there are live points: these decide how much of the mass goes to each mode
-        when the modes part. The test of insertion ranks, and what `second_look` finds of the draws,
-        are in the verdict.
+        when the modes part. What the ranks of new points show of the moves, and what `second_look`
+        finds of the draws, is in the verdict.
 
         **Raises** `ConfigError` when n is below 1, `TargetError` where the run does not come to an
         end.
@@ -220,19 +221,20 @@ class NestedSampler(PlainSampler):
         x = alike(self.target, k_turn, frame.to_x(z)[None])[0]
         log_prob = jnp.asarray(run.log_likelihood[index]) + state.prior.log_density(z)
         log_prob = frame.log_prob(jnp.where(log_prob > 0.5 * NO_MASS, log_prob, -jnp.inf))
-        weighted = self._weighted(run)
+        pool = self._pool(run)
+        log_z = Estimate(float(frame.total(log_z_of(run.log_weight).value)), pool.log_z_error)
+        independent = min(1.0, live / n, pool.ess / n)
         return Draws(
-            x, log_prob, jnp.zeros(n), run.evaluations + look.evaluations, weighted.log_z,
-            independent=min(1.0, live / n, weighted.ess / n), parameters=self.target.parameters, pool=weighted.as_pool(),
-            findings=(of_insertions(run.ranks), *look.findings),
+            x, log_prob, jnp.zeros(n), run.evaluations + look.evaluations, log_z, independent=independent,
+            parameters=self.target.parameters, pool=pool,
+            findings=(of_insertions(run.ranks), of_parents(run.ranks, run.parents), *look.findings),
         )  # fmt: skip
 
-    def _weighted(self, run: NestedRun) -> Draws:
-        """The points of a run with their weights, and log Z."""
+    def _pool(self, run: NestedRun) -> Pool:
+        """What the weighted points of a run show."""
         log_weight = run.log_weight
-        value = float(self.frame.total(float(np.logaddexp.reduce(log_weight) - math.log(len(log_weight)))))
         error = log_z_error(run.birth, run.log_likelihood, seed=len(log_weight))
-        return Draws(run.z, run.log_likelihood, log_weight, evidence=Estimate(value, error))
+        return Pool(len(log_weight), ess(log_weight), khat(log_weight), error)
 
     @functools.cached_property
     def _look(self) -> Any:
@@ -249,13 +251,14 @@ def _resampled(key: Array, log_weight: Float[np.ndarray, " n"], size: int) -> In
 
 class _Fallen(NamedTuple):
     """Points that died in a round, the levels above which they were born, the ranks of those that
-    have taken their place, and evaluations.
+    have taken their place and of the points that their moves began at, and evaluations.
     """
 
     z: Float[Array, "removed free"]
     log_likelihood: Float[Array, " removed"]
     birth: Float[Array, " removed"]
     ranks: Float[Array, " removed"]
+    parents: Float[Array, " removed"]
     evaluations: Int[Array, ""]
 
 
@@ -265,8 +268,8 @@ def _ended(live: int, dead: list[_Fallen], state: Any) -> NestedRun:
     parts = [*((f.z, f.log_likelihood, f.birth) for f in dead)]
     parts.append((last.position, last.loglikelihood, last.loglikelihood_birth))
     z, log_likelihood, birth = (np.concatenate(part) for part in zip(*parts, strict=True))
-    ranks = np.concatenate([fallen.ranks for fallen in dead])
-    return NestedRun(z, log_likelihood, birth, ranks, live + sum(int(fallen.evaluations) for fallen in dead))
+    ranks, parents = (np.concatenate(part) for part in zip(*((f.ranks, f.parents) for f in dead), strict=True))
+    return NestedRun(z, log_likelihood, birth, ranks, parents, live + sum(int(f.evaluations) for f in dead))
 
 
 def _point_of(target: Target, frame: Frame, prior: Normal) -> Any:
@@ -302,14 +305,41 @@ def _advance(
     kernel = slices.build_kernel(stepping_out, EXPANSIONS, SHRINKS)
     move = nss.slice_constrained_step(point_of, kernel, nss.covariance_proposal)
     k_round, k_rank = jax.random.split(key)
-    new, info = from_mcmc.build_kernel(move, moves, nss.live_covariance_factor, removed)(k_round, state)
-    seen, dead = info.update_info, info.particles
-    born = new.particles.loglikelihood
+    round_of = from_mcmc.build_kernel(move, moves, nss.live_covariance_factor, removed, update_strategy=from_survivors)
+    new, info = round_of(k_round, state)
+    (seen, parents), dead = info.update_info, info.particles
+    level = new.particles.loglikelihood
     _, places = jax.lax.top_k(-state.particles.loglikelihood, removed)  # as BlackJAX chooses the dead
-    is_old = jnp.ones(born.shape, bool).at[places].set(False)
-    ranks = insertion_ranks(k_rank, born, is_old, born[places])
+    is_old = jnp.ones(level.shape, bool).at[places].set(False)
+    ranks = insertion_ranks(k_rank, level, is_old, level[places])
+    above = jnp.sum((level[None, :] < parents[:, None]) & is_old[None, :], axis=1) / (len(level) - removed)
     evaluations = removed * jnp.sum(2 * (1 + jnp.max(seen.num_expansions, 0)) + jnp.max(seen.num_shrink, 0))
-    return new, _Fallen(dead.position, dead.loglikelihood, dead.loglikelihood_birth, ranks, evaluations)
+    return new, _Fallen(dead.position, dead.loglikelihood, dead.loglikelihood_birth, ranks, above, evaluations)
+
+
+def from_survivors(move: Any, moves: int, count: int) -> Any:
+    """How new points are made, for BlackJAX: by so many moves, one after the other, of points above
+    the level that are chosen at random; with what the moves tell, and the levels of those points.
+    """
+
+    def update(key: Array, state: Any, loglikelihood_0: Scalar, **settings: Any) -> tuple[Any, Any]:
+        k_choose, k_move = jax.random.split(key)
+        share = (state.particles.loglikelihood > loglikelihood_0).astype(jnp.float32)
+        share = jnp.where(jnp.any(share > 0.0), share, 1.0)  # a plateau at the top has none above it
+        chosen = jax.random.choice(k_choose, len(share), (count,), p=share / jnp.sum(share))
+        start = jax.tree.map(lambda a: a[chosen], state.particles)
+
+        def moved(key, point):
+            def one(point, key):
+                return move(key, point, loglikelihood_0, **settings)
+
+            return jax.lax.scan(one, point, jax.random.split(key, moves))
+
+        new, seen = jax.vmap(moved)(jax.random.split(k_move, count), start)
+        new = new._replace(loglikelihood_birth=jnp.full_like(new.loglikelihood_birth, loglikelihood_0))
+        return new, (seen, start.loglikelihood)
+
+    return update
 
 
 def insertion_ranks(
