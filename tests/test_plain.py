@@ -1,6 +1,7 @@
 """The plain methods: SMC, parallel tempering, nested sampling and NUTS give right draws and log Z,
 and count what they cost."""
 
+import dataclasses
 import functools
 import math
 
@@ -211,6 +212,62 @@ def test_the_ladder_moves_towards_equal_rejection():
     np.testing.assert_allclose(even.betas, [0.0, 0.1, 0.2, 1.0], atol=1e-6)  # thirds of .9: .3, .6
     kept = parallel.adapt(ladder, jnp.full(3, 0.75), jnp.full(3, 0.3), jnp.ones(()), kind_of(True))
     np.testing.assert_allclose(kept.betas, betas, atol=1e-6)
+
+
+def ideal_rounds(temperatures, rounds, systems):
+    """Swaps of replicas that are drawn afresh at each temperature before each of them: Gaussians in
+    two dimensions, of variance 4 to 0.04. Arrivals of each system and of all, rejection rates,
+    log-ratios."""
+    target, width = gaussian(2, mean=0.0, covariance=0.04 * np.eye(2), log_z=0.8), 2.0
+    frame = Frame(jnp.zeros(2), jnp.ones(2))
+    precision = jnp.linspace(np.log(1.0 / width**2), np.log(1.0 / 0.04), temperatures)
+    betas = (jnp.exp(precision) - 1.0 / width**2) / (1.0 / 0.04 - 1.0 / width**2)
+
+    def one(is_fresh, i):
+        k_draw, k_swap = jax.random.split(jax.random.fold_in(jax.random.key(4), i))
+        z = jnp.exp(-0.5 * precision)[:, None] * jax.random.normal(k_draw, (systems, temperatures, 2))
+        replicas = parallel.start(target, frame, z, is_fresh)
+        replicas, rejection, log_ratio = parallel.swapped(k_swap, i, replicas, betas, width)
+        before = replicas.is_fresh[:, -1]
+        replicas, arrived = parallel.arrivals(replicas)
+        return replicas.is_fresh, (before, arrived, rejection, log_ratio)
+
+    start = jnp.zeros((systems, temperatures), bool)
+    return jax.jit(lambda: jax.lax.scan(one, start, jnp.arange(rounds))[1])()
+
+
+def test_round_trips_are_as_many_as_theory_has_them():
+    """Syed et al. 2022, theorem 1; and not the fewer of swaps at random, `1 / (2 N + 2 sum ..)`."""
+    temperatures, burn = 9, 100
+    before, arrived, rejection, _ = map(np.asarray, ideal_rounds(temperatures, 1100, 64))
+    np.testing.assert_array_equal(before.sum(axis=1), arrived)
+    rates = before[burn:].mean(axis=0)  # of each system
+    r = rejection.mean(axis=0)
+    expected = float(parallel.round_trip_rate(jnp.asarray(r)))
+    assert expected == pytest.approx(1.0 / (2.0 + 2.0 * np.sum(r / (1.0 - r))))
+    error = rates.std(ddof=1) / np.sqrt(len(rates))
+    assert abs(rates.mean() - expected) < SIGMAS * error
+    assert SIGMAS * error < 0.1 * expected
+    at_random = 1.0 / (2.0 * (temperatures - 1) + 2.0 * np.sum(r / (1.0 - r)))
+    assert rates.mean() > 2.0 * at_random
+
+
+def test_stepping_stones_of_exact_draws_give_log_z():
+    log_ratio = np.asarray(ideal_rounds(9, 1100, 64)[3], float)
+    log_z = np.log(np.mean(np.exp(log_ratio), axis=0)).sum(axis=1)  # of each system
+    assert abs(log_z.mean() - 0.8) < SIGMAS * log_z.std(ddof=1) / 8.0 + 1e-3
+    assert log_z.std() < 0.2
+
+
+def test_a_sweep_at_a_time_swaps_all_gaps_in_turn():
+    """Draws one sweep apart: with the same gaps swapped each time, nothing came from the prior."""
+    method = SMALL["tempering"]
+    alone = dataclasses.replace(method, thin=1)
+    sampler = alone.sampler(TARGETS["tempering"], fitted("tempering").state, {})
+    said = sampler.sample(1600, key=jax.random.key(1)).findings[0]
+    assert int(said.reason.split()[0]) > 100
+    assert said.word == "trusted"
+    assert 0.0 < sampler.ideal_round_trips < 0.5
 
 
 # Draws of chains.
