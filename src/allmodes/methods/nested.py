@@ -361,13 +361,16 @@ def stepping_out(key: Array, in_slice: Any, width: float, most: int) -> tuple[Sc
     left, right, steps, a test of what is drawn between them.
 
     Both ends are looked at in each step, so that the steps tell how many evaluations it takes: two
-    for each, and two before.
+    for each, and two before. Not by `vmap`: functions on the host can be batched once, over lanes.
     """
     k_place, k_share = jax.random.split(key)
     u = jax.random.uniform(k_place)
     first = jax.random.randint(k_share, (), 0, most)
     left_over = jnp.stack([first, most - 1 - first])
-    inside, direction = jax.vmap(in_slice), jnp.array([-width, width])
+    direction = jnp.array([-width, width])
+
+    def inside(ends):
+        return jnp.stack([in_slice(ends[0]), in_slice(ends[1])])
 
     def going(carry):
         _, is_inside, steps = carry
