@@ -89,9 +89,8 @@ def noising(level, key, points):
 def replicas_of(key, points):
     """Two temperatures: exact draws of the prior, and the points."""
     hot, _ = fresh(key)
-    return parallel.Replicas(
-        *(jnp.stack(pair, axis=1) for pair in zip(*map(jax.tree.leaves, (hot, points)), strict=True))
-    )
+    both = (jnp.stack(pair, axis=1) for pair in zip(*map(jax.tree.leaves, (hot, points)), strict=True))
+    return parallel.Replicas(*both, jnp.zeros((N, 2), bool))
 
 
 def cold(replicas):

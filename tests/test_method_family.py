@@ -26,7 +26,7 @@ PAIR = am.Target(pair_log_prob, 2, name="pair")
 LOG_Z = float(np.log(np.pi))
 STEPS = 30
 ALL = pytest.mark.parametrize("name", METHODS)
-PLAIN = (am.SMC, am.Tempering, am.NUTS)
+PLAIN = (am.SMC, am.Tempering, am.NUTS, am.Nested)
 ONE_OF_EACH = {type(method): name for name, method in METHODS.items() if not isinstance(method, PLAIN)}.values()
 
 
@@ -56,6 +56,8 @@ def small(method):
         return dataclasses.replace(method, steps=STEPS, systems=8, temperatures=4, sweeps=2)
     if isinstance(method, am.NUTS):
         return dataclasses.replace(method, chains=8, warmup=50)
+    if isinstance(method, am.Nested):
+        return dataclasses.replace(method, live=100)
     raise AssertionError(f"say here how {type(method).__name__} is made small")
 
 

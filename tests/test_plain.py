@@ -1,6 +1,7 @@
-"""The plain methods: SMC, parallel tempering and NUTS give right draws and log Z, and count what
-they cost."""
+"""The plain methods: SMC, parallel tempering, nested sampling and NUTS give right draws and log Z,
+and count what they cost."""
 
+import dataclasses
 import functools
 import math
 
@@ -29,6 +30,7 @@ SMALL = {
     "smc": am.SMC(particles=500, populations=4),
     "tempering": am.Tempering(steps=12, temperatures=6, systems=8),
     "nuts": am.NUTS(chains=16, warmup=150),
+    "nested": am.Nested(live=300),
 }
 SIGMAS = 4.5
 
@@ -38,7 +40,7 @@ def pair(log_z=1.5):
 
 
 # Chains of NUTS do not cross between the two: they have one Gaussian.
-TARGETS = {"smc": pair(), "tempering": pair(), "nuts": gaussian(3, log_z=0.7)}
+TARGETS = {"smc": pair(), "tempering": pair(), "nuts": gaussian(3, log_z=0.7), "nested": pair()}
 
 
 @functools.cache
@@ -71,18 +73,18 @@ def test_moments(name):
     assert draws.x.shape == (3000, exact.dim)  # 16 chains do not divide it
 
 
-@pytest.mark.parametrize("name", ["smc", "tempering"])
+@pytest.mark.parametrize("name", ["smc", "tempering", "nested"])
 def test_log_z(name):
     z = drawn(name).log_z
     assert abs(z.value - 1.5) < SIGMAS * z.std_error + 0.01
     assert 0.0 < z.std_error < 0.2
 
 
-@pytest.mark.parametrize("name", ["smc", "tempering"])
+@pytest.mark.parametrize("name", ["smc", "tempering", "nested"])
 def test_mode_weights(name):
     draws = drawn(name)
     assert off(np.asarray(draws.x[:, 0] > 0, float), 0.7, draws) < SIGMAS
-    assert draws.rhat < 1.05
+    assert not draws.chains or draws.rhat < 1.05
 
 
 def test_chains_that_cannot_cross_say_so():
@@ -122,7 +124,7 @@ def test_a_state_of_particles_can_be_kept(name):
     assert all(leaf.size > 0 for leaf in jax.tree.leaves(SMALL[name].template(double_well())))
 
 
-@pytest.mark.parametrize(("name", "low"), [("smc", 0.5), ("tempering", 0.5), ("nuts", 0.3)])
+@pytest.mark.parametrize(("name", "low"), [("smc", 0.5), ("tempering", 0.5), ("nuts", 0.3), ("nested", 0.5)])
 def test_a_budget_of_evaluations_is_spent(name, low):
     budget = 4 * drawn(name).evaluations
     draws = fitted(name).sample_within(1000, budget, key=jax.random.key(1))
@@ -168,6 +170,7 @@ def test_evaluations_are_counted(name):
         # One chain: of many at once those that end a trajectory early go on being computed, in
         # vain.
         "nuts": am.NUTS(chains=1, warmup=20),
+        "nested": am.Nested(live=10, moves=2),
     }
     n, (target, calls) = 7, counted(pair())
     state = am.fit(pair(), methods[name], key=jax.random.key(0)).state
@@ -209,6 +212,62 @@ def test_the_ladder_moves_towards_equal_rejection():
     np.testing.assert_allclose(even.betas, [0.0, 0.1, 0.2, 1.0], atol=1e-6)  # thirds of .9: .3, .6
     kept = parallel.adapt(ladder, jnp.full(3, 0.75), jnp.full(3, 0.3), jnp.ones(()), kind_of(True))
     np.testing.assert_allclose(kept.betas, betas, atol=1e-6)
+
+
+def ideal_rounds(temperatures, rounds, systems):
+    """Swaps of replicas that are drawn afresh at each temperature before each of them: Gaussians in
+    two dimensions, of variance 4 to 0.04. Arrivals of each system and of all, rejection rates,
+    log-ratios."""
+    target, width = gaussian(2, mean=0.0, covariance=0.04 * np.eye(2), log_z=0.8), 2.0
+    frame = Frame(jnp.zeros(2), jnp.ones(2))
+    precision = jnp.linspace(np.log(1.0 / width**2), np.log(1.0 / 0.04), temperatures)
+    betas = (jnp.exp(precision) - 1.0 / width**2) / (1.0 / 0.04 - 1.0 / width**2)
+
+    def one(is_fresh, i):
+        k_draw, k_swap = jax.random.split(jax.random.fold_in(jax.random.key(4), i))
+        z = jnp.exp(-0.5 * precision)[:, None] * jax.random.normal(k_draw, (systems, temperatures, 2))
+        replicas = parallel.start(target, frame, z, is_fresh)
+        replicas, rejection, log_ratio = parallel.swapped(k_swap, i, replicas, betas, width)
+        before = replicas.is_fresh[:, -1]
+        replicas, arrived = parallel.arrivals(replicas)
+        return replicas.is_fresh, (before, arrived, rejection, log_ratio)
+
+    start = jnp.zeros((systems, temperatures), bool)
+    return jax.jit(lambda: jax.lax.scan(one, start, jnp.arange(rounds))[1])()
+
+
+def test_round_trips_are_as_many_as_theory_has_them():
+    """Syed et al. 2022, theorem 1; and not the fewer of swaps at random, `1 / (2 N + 2 sum ..)`."""
+    temperatures, burn = 9, 100
+    before, arrived, rejection, _ = map(np.asarray, ideal_rounds(temperatures, 1100, 64))
+    np.testing.assert_array_equal(before.sum(axis=1), arrived)
+    rates = before[burn:].mean(axis=0)  # of each system
+    r = rejection.mean(axis=0)
+    expected = float(parallel.round_trip_rate(jnp.asarray(r)))
+    assert expected == pytest.approx(1.0 / (2.0 + 2.0 * np.sum(r / (1.0 - r))))
+    error = rates.std(ddof=1) / np.sqrt(len(rates))
+    assert abs(rates.mean() - expected) < SIGMAS * error
+    assert SIGMAS * error < 0.1 * expected
+    at_random = 1.0 / (2.0 * (temperatures - 1) + 2.0 * np.sum(r / (1.0 - r)))
+    assert rates.mean() > 2.0 * at_random
+
+
+def test_stepping_stones_of_exact_draws_give_log_z():
+    log_ratio = np.asarray(ideal_rounds(9, 1100, 64)[3], float)
+    log_z = np.log(np.mean(np.exp(log_ratio), axis=0)).sum(axis=1)  # of each system
+    assert abs(log_z.mean() - 0.8) < SIGMAS * log_z.std(ddof=1) / 8.0 + 1e-3
+    assert log_z.std() < 0.2
+
+
+def test_a_sweep_at_a_time_swaps_all_gaps_in_turn():
+    """Draws one sweep apart: with the same gaps swapped each time, nothing came from the prior."""
+    method = SMALL["tempering"]
+    alone = dataclasses.replace(method, thin=1)
+    sampler = alone.sampler(TARGETS["tempering"], fitted("tempering").state, {})
+    said = sampler.sample(1600, key=jax.random.key(1)).findings[0]
+    assert int(said.reason.split()[0]) > 100
+    assert said.word == "trusted"
+    assert 0.0 < sampler.ideal_round_trips < 0.5
 
 
 # Draws of chains.

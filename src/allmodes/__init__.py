@@ -23,7 +23,7 @@ if TYPE_CHECKING:
         TargetError,
     )
     from allmodes.jobs.page import write_report
-    from allmodes.methods import DDS, IDEM, IWSM, NUTS, PIS, SMC, TB, TRLV, Tempering
+    from allmodes.methods import DDS, IDEM, IWSM, NUTS, PIS, SMC, TB, TRLV, Nested, Tempering
     from allmodes.modes.table import ModeTable
     from allmodes.priors.posterior import posterior
     from allmodes.sampler import Sampler
@@ -52,6 +52,7 @@ __all__ = [
     "JobError",
     "ModeTable",
     "Modes",
+    "Nested",
     "ParticleSymmetry",
     "PriorWarning",
     "RunError",
@@ -95,7 +96,7 @@ _OFFERED = {
     "jobs.page": ("write_report",),
     "priors.posterior": ("posterior",),
     "modes.table": ("ModeTable",),
-    "methods": ("DDS", "IDEM", "IWSM", "NUTS", "PIS", "SMC", "TB", "TRLV", "Tempering"),
+    "methods": ("DDS", "IDEM", "IWSM", "NUTS", "PIS", "SMC", "TB", "TRLV", "Nested", "Tempering"),
     "sampler": ("Sampler",),
     "store.find": ("find_target",),
     "store.load": ("load",),

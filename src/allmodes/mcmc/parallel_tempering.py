@@ -1,5 +1,5 @@
-"""Parallel tempering with non-reversible swaps and an adapted ladder (Syed et al. 2022), its moves
-on BlackJAX.
+"""Non-reversible parallel tempering: swaps of even and odd gaps in turn, and a ladder adapted to
+equal rejection (Syed et al. 2022, arXiv:1905.02939), its moves on BlackJAX.
 """
 
 from collections.abc import Callable
@@ -8,7 +8,7 @@ from typing import NamedTuple
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Scalar
+from jaxtyping import Array, Bool, Float, Int, Scalar
 
 from allmodes.mcmc.hmc import LEAPS, Kind, drawn_steps, kind_of
 from allmodes.points.frame import Frame
@@ -23,12 +23,14 @@ class Replicas(eqx.Module):
     normalised coordinates.
 
     Temperature k of `temperatures` is `prior^(1 - beta_k) target^beta_k`; the first is the prior,
-    the last the target.
+    the last the target. Where a replica has been is swapped with it: `is_fresh` is whether it has
+    met the prior since it last met the target.
     """
 
     z: Float[Array, "systems temperatures dim"]
     log_prob: Float[Array, "systems temperatures"]
     grad: Float[Array, "systems temperatures dim"]
+    is_fresh: Bool[Array, "systems temperatures"]
 
 
 class Ladder(eqx.Module):
@@ -46,6 +48,7 @@ class Seen(NamedTuple):
     acceptance: Float[Array, " warm"]  # of moves at each temperature but the first
     rejection: Float[Array, " gaps"]  # expected rate at which a swap across each gap is refused
     log_ratio: Float[Array, "systems gaps"]  # (beta_{k+1} - beta_k) log target/prior at temperature k
+    arrived: Int[Array, ""]  # systems in which a replica from the prior has come to the target: a round trip each
 
 
 def first_ladder(temperatures: int, width: float, dim: int) -> Ladder:
@@ -75,9 +78,10 @@ def sweeper(target: Target, frame: Frame, width: float) -> Callable[..., tuple[R
         k_prior, k_step, k_move, k_swap = jax.random.split(key, 4)
         z, acceptance = moved(target, frame, width, kind, k_step, k_move, replicas, ladder)
         fresh = width * jax.random.normal(k_prior, (systems, 1, dim))
-        replicas = start(target, frame, jnp.concatenate([fresh, z], axis=1))
-        replicas, rejection, log_ratio = swapped(k_swap, index, replicas, ladder.betas, width)
-        return replicas, Seen(acceptance, rejection, log_ratio)
+        moved_on = start(target, frame, jnp.concatenate([fresh, z], axis=1), replicas.is_fresh)
+        replicas, rejection, log_ratio = swapped(k_swap, index, moved_on, ladder.betas, width)
+        replicas, arrived = arrivals(replicas)
+        return replicas, Seen(acceptance, rejection, log_ratio, arrived)
 
     return sweep
 
@@ -154,11 +158,37 @@ def swapped(
     return taken, rejection, log_ratio
 
 
-def start(target: Target, frame: Frame, z: Float[Array, "systems temperatures dim"]) -> Replicas:
-    """Replicas at given points."""
+def arrivals(replicas: Replicas) -> tuple[Replicas, Int[Array, ""]]:
+    """The replicas after it was seen who is at the prior and who at the target, and how many have
+    come to the target from the prior.
+
+    Each round trip has one such arrival, so that the two have the same rate.
+    """
+    is_fresh = replicas.is_fresh.at[:, 0].set(True)
+    arrived = jnp.sum(is_fresh[:, -1], dtype=jnp.int32)
+    return Replicas(replicas.z, replicas.log_prob, replicas.grad, is_fresh.at[:, -1].set(False)), arrived
+
+
+def round_trip_rate(rejection: Float[Array, " gaps"]) -> Scalar:
+    """Round trips of all replicas of a system a sweep, where moves make the next log-densities
+    independent of the last: `1 / (2 + 2 sum r / (1 - r))` (Syed et al. 2022, theorem 1).
+
+    Of many temperatures this is `1 / (2 + 2 barrier)`; with swaps at random it goes to zero.
+    """
+    return 0.5 / (1.0 + jnp.sum(rejection / (1.0 - rejection)))
+
+
+def start(
+    target: Target,
+    frame: Frame,
+    z: Float[Array, "systems temperatures dim"],
+    is_fresh: Bool[Array, "systems temperatures"] | None = None,
+) -> Replicas:
+    """Replicas at given points, of which none has met the prior where it is not said."""
     e = frame.evaluate(target, z.reshape(-1, z.shape[-1]))
     log_prob = jnp.maximum(e.log_prob, NO_MASS)
-    return Replicas(z, log_prob.reshape(z.shape[:2]), e.grad.reshape(z.shape))
+    is_fresh = jnp.zeros(z.shape[:2], bool) if is_fresh is None else is_fresh
+    return Replicas(z, log_prob.reshape(z.shape[:2]), e.grad.reshape(z.shape), is_fresh)
 
 
 def adapt(

@@ -4,6 +4,7 @@ here.
 
 from allmodes.method import Method
 from allmodes.methods.iwsm import IDEM, IWSM
+from allmodes.methods.nested import Nested
 from allmodes.methods.nuts import NUTS
 from allmodes.methods.paths import DDS, PIS, TB, TRLV
 from allmodes.methods.smc import SMC
@@ -27,6 +28,7 @@ METHODS: dict[str, Method] = {
     "smc": SMC(),
     "tempering": Tempering(),
     "nuts": NUTS(),
+    "nested": Nested(),
 }
 
 
@@ -49,6 +51,7 @@ __all__ = [
     "TB",
     "TRLV",
     "Method",
+    "Nested",
     "Tempering",
     "default_for",
 ]
