@@ -137,10 +137,22 @@ def diagnostics(draws: Draws, seen: Forward, target: Target) -> dict[str, Any]:
         found["elbo"] = elbo(draws.log_weight)._asdict()
     if seen.log_weight is not None and target.sample is not None:
         found |= {"eubo": eubo(seen.log_weight)._asdict(), "forward_ess": {"value": seen.ess}}
+        found |= bounds_gap(found)
     found["reverse_ess"] = {"value": draws.ess / len(draws)}
     if draws.chains:
         return found | {"rhat": {"value": draws.rhat}}
     return found | {"khat": {"value": draws.khat if draws.pool is None else draws.pool.khat}}
+
+
+def bounds_gap(found: dict[str, Any]) -> dict[str, Any]:
+    """EUBO less ELBO, of independent draws, where both are there: zero for an exact sampler alone,
+    and the sum of both divergences between the paths of sampler and target.
+    """
+    if "elbo" not in found or "eubo" not in found:
+        return {}
+    upper, lower = found["eubo"], found["elbo"]
+    value = upper["value"] - lower["value"] if np.isfinite(lower["value"]) else float("inf")
+    return {"gap": {"value": value, "std_error": float(np.hypot(upper["std_error"], lower["std_error"]))}}
 
 
 def has_evidence(draws: Draws) -> bool:

@@ -126,7 +126,9 @@ REGISTRY: dict[str, Entry] = {
     "manywell-32": Entry(
         partial(many_well, 32), 32, "65,536 modes of unequal weight, unnormalised", _FAB, known=_NO_MODES
     ),
-    "manywell-64": Entry(partial(many_well, 64), 64, "2^32 modes of unequal weight, unnormalised", _FAB, known=_NO_MODES),
+    "manywell-64": Entry(
+        partial(many_well, 64), 64, "2^32 modes of unequal weight, unnormalised", _FAB, known=_NO_MODES
+    ),
     "manywell-128": Entry(
         partial(many_well, 128), 128, "2^64 modes of unequal weight, unnormalised", _FAB, known=_NO_MODES
     ),
