@@ -1,7 +1,7 @@
 """Draws of gmm40 by another library, as `allmodes judge` takes them.
 
     python -m benchmarks.foreign_draws dynesty --seed 0 --out runs/dynesty-gmm40.npz
-    allmodes judge runs/dynesty-gmm40.npz --target gmm40 --name dynesty --out runs/dynesty-gmm40.json
+    allmodes judge runs/dynesty-gmm40.npz --target gmm40 --out runs/dynesty-gmm40.json
 
 The tools and their settings are those of `benchmarks/tools`. Weights are to a common constant;
 log Z and its error are the tool's own, for the density itself: the tool's evidence is under a prior

@@ -1,6 +1,7 @@
 """Draws of any library by what is known of a target: the line of metrics that a run gets."""
 
 import zipfile
+import zlib
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -48,14 +49,14 @@ def read(path: Path) -> Foreign:
     **Raises** `ConfigError` where it cannot be read, has no `x`, or a scalar in it is none.
     """
     try:
-        with np.load(path, allow_pickle=False) as file:
-            names = file.files if hasattr(file, "files") else None
-            arrays = {} if names is None else {name: file[name] for name in names if name in Foreign._fields}
+        loaded = np.load(path, allow_pickle=False)
+        names = list(getattr(loaded, "files", ()))  # of one array alone there are none
+        arrays = {name: loaded[name] for name in names if name in Foreign._fields}
     except FileNotFoundError:
         raise ConfigError(f"there is no file {path}") from None
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, AttributeError, TypeError) as error:
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise ConfigError(f"{path} cannot be read as an .npz file of numbers ({error})") from error
-    if names is None or "x" not in arrays:
+    if "x" not in arrays:
         has = f"it has {', '.join(names)}" if names else "it has no named arrays"
         raise ConfigError(f"{path} has no array x (n, dim) of draws: {has}")
     given = {name: value if name in ("x", "log_weight") else _scalar(name, value) for name, value in arrays.items()}

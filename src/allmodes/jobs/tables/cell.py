@@ -97,7 +97,7 @@ def _run(run: Run, work: Work, limits: Limits, repeats: int) -> str:
     try:
         done = interrupt.call(command, timeout=limits.timeout, **pipes)
     except subprocess.TimeoutExpired:
-        return f"ended after {limits.timeout:,.0f} s without a result"
+        return f"ended after {limits.timeout:,g} s without a result"
     if done.returncode == interrupt.STATUS:
         raise KeyboardInterrupt
     return "" if done.returncode == 0 else _last_line(done.stderr, done.returncode)

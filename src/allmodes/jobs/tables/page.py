@@ -31,6 +31,8 @@ def markdown(table: Mapping[str, Any]) -> str:
     )
     lines = [f"# {table['title']}", "", *textwrap.wrap(about, WIDTH, break_on_hyphens=False), ""]
     lines += ["```sh", table["command"], "```", ""] if table["command"] else []
+    if any(map(_plotted, table["targets"].values())):
+        lines += [f"![Gap and mode weights against evaluations](tables-{table['table']}.png)", ""]
     for target, of in table["targets"].items():
         lines += [f"## {target}", "", *_rows(of), "", *_reasons(of["rows"])]
     lines += ["## Sources of what was published", ""] if table["sources"] else []
@@ -139,11 +141,11 @@ def _plotted(of: Mapping[str, Any]) -> list[str]:
     return [name for name in PLOTTED if _points(of["rows"], name)]
 
 
-def _points(rows: Sequence[Mapping[str, Any]], name: str) -> dict[str, list[tuple[float, Mapping[str, float]]]]:
+def _points(rows: Sequence[Mapping[str, Any]], name: str) -> dict[str, list[tuple[float, Mapping[str, Any]]]]:
     """Evaluations and figure by method, of each row of raw draws that has both, for logarithmic
     scales.
     """
-    found: dict[str, list[tuple[float, Mapping[str, float]]]] = {}
+    found: dict[str, list[tuple[float, Mapping[str, Any]]]] = {}
     for row in rows:
         at, figure = row["figures"].get("evaluations", {}).get("median"), row["figures"].get(name, {})
         if row["draws"] == "raw" and finite(at) and (finite(figure.get("median")) or 0.0) > 0:

@@ -100,12 +100,12 @@ def _cost(evaluations: Sequence[Any], seconds: Sequence[Any]) -> dict[str, dict]
     return {name: {"value": round(sum(parts), 2)} for name, parts in known.items() if parts}
 
 
-def _over_seeds(entries: Sequence[Mapping[str, float]]) -> dict[str, float]:
+def _over_seeds(entries: Sequence[Mapping[str, float | int | None]]) -> dict[str, float | int]:
     """Median, least and most of a figure, and medians of its floor and its own standard error; of
     how many seeds it is not finite, where it is not of all.
     """
     values = [entry["value"] for entry in entries if entry["value"] is not None]
-    summary: dict[str, float] = {}
+    summary: dict[str, float | int] = {}
     if values:
         summary = {"median": statistics.median(values), "least": min(values), "most": max(values)}
     if len(values) < len(entries):
