@@ -156,8 +156,13 @@ def call(command: list[str], *, timeout: float | None = None, **options: Any) ->
                 _state.child, asked = child, _state.asked
             if asked:
                 child.terminate()
-            out, err = child.communicate(timeout=timeout)
-        except BaseException:  # Ctrl-C in Python itself, or out of time
+            try:
+                out, err = child.communicate(timeout=timeout)
+            except subprocess.TimeoutExpired:
+                child.terminate()
+                child.communicate()  # it writes what it has
+                raise
+        except BaseException:  # Ctrl-C in Python itself
             child.terminate()
             raise
         finally:

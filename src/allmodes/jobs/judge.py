@@ -9,9 +9,10 @@ import jax
 import numpy as np
 from jaxtyping import Float
 
-from allmodes.draws.estimates import elbo, ess, khat
+from allmodes.draws.estimates import Estimate, elbo, ess, khat
 from allmodes.draws.estimates import log_z as estimated
 from allmodes.errors import ConfigError
+from allmodes.jobs.evaluation import evidence_metrics, stand_in_of
 from allmodes.jobs.machine import versions
 from allmodes.metrics import evaluate
 from allmodes.metrics.floor import REPEATS
@@ -121,9 +122,10 @@ def judge(
     if log_weight is not None:
         metrics |= {"reverse_ess": {"value": ess(log_weight) / n}, "khat": {"value": khat(log_weight)}}
         metrics |= {"elbo": elbo(log_weight)._asdict()} if draws.normalised else {}
-    if told and target.log_z is not None:
-        told |= {"truth": float(target.log_z), "error": told["value"] - float(target.log_z)}
-        metrics["log_z_error"] = {"value": told["error"], "std_error": told["std_error"]}
+    if told:
+        metrics |= evidence_metrics(Estimate(told["value"], told["std_error"]), target, stand_in_of(target))
+        truth = target.log_z
+        told |= {} if truth is None else {"truth": truth, "error": told["value"] - truth}
     modes = found.get("mode_weights")
     shares = {} if modes is None else {"mode_weights": {"true": modes["true"], "raw": modes["estimated"]}}
     return {
@@ -139,7 +141,8 @@ def judge(
 def _evidence(draws: Foreign) -> dict[str, Any]:
     """Log Z and its error, and whether they were stated or estimated here; empty where neither."""
     if draws.log_z is not None:
-        return {"value": draws.log_z, "std_error": draws.log_z_error, "by": "the file"}
+        error = float("inf") if draws.log_z_error is None else draws.log_z_error
+        return {"value": draws.log_z, "std_error": error, "by": "the file"}
     if draws.normalised:
         return {**estimated(draws.log_weight)._asdict(), "by": "the weights"}
     return {}

@@ -46,6 +46,7 @@ PUBLISHED: tuple[Published, ...] = (
         "TB + LP": (0.87, -0.35, 0.53, 160e6),
         "TB + LS": (1.21, -0.38, 0.83, 290e6),
         "TB + LS + LP": (0.69, -0.38, 0.32, 320e6),
+        "SGDS, round 1": (0.73, None, None, 6e6),
         "SGDS": (0.73, -0.40, 0.33, 12e6),
     }),
     *_rows("SGDS", "manywell-32", _GAPS, {
@@ -55,6 +56,7 @@ PUBLISHED: tuple[Published, ...] = (
         "TB + LP": (34.37, None, None, 300e6),
         "TB + LS": (2.93, 163.12, 166.05, 290e6),
         "TB + LS + LP": (3.35, 162.95, 166.30, 320e6),
+        "SGDS, round 1": (4.11, None, None, 9e6),
         "SGDS": (3.85, 162.63, 166.48, 20e6),
     }),
     *_rows("SGDS", "manywell-64", _GAPS, {
