@@ -681,7 +681,7 @@ def test_training_that_ended_in_nan_still_has_a_result(copy):
 def test_help(capsys):
     assert call("--help") == 0
     usage = capsys.readouterr().out
-    for command in ("run", "sample", "report", "benchmark", "compare", "agree", "targets", "methods"):
+    for command in ("run", "sample", "report", "benchmark", "judge", "compare", "agree", "targets", "methods"):
         assert f"allmodes {command}" in usage
     assert call() == 2
     assert "allmodes run" in "".join(capsys.readouterr())

@@ -12,7 +12,10 @@ from allmodes.jobs.compare import compare
 def result(tv, corrected, train, correct=0):
     entry = lambda ratio: {"mode_tv": {"ratio": ratio}, "w2": {"ratio": 1.0}, "modes_found": {"value": 40}}  # noqa: E731
     return {
-        "metrics": {**entry(tv), "log_z_error": {"value": -0.02}},
+        "metrics": {
+            **entry(tv), "log_z_error": {"value": -0.02},
+            **({"elbo": {"value": -tv}, "eubo": {"value": 1.0}, "gap": {"value": 1.0 + tv}} if correct else {}),
+        },
         "metrics_corrected": {} if corrected is None else entry(corrected),
         "evaluations": {"train": train, "sample": 100, "correct": correct}, "draws": 100,
         "seconds": {"compile": 1.0, "train": 2.0, "sample": 3.0, "correct": 4.0, "evaluate": 50.0},
@@ -41,10 +44,13 @@ def test_rows_are_medians_of_what_is_delivered(folder, capsys):
     assert rows["iwsm", 4000]["seconds"]["median"] == 10.0  # judging is not counted
     assert rows["iwsm", 4000]["next_100000"] == {"evaluations": 5_100_000, "seconds": 7000.0}
     assert rows["smc", 4000]["metrics"]["log_z_error"]["median"] == 0.02
+    assert rows["iwsm", 1000]["metrics"]["gap"] == {"median": 5.5, "least": 5.0, "most": 6.0}  # of raw draws
+    assert rows["iwsm", 1000]["metrics"]["elbo"]["median"] == -4.5
+    assert "gap" not in rows["smc", 1000]["metrics"]  # it knows no density of its draws
     assert json.loads((folder / "gmm40.json").read_text()) == table
     assert (folder / "gmm40.png").read_bytes().startswith(b"\x89PNG")
     page = (folder / "gmm40.md").read_text().splitlines()
-    assert page[2].startswith("| method | evaluations | time |")
+    assert page[2].startswith("| method | evaluations | time | elbo | eubo | gap |")
     assert len(page) == 4 + 4
     assert page[4].startswith("| iwsm | 6,1")
     assert "next 100,000 draws" in capsys.readouterr().out

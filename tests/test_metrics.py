@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 from allmodes.errors import AllmodesError
+from allmodes.jobs.evaluation import bounds_gap
 from allmodes.metrics import (
     elbo,
     ess,
@@ -272,6 +273,12 @@ def test_elbo_and_eubo_bracket_log_z():
     assert abs(upper.value - (MU + S**2)) < bound
     assert lower.std_error == pytest.approx(S / np.sqrt(N), rel=0.05)
     assert lower.value < log_z(LOG_W).value < upper.value
+    gap = bounds_gap({"elbo": lower._asdict(), "eubo": upper._asdict()})["gap"]
+    assert abs(gap["value"] - S**2) < 4 * gap["std_error"]
+    assert gap["std_error"] == pytest.approx(np.sqrt(2) * S / np.sqrt(N), rel=0.05)
+    assert bounds_gap({"eubo": upper._asdict()}) == {}
+    without_mass = elbo(np.array([0.0, -np.inf]))._asdict()  # a draw without mass: no bound at all
+    assert bounds_gap({"elbo": without_mass, "eubo": upper._asdict()})["gap"]["value"] == np.inf
 
 
 def test_ess_of_lognormal_weights():

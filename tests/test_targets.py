@@ -16,7 +16,7 @@ from allmodes import targets
 from allmodes.errors import TargetError
 from allmodes.target import Target
 from allmodes.targets.components import chi2_quantile
-from allmodes.targets.manywell import _sample_double_well
+from allmodes.targets.manywell import EVEN, TILTED
 from allmodes.targets.shapes import ring_log_z
 
 N = 20_000
@@ -272,7 +272,7 @@ def test_many_well_constants():
     # The moments of the double well by quadrature.
     grid = np.linspace(-4, 4, 4001)
     p = np.exp(-(grid**4) + 6 * grid**2 + 0.5 * grid)
-    coarse = _sample_double_well(jax.random.key(1), N, intervals=16)  # an envelope so loose that rejection matters
+    coarse = TILTED.sample(jax.random.key(1), N, intervals=16)  # an envelope so loose that rejection matters
     for draws in (np.asarray(x[:, 0], float), np.asarray(coarse, float)):
         for power in (1, 2, 3, 4):
             assert_near(draws**power, np.sum(p * grid**power) / np.sum(p))
@@ -282,6 +282,21 @@ def test_many_well_constants():
     for bad in (0, 7):
         with pytest.raises(TargetError, match="even"):
             targets.many_well(bad)
+
+
+def test_five_wells_constants():
+    """The evidence against quadrature of one well, 32 equal modes, and what a
+    sampler of one mode alone would report: log 32 less."""
+    target = targets.get("five-wells-50")
+    x, step = np.linspace(-5, 5, 20_001, retstep=True)
+    one = math.log(np.exp(-((x**2 - 4) ** 2)).sum() * step)
+    assert math.isclose(target.log_z, 5 * one + 22.5 * math.log(2 * math.pi), rel_tol=1e-9)
+    np.testing.assert_allclose(target.modes.weights, 1 / 32, rtol=1e-12)
+    assert math.isclose(target.log_prob(jnp.ones(50)), -5 * 9 - 22.5)
+    np.testing.assert_allclose(np.abs(target.modes.means[:, :5]), 2.0)
+    assert EVEN.right_share() == pytest.approx(0.5, abs=1e-12)
+    with pytest.raises(TargetError, match="at least 5, got 4"):
+        targets.five_wells(4)
 
 
 # Families

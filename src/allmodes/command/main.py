@@ -20,6 +20,8 @@ USAGE = """allmodes: draw from a density you can only evaluate, without missing 
   allmodes audit RUN              search independently for what its sampler misses
   allmodes report RUN             write its report.html again, and print its result
   allmodes benchmark SUITE        the main job over targets and seeds, with a table
+  allmodes benchmark tables NAME  the field's tables: methods, metrics, published figures beside
+  allmodes judge FILE.npz         draws of any library, by what is known of a target
   allmodes compare TARGET         methods side by side: quality against evaluations and seconds
   allmodes agree RUN RUN          whether two independently seeded runs agree
   allmodes reference TARGET       draws of a density that has no exact sampler, with their checks
@@ -34,7 +36,9 @@ to go on with.
 """
 
 # Each is a module with a function `command`, imported when it is asked for.
-COMMANDS = ("run", "sample", "audit", "report", "benchmark", "compare", "agree", "reference", "targets", "methods")
+COMMANDS = (
+    "run", "sample", "audit", "report", "benchmark", "judge", "compare", "agree", "reference", "targets", "methods",
+)  # fmt: skip
 
 
 def main(argv: list[str] | None = None) -> None:

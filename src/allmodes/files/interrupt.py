@@ -140,13 +140,15 @@ def forget(path: str) -> None:
     _state.temporaries.discard(path)
 
 
-def call(command: list[str], **options: Any) -> subprocess.CompletedProcess:
+def call(command: list[str], *, timeout: float | None = None, **options: Any) -> subprocess.CompletedProcess:
     """`subprocess.run` of a command of ours, to which an interruption is passed on; it then ends
     first.
 
-    It has a process group of its own, so that it does not hear a terminal's Ctrl-C besides.
+    It has a process group of its own, so that it does not hear a terminal's Ctrl-C besides. After
+    `timeout` seconds it is ended as by an interruption of its own.
 
-    **Raises** `KeyboardInterrupt` when there has been an interruption.
+    **Raises** `KeyboardInterrupt` when there has been an interruption, `subprocess.TimeoutExpired`
+    after a command that took too long has ended.
     """
     with subprocess.Popen(command, process_group=0, **options) as child:
         try:
@@ -154,7 +156,12 @@ def call(command: list[str], **options: Any) -> subprocess.CompletedProcess:
                 _state.child, asked = child, _state.asked
             if asked:
                 child.terminate()
-            out, err = child.communicate()
+            try:
+                out, err = child.communicate(timeout=timeout)
+            except subprocess.TimeoutExpired:
+                child.terminate()
+                child.communicate()  # it writes what it has
+                raise
         except BaseException:  # Ctrl-C in Python itself
             child.terminate()
             raise

@@ -34,6 +34,9 @@ FIGURES: dict[str, tuple[str, ...]] = {
     "modes": ("metrics", "modes_found", "value"),
     "off": ("metrics", "mode_off", "value"),
     "log Z error": ("metrics", "log_z_error", "value"),
+    "ELBO": ("metrics", "elbo", "value"),
+    "EUBO": ("metrics", "eubo", "value"),
+    "gap": ("metrics", "gap", "value"),
     "forward ESS": ("metrics", "forward_ess", "value"),
     "reverse ESS": ("metrics", "reverse_ess", "value"),
     "log Z difference": ("metrics", "log_z_difference", "value"),  # from that of a reference
@@ -107,17 +110,24 @@ def run_once(
     there yet.
     """
     if not (run / "result.json").exists():
-        where = ["--resume", str(run.path)]
-        if not (run / "config.json").exists():
-            where = [target, "--method", method, "--seed", str(seed), "-n", str(n), "--out", str(run.path), *options]
-        more = ["--judge-repeats", str(judge_repeats), *(["--quiet"] if quiet else [])]
-        command = [sys.executable, "-m", "allmodes", "run", *where, *more]
+        command = command_of(run, target, method, seed, n, judge_repeats, quiet, options)
         status = interrupt.call(command, stdout=subprocess.DEVNULL).returncode  # its table
         if status == 130:
             raise KeyboardInterrupt
         if status:
             raise ConfigError(f"`{' '.join(command[2:])}` ended with status {status}")
     return run.read_json("result.json")
+
+
+def command_of(
+    run: Run, target: str, method: str, seed: int, n: int, judge_repeats: int, quiet: bool, options: Sequence[str] = ()
+) -> list[str]:
+    """The command that begins a run folder, with `options`, or goes on with it."""
+    where = ["--resume", str(run.path)]
+    if not (run / "config.json").exists():
+        where = [target, "--method", method, "--seed", str(seed), "-n", str(n), "--out", str(run.path), *options]
+    more = ["--judge-repeats", str(judge_repeats), *(["--quiet"] if quiet else [])]
+    return [sys.executable, "-m", "allmodes", "run", *where, *more]
 
 
 def _dig(result: dict, path: tuple[str, ...]) -> float | None:

@@ -26,7 +26,8 @@ MERITS = {
     "energy_w2": "energies: 2-Wasserstein over its floor",
     "w2": "2-Wasserstein over its floor",
 }
-SHOWN = ("mode_tv", "w2", "energy_w2", "distance_tv", "w2_geometric")
+SHOWN = ("mode_tv", "w2", "energy_w2", "distance_tv", "w2_geometric")  # as ratios to their floors
+BOUNDS = ("elbo", "eubo", "gap")  # of the raw draws, as they are
 
 
 def compare(
@@ -97,6 +98,10 @@ def _row(method: str, limit: int, results: list[dict]) -> dict[str, Any]:
     errors = [r["metrics"]["log_z_error"]["value"] for r in results if r["metrics"].get("log_z_error")]
     if errors:
         metrics["log_z_error"] = _spread([abs(e) for e in errors])
+    for name in BOUNDS:
+        values = [r["metrics"][name]["value"] for r in results if r["metrics"].get(name)]
+        if values and None not in values:
+            metrics[name] = _spread(values)
     spent = [sum(r["evaluations"].values()) for r in results]
     seconds = [sum(r["seconds"][k] for k in ("compile", "train", "sample", "correct")) for r in results]
     return {

@@ -11,7 +11,7 @@ from jaxtyping import Array, Float
 from allmodes.draws import verdict as trust
 from allmodes.draws.doubt import Doubt, doubt_of
 from allmodes.draws.draws import Draws
-from allmodes.draws.estimates import elbo, ess, eubo
+from allmodes.draws.estimates import Estimate, elbo, ess, eubo
 from allmodes.draws.shares import uneven
 from allmodes.files.run_folder import Run
 from allmodes.interop import numpy
@@ -58,8 +58,9 @@ def evaluation(
     seen = forward(sampler, draws, keys)
     free = draws.x if draws.free is None else draws.free
     checks = identities(target.free, free, draws.log_weight, related) or []
-    stand_in = _reference(target)
-    raw = first["metrics"] | diagnostics(draws, seen, target) | evidence_metrics(draws, target, stand_in)
+    stand_in = stand_in_of(target)
+    raw = first["metrics"] | diagnostics(draws, seen, target)
+    raw |= evidence_metrics(draws.log_z, target, stand_in) if has_evidence(draws) else {}
     raw |= identity_metrics(checks)
     modes = mode_table(sampler, draws, keys.modes)
     return {
@@ -137,10 +138,22 @@ def diagnostics(draws: Draws, seen: Forward, target: Target) -> dict[str, Any]:
         found["elbo"] = elbo(draws.log_weight)._asdict()
     if seen.log_weight is not None and target.sample is not None:
         found |= {"eubo": eubo(seen.log_weight)._asdict(), "forward_ess": {"value": seen.ess}}
+        found |= bounds_gap(found)
     found["reverse_ess"] = {"value": draws.ess / len(draws)}
     if draws.chains:
         return found | {"rhat": {"value": draws.rhat}}
     return found | {"khat": {"value": draws.khat if draws.pool is None else draws.pool.khat}}
+
+
+def bounds_gap(found: dict[str, Any]) -> dict[str, Any]:
+    """EUBO less ELBO, of independent draws, where both are there: zero for an exact sampler alone,
+    and the sum of both divergences between the paths of sampler and target.
+    """
+    if "elbo" not in found or "eubo" not in found:
+        return {}
+    upper, lower = found["eubo"], found["elbo"]
+    value = upper["value"] - lower["value"] if np.isfinite(lower["value"]) else float("inf")
+    return {"gap": {"value": value, "std_error": float(np.hypot(upper["std_error"], lower["std_error"]))}}
 
 
 def has_evidence(draws: Draws) -> bool:
@@ -162,11 +175,9 @@ def evidence(draws: Draws, corrected: Draws | None, target: Target) -> dict[str,
     return told
 
 
-def evidence_metrics(draws: Draws, target: Target, stand_in: Any) -> dict[str, Any]:
+def evidence_metrics(log_z: Estimate, target: Target, stand_in: Any) -> dict[str, Any]:
     """How far log Z is from the truth and from that of the reference, where there are such."""
-    (value, error), found = draws.log_z, {}
-    if not has_evidence(draws):
-        return found
+    (value, error), found = log_z, {}
     if target.log_z is not None:
         found["log_z_error"] = {"value": value - target.log_z, "std_error": error}
     if stand_in is not None:
@@ -234,7 +245,7 @@ def _host(target: Target) -> dict[str, Any]:
     return {"host": numpy.cost(target)._asdict()} if hasattr(target.log_prob, "host") else {}
 
 
-def _reference(target: Target) -> Any:
+def stand_in_of(target: Target) -> Any:
     """The reference that stands in for exact draws, where there is one."""
     return None if target.reference is None else reference.load(target, target.reference)
 

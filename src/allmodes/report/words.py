@@ -20,6 +20,7 @@ EVIDENCE = {
     "score": Word("Score, E[grad log p], worst", "Zero for exact draws; of the coordinate furthest off."),
     "elbo": Word("ELBO", "A lower bound on log Z from the sampler's own draws; it cannot see a missing mode."),
     "eubo": Word("EUBO", "An upper bound on log Z from exact draws; far above the ELBO, it tells of missing mass."),
+    "gap": Word("EUBO less ELBO", "How far the two bounds on log Z are apart: zero for exact draws alone."),
     "reverse_ess": Word("ESS of the draws", "How many equal draws the weighted ones are worth, as a share of them."),
     "forward_ess": Word(
         "ESS from exact draws", "The same share as exact draws see it; it falls when a mode is missing."

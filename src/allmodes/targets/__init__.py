@@ -14,7 +14,7 @@ from allmodes.errors import TargetError
 from allmodes.target import Target
 from allmodes.targets.funnel import funnel
 from allmodes.targets.gmm import gmm_jax, gmm_torch, two_modes
-from allmodes.targets.manywell import many_well
+from allmodes.targets.manywell import five_wells, many_well
 from allmodes.targets.mixture import affine, gaussian, gaussian_mixture, random_mixture
 from allmodes.targets.particles import double_well, lennard_jones
 from allmodes.targets.posteriors.cox import log_gaussian_cox
@@ -33,6 +33,7 @@ __all__ = [
     "breast_cancer",
     "double_well",
     "entries",
+    "five_wells",
     "funnel",
     "gaussian",
     "gaussian_mixture",
@@ -87,6 +88,7 @@ _OWN = "allmodes"
 _RANDOM = "allmodes: random_mixture with seed 7"
 _WARPED = "allmodes: warped_mixture with seed 900 and the dimension"
 _FAB = "many well of FAB; arXiv 2208.01893"
+_TR_LV = "many well of TR-LV, wells (x^2 - 4)^2; arXiv 2508.12511"
 _LABELS = "data of Jasra, Holmes and Stephens 2005; Del Moral, Doucet and Jasra 2006"
 _SENSORS = "model of Ihler et al. 2005, constants of Ahn, Chen and Welling 2013; data of allmodes"
 _ORBITS = "model of Ford 2005 and Price-Whelan et al. 2017; data of allmodes"
@@ -124,6 +126,15 @@ REGISTRY: dict[str, Entry] = {
     "manywell-32": Entry(
         partial(many_well, 32), 32, "65,536 modes of unequal weight, unnormalised", _FAB, known=_NO_MODES
     ),
+    "manywell-64": Entry(
+        partial(many_well, 64), 64, "2^32 modes of unequal weight, unnormalised", _FAB, known=_NO_MODES
+    ),
+    "manywell-128": Entry(
+        partial(many_well, 128), 128, "2^64 modes of unequal weight, unnormalised", _FAB, known=_NO_MODES
+    ),
+    "five-wells-50": Entry(partial(five_wells, 50), 50, "32 equal modes, five wells among normals", _TR_LV),
+    "five-wells-100": Entry(partial(five_wells, 100), 100, "32 equal modes, five wells among normals", _TR_LV),
+    "five-wells-200": Entry(partial(five_wells, 200), 200, "32 equal modes, five wells among normals", _TR_LV),
     "dw4": Entry(double_well, 8, "4 particles in 2-D, double wells between pairs", _IDEM, 20_000),
     "lj13": Entry(partial(lennard_jones, 13), 39, "13 Lennard-Jones particles in 3-D", _IDEM, 20_000),
     "lj55": Entry(partial(lennard_jones, 55), 165, "55 Lennard-Jones particles in 3-D", _IDEM, 2000),

@@ -1,0 +1,1 @@
+"""The field's tables: methods down, metrics across, published figures beside."""
