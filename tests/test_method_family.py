@@ -48,6 +48,9 @@ def small(method):
     if isinstance(method, am.DDS):
         network = parts.Perceptron(16, 1, 2)
         return dataclasses.replace(method, steps=STEPS, cooldown=10, batch=32, path_steps=8, network=network)
+    if isinstance(method, am.FAB):
+        flow = dataclasses.replace(method.flow, layers=4, width=16, depth=1)
+        return dataclasses.replace(method, steps=STEPS, cooldown=10, batch=64, buffer=1280, flow=flow)
     if isinstance(method, am.SMC):
         return dataclasses.replace(method, particles=128, populations=2)
     if isinstance(method, am.Tempering):

@@ -4,6 +4,7 @@ here.
 
 from allmodes.method import Method
 from allmodes.methods.dds import DDS
+from allmodes.methods.fab import FAB
 from allmodes.methods.iwsm import IDEM, IWSM
 from allmodes.methods.nuts import NUTS
 from allmodes.methods.smc import SMC
@@ -21,6 +22,7 @@ METHODS: dict[str, Method] = {
     "iwsm-paper": IWSM.paper(),
     "idem": IDEM(),
     "dds": DDS(),
+    "fab": FAB(),
     "smc": SMC(),
     "tempering": Tempering(),
     "nuts": NUTS(),
@@ -35,4 +37,4 @@ def default_for(target: Target) -> str:
     return "iwsm-few-particles" if n <= 6 else "iwsm-particles" if n <= 30 else "iwsm-many-particles"
 
 
-__all__ = ["DDS", "IDEM", "IWSM", "METHODS", "NUTS", "SMC", "Method", "Tempering", "default_for"]
+__all__ = ["DDS", "FAB", "IDEM", "IWSM", "METHODS", "NUTS", "SMC", "Method", "Tempering", "default_for"]
