@@ -50,7 +50,7 @@ def small(method):
         return dataclasses.replace(method, steps=STEPS, cooldown=10, batch=32, path_steps=8, network=network)
     if isinstance(method, am.FAB):
         flow = dataclasses.replace(method.flow, layers=4, width=16, depth=1)
-        return dataclasses.replace(method, steps=STEPS, cooldown=10, batch=64, buffer=1280, flow=flow)
+        return dataclasses.replace(method, steps=STEPS, cooldown=10, batch=64, buffer=1280, moves=2, flow=flow)
     if isinstance(method, am.SMC):
         return dataclasses.replace(method, particles=128, populations=2)
     if isinstance(method, am.Tempering):

@@ -23,6 +23,7 @@ METHODS: dict[str, Method] = {
     "idem": IDEM(),
     "dds": DDS(),
     "fab": FAB(),
+    "fab-paper": FAB.paper(),
     "smc": SMC(),
     "tempering": Tempering(),
     "nuts": NUTS(),

@@ -1,6 +1,5 @@
 """Annealed importance sampling from a flow q towards `p^2 / q`, the density that estimates the
-alpha-divergence with alpha = 2 with the least variance (Midgley et al. 2023, arXiv 2208.01893,
-section 3.1).
+alpha-divergence with alpha = 2 with the least variance (Midgley et al. 2023, arXiv 2208.01893).
 """
 
 from collections.abc import Callable

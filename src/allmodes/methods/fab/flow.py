@@ -47,13 +47,13 @@ class CouplingFlow:
     a perceptron makes of the other half (Dinh et al. 2017, arXiv 1605.08803).
     """
 
-    layers: int = 10
+    layers: int = 8
     """Coupling layers, between which coordinates are permuted."""
     width: int = 64
     """Units of each hidden layer of a perceptron."""
     depth: int = 2
     """Hidden layers of a perceptron."""
-    knots: int = 0
+    knots: int = 8
     """Inner knots of the rational-quadratic splines that coordinates are moved by (Durkan et al.
     2019, arXiv 1906.04032); affine maps where it is 0, as in RealNVP."""
     reach: float = 5.0

@@ -1,6 +1,6 @@
 """Flow annealed importance sampling bootstrap (Midgley, Stimper, Simm, Schölkopf and
-Hernández-Lobato 2023, arXiv 2208.01893): a normalising flow that learns from its own draws, annealed
-to where it is worst.
+Hernández-Lobato 2023, arXiv 2208.01893): a normalising flow that learns from its own draws,
+annealed to where it is worst.
 """
 
 import dataclasses
@@ -17,14 +17,14 @@ from allmodes.errors import ConfigError
 from allmodes.mcmc.mala import TARGET_ACCEPTANCE
 from allmodes.method import Figure, Figures, Method
 from allmodes.methods.fab.anneal import Annealed, anneal, evaluations_of
-from allmodes.methods.fab.flow import CouplingFlow, Flow
+from allmodes.methods.fab.flow import CouplingFlow
 from allmodes.methods.fab.replay import Replay
 from allmodes.methods.fab.sampler import FlowSampler
 from allmodes.methods.fab.state import State
 from allmodes.methods.optimiser import Adam
 from allmodes.points import weights
 from allmodes.points.count import Evaluations
-from allmodes.points.found import SearchResult, normalise, nowhere
+from allmodes.points.found import normalise, nowhere
 from allmodes.points.frame import Frame
 from allmodes.progress.stages import stage
 from allmodes.search.scout import broad
@@ -55,9 +55,9 @@ class FAB(Method):
 
     name: str = "fab"
     """What results call it: that of a preset, where it is one."""
-    steps: int = 20_000
+    steps: int = 10_000
     """Training steps, each of `batch` annealed draws and of `updates` of the flow."""
-    cooldown: int = 4000
+    cooldown: int = 3000
     """Last steps, over which the learning rate falls to nothing; at most half of `steps`."""
     batch: int = 256
     """Annealed draws a step, and draws of the buffer for an update."""
@@ -84,6 +84,18 @@ class FAB(Method):
         if self.buffer < FIRST * self.batch:
             least = FIRST * self.batch
             raise ConfigError(f"buffer must be at least {least}, for {FIRST} batches to begin with, got {self.buffer}")
+
+    @classmethod
+    def paper(cls, **changes: Any) -> "FAB":
+        """Give what the paper has for its mixture of 40 Gaussians, with any field changed: RealNVP,
+        small batches, no average. Its moves there are random walks of a fixed width; here they are
+        Langevin moves, and the frame is that of the scouts' box.
+        """
+        fields = dict(
+            name="fab-paper", steps=20_000, batch=128, buffer=12_800, moves=1,
+            flow=CouplingFlow(layers=15, width=80, knots=0), optimiser=Adam(1e-4, clip=100.0, ema=0.0),
+        )  # fmt: skip
+        return cls(**{**fields, **changes})
 
     def init(self, target: Target, key: Array) -> State:
         """Find the target's place and scale, and fill the first part of the buffer."""
@@ -167,7 +179,9 @@ class FAB(Method):
         return FlowSampler(target, self, state, seconds)
 
     def points(self, state: State) -> Float[Array, "size dim"]:
-        """Give draws of the buffer by their weight towards the target, in the user's coordinates."""
+        """Give draws of the buffer by their weight towards the target, in the user's
+        coordinates.
+        """
         replay = state.replay
         return state.frame.to_x(replay.z[replay.of_target(jax.random.key(0), POINTS)])
 
@@ -186,12 +200,11 @@ class FAB(Method):
         return dataclasses.replace(state, end=end, cooldown=cooldown)
 
 
-def divergence(
-    log_q: Float[Array, " n"], log_q_seen: Float[Array, " n"], has_mass: Array, most: float
-) -> Scalar:
-    """What has the gradient of the alpha-divergence with alpha = 2 at q, of draws that were chosen
-    by their weight towards `p^2 / q` with the q that was seen there: the cross entropy of these,
-    re-weighted by at most `most` to the q of now (equation 7 of the paper, and algorithm 1).
+def divergence(log_q: Float[Array, " n"], log_q_seen: Float[Array, " n"], has_mass: Array, most: float) -> Scalar:
+    """What has the gradient of the alpha-divergence with alpha = 2 at q, but for a factor, of draws
+    that were chosen by their weight towards `p^2 / q` with the q that was seen there: the cross
+    entropy of these, re-weighted by at most `most` to the q of now (the paper's loss with its
+    prioritised buffer).
     """
     corrected = jnp.minimum(jnp.exp(log_q_seen - jax.lax.stop_gradient(log_q)), most)
     corrected = jnp.where(has_mass & jnp.isfinite(log_q), corrected, 0.0)

@@ -13,7 +13,7 @@ class Replay(eqx.Module):
 
     The weight towards the density p is that of the annealing, and stays. That towards `p^2 / q` is
     `p / q` times as large, of the q that was last seen at the point: to correct it as q learns is
-    to see q there anew (Midgley et al. 2023, section 3.2).
+    to see q there anew (the prioritised buffer of Midgley et al. 2023, arXiv 2208.01893).
     """
 
     z: Float[Array, "size dim"]
