@@ -23,7 +23,7 @@ if TYPE_CHECKING:
         TargetError,
     )
     from allmodes.jobs.page import write_report
-    from allmodes.methods import DDS, FAB, IDEM, IWSM, NUTS, SMC, Tempering
+    from allmodes.methods import DDS, FAB, IDEM, IWSM, NUTS, SMC, DiKL, Tempering
     from allmodes.modes.table import ModeTable
     from allmodes.priors.posterior import posterior
     from allmodes.sampler import Sampler
@@ -46,6 +46,7 @@ __all__ = [
     "AllmodesError",
     "Audit",
     "ConfigError",
+    "DiKL",
     "Draws",
     "JobError",
     "ModeTable",
@@ -93,7 +94,7 @@ _OFFERED = {
     "jobs.page": ("write_report",),
     "priors.posterior": ("posterior",),
     "modes.table": ("ModeTable",),
-    "methods": ("DDS", "FAB", "IDEM", "IWSM", "NUTS", "SMC", "Tempering"),
+    "methods": ("DDS", "FAB", "IDEM", "IWSM", "NUTS", "SMC", "DiKL", "Tempering"),
     "sampler": ("Sampler",),
     "store.find": ("find_target",),
     "store.load": ("load",),

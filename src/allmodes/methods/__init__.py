@@ -4,6 +4,7 @@ here.
 
 from allmodes.method import Method
 from allmodes.methods.dds import DDS
+from allmodes.methods.dikl import DiKL
 from allmodes.methods.fab import FAB
 from allmodes.methods.iwsm import IDEM, IWSM
 from allmodes.methods.nuts import NUTS
@@ -24,6 +25,7 @@ METHODS: dict[str, Method] = {
     "dds": DDS(),
     "fab": FAB(),
     "fab-paper": FAB.paper(),
+    "dikl": DiKL(),
     "smc": SMC(),
     "tempering": Tempering(),
     "nuts": NUTS(),
@@ -38,4 +40,4 @@ def default_for(target: Target) -> str:
     return "iwsm-few-particles" if n <= 6 else "iwsm-particles" if n <= 30 else "iwsm-many-particles"
 
 
-__all__ = ["DDS", "FAB", "IDEM", "IWSM", "METHODS", "NUTS", "SMC", "Method", "Tempering", "default_for"]
+__all__ = ["DDS", "FAB", "IDEM", "IWSM", "METHODS", "NUTS", "SMC", "DiKL", "Method", "Tempering", "default_for"]
