@@ -76,7 +76,7 @@ def test_a_network_of_the_score_is_refused():
 def test_it_learns_two_modes_and_says_that_nothing_is_known():
     network = Perceptron(32, 1, 2)
     method = am.DiKL(
-        steps=400, cooldown=200, batch=128, updates=4, draws=4, levels=6, moves=2, generator=network, network=network
+        steps=300, cooldown=100, batch=64, updates=4, draws=4, levels=6, moves=2, generator=network, network=network
     )
     draws = am.fit(pair(), method, key=0).sample(4000, key=1)
     x = np.asarray(draws.x)
