@@ -50,6 +50,15 @@ def small(method):
         rounds = {am.TB: {"search_every": 10, "moves": 2}, am.TRLV: {"paths": 64, "every": 10}}.get(type(method), {})
         network = parts.Perceptron(16, 1, 2)
         return dataclasses.replace(method, steps=STEPS, cooldown=10, batch=32, path_steps=8, network=network, **rounds)
+    if isinstance(method, am.FAB):
+        flow = dataclasses.replace(method.flow, layers=4, width=16, depth=1)
+        return dataclasses.replace(method, steps=STEPS, cooldown=10, batch=64, buffer=1280, moves=2, flow=flow)
+    if isinstance(method, am.DiKL):
+        network = parts.Perceptron(16, 1, 2)
+        return dataclasses.replace(
+            method, steps=STEPS, cooldown=10, batch=32, updates=2, draws=4, levels=4, moves=2, generator=network,
+            network=network,
+        )  # fmt: skip
     if isinstance(method, am.SMC):
         return dataclasses.replace(method, particles=128, populations=2)
     if isinstance(method, am.Tempering):
@@ -132,8 +141,8 @@ def test_log_z_of_an_untrained_or_hardly_trained_sampler_is_right(name):
     """What a method leaves of 30 steps is no sampler to speak of, and its weights are exact."""
     _, _, draws = fitted(name)
     value, error = draws.log_z
-    if np.isnan(value):  # chains do not know it
-        assert draws.chains
+    if np.isnan(value):  # chains and generators do not know it
+        assert draws.chains or isinstance(METHODS[name], am.DiKL)
         return
     assert abs(value - LOG_Z) < 5.0 * error + 0.02
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
         TargetError,
     )
     from allmodes.jobs.page import write_report
-    from allmodes.methods import DDS, IDEM, IWSM, NUTS, PIS, SMC, TB, TRLV, Nested, Tempering
+    from allmodes.methods import DDS, FAB, IDEM, IWSM, NUTS, PIS, SMC, TB, TRLV, DiKL, Nested, Tempering
     from allmodes.modes.table import ModeTable
     from allmodes.priors.posterior import posterior
     from allmodes.sampler import Sampler
@@ -37,6 +37,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "DDS",
+    "FAB",
     "IDEM",
     "IWSM",
     "NUTS",
@@ -48,6 +49,7 @@ __all__ = [
     "AllmodesError",
     "Audit",
     "ConfigError",
+    "DiKL",
     "Draws",
     "JobError",
     "ModeTable",
@@ -96,7 +98,7 @@ _OFFERED = {
     "jobs.page": ("write_report",),
     "priors.posterior": ("posterior",),
     "modes.table": ("ModeTable",),
-    "methods": ("DDS", "IDEM", "IWSM", "NUTS", "PIS", "SMC", "TB", "TRLV", "Nested", "Tempering"),
+    "methods": ("DDS", "FAB", "IDEM", "IWSM", "NUTS", "PIS", "SMC", "TB", "TRLV", "DiKL", "Nested", "Tempering"),
     "sampler": ("Sampler",),
     "store.find": ("find_target",),
     "store.load": ("load",),

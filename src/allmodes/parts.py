@@ -2,6 +2,7 @@
 
 from allmodes.diffusion.networks import AnchoredPerceptron, Equivariant, MixturePerceptron, Perceptron
 from allmodes.diffusion.noise import NoiseRange
+from allmodes.methods.fab.flow import CouplingFlow
 from allmodes.methods.iwsm.estimators import Chain, FreshDraws, MixtureRatio, Neighbours
 from allmodes.methods.iwsm.reweighting import OwnDraws, PathMoves, PathResampling
 from allmodes.methods.optimiser import Adam
@@ -12,6 +13,7 @@ __all__ = [
     "Adam",
     "AnchoredPerceptron",
     "Chain",
+    "CouplingFlow",
     "Equivariant",
     "FreshDraws",
     "LogVariance",

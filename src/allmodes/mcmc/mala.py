@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int, Scalar
+from jaxtyping import Array, Bool, Float, Int, Scalar
 
 from allmodes.points.buffer import Buffer, choose
 from allmodes.target import Evaluation
@@ -71,18 +71,10 @@ def mala(
 
     def step(carry, key):
         points, step_size, nan, zero, accepted, height, slope = carry
-        k_size, k_noise, k_accept = jax.random.split(key, 3)
-        h = step_size * 10.0 ** -jax.random.uniform(k_size, (n,))
-        noise = jax.random.normal(k_noise, (n, dim))
-        z = points.z + h[:, None] * points.grad + jnp.sqrt(2.0 * h)[:, None] * noise
-        e = evaluate(z, jnp.sqrt(2.0 * h))
-        proposal = Buffer.of(z, e)
-
-        def log_q(to, start):
-            return -jnp.sum((to.z - start.z - h[:, None] * start.grad) ** 2, axis=-1) / (4.0 * h)
-
-        log_ratio = proposal.log_prob - points.log_prob + log_q(points, proposal) - log_q(proposal, points)
-        accept = jnp.log(jax.random.uniform(k_accept, (n,))) < log_ratio  # False where the ratio is NaN
+        proposed = langevin(points, step_size, key)
+        e = evaluate(proposed.z, jnp.sqrt(2.0 * proposed.h))
+        proposal = Buffer.of(proposed.z, e)
+        accept = proposed.accepts(proposal)
         rate = jnp.mean(accept)
         followed = accept if step_size.ndim else rate
         step_size = step_size * jnp.exp(0.2 * (followed - TARGET_ACCEPTANCE))
@@ -98,6 +90,34 @@ def mala(
     if keep:
         passed = jax.tree.map(lambda a: a[-keep:].reshape(-1, *a.shape[2:]), passed)
     return Moved(points, step_size, rate, nan, zero, height, slope, passed)
+
+
+class Proposed(NamedTuple):
+    """Where Langevin moves would go, from where, by which steps."""
+
+    z: Float[Array, "n dim"]
+    start: Buffer
+    h: Float[Array, " n"]
+    key: Array  # of the decision
+
+    def accepts(self, proposal: Buffer) -> Bool[Array, " n"]:
+        """Decide, by the density there, which points move."""
+
+        def log_q(to, start):
+            return -jnp.sum((to.z - start.z - self.h[:, None] * start.grad) ** 2, axis=-1) / (4.0 * self.h)
+
+        start = self.start
+        log_ratio = proposal.log_prob - start.log_prob + log_q(start, proposal) - log_q(proposal, start)
+        return jnp.log(jax.random.uniform(self.key, self.h.shape)) < log_ratio  # False where the ratio is NaN
+
+
+def langevin(points: Buffer, step_size: Float[Array, "*n"], key: Array) -> Proposed:
+    """Propose one move of every point, of a step drawn below `step_size` as `mala` says."""
+    n, dim = points.z.shape
+    k_size, k_noise, k_accept = jax.random.split(key, 3)
+    h = step_size * 10.0 ** -jax.random.uniform(k_size, (n,))
+    noise = jax.random.normal(k_noise, (n, dim))
+    return Proposed(points.z + h[:, None] * points.grad + jnp.sqrt(2.0 * h)[:, None] * noise, points, h, k_accept)
 
 
 class Averaged(NamedTuple):

@@ -3,6 +3,8 @@ here.
 """
 
 from allmodes.method import Method
+from allmodes.methods.dikl import DiKL
+from allmodes.methods.fab import FAB
 from allmodes.methods.iwsm import IDEM, IWSM
 from allmodes.methods.nested import Nested
 from allmodes.methods.nuts import NUTS
@@ -25,6 +27,9 @@ METHODS: dict[str, Method] = {
     "pis": PIS(),
     "tb": TB(),
     "trlv": TRLV(),
+    "fab": FAB(),
+    "fab-paper": FAB.paper(),
+    "dikl": DiKL(),
     "smc": SMC(),
     "tempering": Tempering(),
     "nuts": NUTS(),
@@ -42,6 +47,7 @@ def default_for(target: Target) -> str:
 
 __all__ = [
     "DDS",
+    "FAB",
     "IDEM",
     "IWSM",
     "METHODS",
@@ -50,6 +56,7 @@ __all__ = [
     "SMC",
     "TB",
     "TRLV",
+    "DiKL",
     "Method",
     "Nested",
     "Tempering",
