@@ -237,7 +237,7 @@ def ideal_rounds(temperatures, rounds, systems):
 
 
 def test_round_trips_are_as_many_as_theory_has_them():
-    """Syed et al. 2022, theorem 1; and not the fewer of swaps at random, `1 / (2 N + 2 sum ..)`."""
+    """Syed et al. 2022; and not the fewer of swaps at random, `1 / (2 N + 2 sum ..)`."""
     temperatures, burn = 9, 100
     before, arrived, rejection, _ = map(np.asarray, ideal_rounds(temperatures, 1100, 64))
     np.testing.assert_array_equal(before.sum(axis=1), arrived)

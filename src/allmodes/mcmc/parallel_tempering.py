@@ -171,7 +171,7 @@ def arrivals(replicas: Replicas) -> tuple[Replicas, Int[Array, ""]]:
 
 def round_trip_rate(rejection: Float[Array, " gaps"]) -> Scalar:
     """Round trips of all replicas of a system a sweep, where moves make the next log-densities
-    independent of the last: `1 / (2 + 2 sum r / (1 - r))` (Syed et al. 2022, theorem 1).
+    independent of the last: `1 / (2 + 2 sum r / (1 - r))` (Syed et al. 2022).
 
     Of many temperatures this is `1 / (2 + 2 barrier)`; with swaps at random it goes to zero.
     """

@@ -75,7 +75,7 @@ class NUTS(Untrained):
         """
         if not target.differentiable:
             raise ConfigError(
-                f"nuts needs the gradient of the density, and {target.name} has none: smc and tempering do not"
+                f"nuts needs the gradient of the density, and {target.name} has none: smc, tempering and nested do not"
             )
         k_search, k_choose, k_warm = jax.random.split(key, 3)
         found = search(target, k_search, PILOT)

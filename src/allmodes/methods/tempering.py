@@ -178,7 +178,7 @@ class TemperingSampler(PlainSampler):
     @property
     def ideal_round_trips(self) -> float:
         """Round trips of a system a sweep, if moves forgot where they began, by the swaps refused
-        in the last round of fitting (Syed et al. 2022, theorem 1).
+        in the last round of fitting (Syed et al. 2022).
         """
         return float(parallel.round_trip_rate(self.state.rejection))
 
