@@ -58,7 +58,7 @@ def _rows(of: Mapping[str, Any]) -> list[str]:
 def _floor(rows: Sequence[Mapping[str, Any]], name: str) -> str:
     """The floor of a figure: that of the first row which has one."""
     floors = [row["figures"][name]["floor"] for row in rows if "floor" in row["figures"].get(name, {})]
-    return number(floors[0]) if floors else ""
+    return "" if not floors else f"{floors[0]:g}" if name == "modes_found" else number(floors[0])
 
 
 def _measured(row: Mapping[str, Any], names: Sequence[str]) -> list[str]:
