@@ -14,7 +14,7 @@ from allmodes.draws.verdict import DO_NOT_USE, TRUSTED, Finding
 
 SIMULATIONS = 200  # of the volumes: the error of log Z is known to a twentieth
 LEVEL = 1e-3  # of the test of insertion ranks: one right run in a thousand fails it
-MAX_KINSHIP = 0.1  # correlation of a new point's rank with its parent's: .15 moved log Z by two of its errors in 8-D
+MAX_KINSHIP = 0.1  # correlation of a new point's rank with its parent's, from which on moves are too few
 
 
 def alive(
