@@ -357,10 +357,7 @@ def test_strays_in_the_flank_of_a_mode_move_before_they_dispute_it_and_a_lost_mo
     far *= 6.0 / np.linalg.norm(far, axis=1, keepdims=True)
     at_home, lost = rng.normal(size=(2000, 2)), rng.normal(size=(60, 2)) + 20.0
 
-    def log_prob(x):
-        return jnp.logaddexp(-0.5 * jnp.sum(x**2), -0.5 * jnp.sum((x - 20.0) ** 2))
-
-    target, frame = am.Target(log_prob, 2), Frame(jnp.zeros(2), jnp.ones(2))
+    target, frame = TWO_FAR_APART, Frame(jnp.zeros(2), jnp.ones(2))
     narrow = GaussianMixture(jnp.zeros(1), jnp.zeros((1, 2)), jnp.eye(2)[None], jnp.full((1, 2), 0.9))
     draws = narrow.sample(jax.random.key(1), 4000)
     pool = Pool().plus(Parts.of_mixture(narrow), Buffer.of(draws, target.evaluate(draws)))
@@ -395,6 +392,25 @@ def test_two_points_in_thousands_of_a_mode_that_the_mixture_lacks_are_not_left_o
         kept = np.asarray(base._evened_with_missing(ONE_OF_THEM, points, jax.random.key(i)).z)
         assert len(kept) == base.DRAWS
         assert sorted(kept[-2:, 0]) == [19.5, 20.0]  # last, so that they move where not all points do
+
+
+@pytest.mark.parametrize(("lost", "phases"), [(0, [False]), (2, [False, True])])
+def test_good_draws_do_not_settle_it_while_points_are_unexplained(lost, phases, monkeypatch):
+    """Draws of a mixture that lacks a mode may all be effective."""
+    seen = []
+
+    def rounds(target, found, mixture, pool, key, has_moved):
+        seen.append(has_moved)
+        drawn = mixture.sample(key, 500)
+        return base.Base(mixture, 0.95), pool.plus(Parts.of_mixture(mixture), Buffer.of(drawn, evaluate(drawn))), found
+
+    evaluate = TWO_FAR_APART.evaluate
+    monkeypatch.setattr(base, "_rounds", rounds)
+    z = np.random.default_rng(0).normal(size=(2000, 2))
+    z[:lost] += 20.0
+    start = found(TWO_FAR_APART, jnp.asarray(z, jnp.float32))
+    base.improved(TWO_FAR_APART, start, ONE_OF_THEM, jax.random.key(0))
+    assert seen == phases
 
 
 def test_points_of_a_mode_that_the_mixture_lacks_move_to_where_its_mass_is():

@@ -11,7 +11,7 @@ from allmodes.diffusion.sampler import DiffusionSampler
 from allmodes.draws.draws import Draws
 from allmodes.draws.estimates import elbo, ess, eubo, forward_ess, khat, log_z
 from allmodes.draws.verdict import Finding
-from allmodes.method import Figure, Figures, Method, Untrained
+from allmodes.method import Figure, Figures, Method, Trained, Untrained
 from allmodes.metrics.floor import Ratio, ratio
 from allmodes.points.buffer import Buffer
 from allmodes.points.count import Evaluations
@@ -48,6 +48,7 @@ __all__ = [
     "Sampler",
     "SearchResult",
     "Target",
+    "Trained",
     "Untrained",
     "elbo",
     "ess",

@@ -1,6 +1,7 @@
 """The protocol that every method keeps, and that training knows it by."""
 
 import abc
+import dataclasses
 import types
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Literal, NamedTuple
@@ -116,6 +117,33 @@ class Method(abc.ABC):
     def renewals_of(self, n: int) -> float:
         """Tell how many times the dear part of a period draws of n points are the work of."""
         return 0.0
+
+
+class Trained(Method):
+    """What a method answers whose state has `step`, `end`, `cooldown` and `evaluations`: training
+    ends where the state says, and sooner where time runs out.
+    """
+
+    cooldown: int  # last steps, over which the learning rate falls
+
+    def first_end(self) -> tuple[Int[Array, ""], Int[Array, ""]]:
+        """Give `end` and `cooldown` of the first state; a cooldown is at most half of `steps`."""
+        cooldown = min(self.cooldown, self.steps // 2)
+        return jnp.asarray(self.steps, jnp.int32), jnp.asarray(cooldown, jnp.int32)
+
+    def end(self, state: Any) -> Int[Array, ""]:
+        """Give the step after which training is over, as known so far."""
+        return state.end
+
+    def wind_down(self, state: Any, steps: int) -> Any:
+        """End after `steps` more steps at most, over which the learning rate falls."""
+        end = jnp.minimum(state.end, state.step + steps)
+        cooldown = jnp.minimum(state.cooldown, jnp.maximum(end - state.step, 0))
+        return dataclasses.replace(state, end=end, cooldown=cooldown)
+
+    def evaluations(self, state: Any) -> Evaluations:
+        """Count what the state has cost so far, the search included."""
+        return state.evaluations
 
 
 class Untrained(Method):

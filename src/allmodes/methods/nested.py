@@ -31,7 +31,7 @@ from allmodes.points.normal import log_normal
 from allmodes.progress.stages import stage
 from allmodes.sampler import PlainSampler, alike
 from allmodes.search.second_look import cost as cost_of_look
-from allmodes.search.second_look import explore, looking, nowhere_else, spread_out
+from allmodes.search.second_look import explore, looking, nowhere_else
 from allmodes.search.settle import locate
 from allmodes.search.told import where_told
 from allmodes.settings import check
@@ -181,9 +181,8 @@ class Nested(Untrained):
         for i in range(MOST_ROUNDS):
             state, fallen = advance(frame, prior, state, jax.random.fold_in(key, i))
             dead.append(jax.device_get(fallen))
-            held = float(state.integrator.logZ_live - jnp.logaddexp(state.integrator.logZ, state.integrator.logZ_live))
-            stage(f"nested sampling: the live points hold {math.exp(held):.1%} of the evidence")
-            if held < math.log(self.remainder):
+            stage(f"nested sampling: the live points hold {math.exp(dead[-1].log_held):.1%} of the evidence")
+            if dead[-1].log_held < math.log(self.remainder):
                 return _ended(live, dead, state)
         raise TargetError(f"nested sampling did not come to an end within {MOST_ROUNDS:,} rounds: {target.name}")
 
@@ -217,7 +216,7 @@ class NestedSampler(PlainSampler):
         run = method.run(self.target, frame, state.prior, live, k_run)
         index = _resampled(k_resample, run.log_weight, n)
         z = jnp.asarray(run.z[index])
-        look = self._look(k_look, spread_out(z, len(z)), state.elsewhere)
+        look = self._look(k_look, z, state.elsewhere)
         x = alike(self.target, k_turn, frame.to_x(z)[None])[0]
         log_prob = jnp.asarray(run.log_likelihood[index]) + state.prior.log_density(z)
         log_prob = frame.log_prob(jnp.where(log_prob > 0.5 * NO_MASS, log_prob, -jnp.inf))
@@ -251,7 +250,8 @@ def _resampled(key: Array, log_weight: Float[np.ndarray, " n"], size: int) -> In
 
 class _Fallen(NamedTuple):
     """Points that died in a round, the levels above which they were born, the ranks of those that
-    have taken their place and of the points that their moves began at, and evaluations.
+    have taken their place and of the points that their moves began at, evaluations, and the log of
+    the share of the evidence that the living hold.
     """
 
     z: Float[Array, "removed free"]
@@ -260,6 +260,7 @@ class _Fallen(NamedTuple):
     ranks: Float[Array, " removed"]
     parents: Float[Array, " removed"]
     evaluations: Int[Array, ""]
+    log_held: Scalar
 
 
 def _ended(live: int, dead: list[_Fallen], state: Any) -> NestedRun:
@@ -314,7 +315,9 @@ def _advance(
     ranks = insertion_ranks(k_rank, level, is_old, level[places])
     above = jnp.sum((level[None, :] < parents[:, None]) & is_old[None, :], axis=1) / (len(level) - removed)
     evaluations = removed * jnp.sum(2 * (1 + jnp.max(seen.num_expansions, 0)) + jnp.max(seen.num_shrink, 0))
-    return new, _Fallen(dead.position, dead.loglikelihood, dead.loglikelihood_birth, ranks, above, evaluations)
+    log_held = new.integrator.logZ_live - jnp.logaddexp(new.integrator.logZ, new.integrator.logZ_live)
+    found = dead.position, dead.loglikelihood, dead.loglikelihood_birth, ranks, above, evaluations, log_held
+    return new, _Fallen(*found)
 
 
 def from_survivors(move: Any, moves: int, count: int) -> Any:

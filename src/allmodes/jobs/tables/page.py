@@ -115,7 +115,7 @@ def plot(table: Mapping[str, Any]) -> bytes | None:
     either; None where none has.
 
     A point is the median of a method's raw draws, its bar from the least to the most of the seeds;
-    a hollow diamond is a published figure.
+    a hollow diamond is a published figure, of which the least has its name.
     """
     shown = [(target, of) for target, of in table["targets"].items() if _plotted(of)]
     if not shown:
@@ -160,12 +160,13 @@ def _panel(axis: Any, of: Mapping[str, Any], name: str, colours: Mapping[str, st
         middle, least, most = ([figure[k] for _, figure in points] for k in ("median", "least", "most"))
         axis.plot(at, middle, "o-", color=colours[method], label=method, ms=5)
         axis.vlines(at, least, most, color=colours[method], linewidth=1)
-    for row in of["published"]:
-        at, value = row["figures"].get("evaluations"), row["figures"].get(name)
-        if at and value:
-            axis.plot([at], [value], "D", color=PUBLISHED, mfc="none", ms=5, label="published")
-            beside = {"xytext": (-5, 0), "textcoords": "offset points", "fontsize": 7, "ha": "right"}
-            axis.annotate(row["method"], (at, value), **beside)
+    figures = [(row["figures"].get("evaluations"), row["figures"].get(name), row["method"]) for row in of["published"]]
+    published = [(at, value, method) for at, value, method in figures if at and value]
+    if published:
+        x, y, _ = zip(*published, strict=True)
+        axis.plot(x, y, "D", color=PUBLISHED, mfc="none", ms=5, label="published")
+        at, value, method = min(published, key=lambda row: row[1])  # of points that are close names would overlap
+        axis.annotate(method, (at, value), xytext=(-5, -9), textcoords="offset points", fontsize=7, ha="right")
     floors = [row["figures"][name]["floor"] for row in of["rows"] if "floor" in row["figures"].get(name, {})]
     if floors:
         axis.axhline(floors[0], color=PUBLISHED, linewidth=0.8, linestyle=(0, (4, 3)), label="floor")

@@ -19,7 +19,7 @@ from allmodes.diffusion.networks.mlp import MLP
 from allmodes.diffusion.noise import Noise, NoiseRange, noise_for, stratified_times
 from allmodes.draws.verdict import DO_NOT_USE, Finding
 from allmodes.errors import ConfigError
-from allmodes.method import Figure, Figures, Method
+from allmodes.method import Figure, Figures, Trained
 from allmodes.methods.dikl.posterior import denoise, evaluations_of
 from allmodes.methods.dikl.sampler import GeneratorSampler
 from allmodes.methods.optimiser import Adam
@@ -67,7 +67,7 @@ class State(eqx.Module):
 
 
 @dataclasses.dataclass(frozen=True)
-class DiKL(Method):
+class DiKL(Trained):
     """Train a generator on the reverse KL between its noised draws and the noised target, at all
     noise levels: noise makes modes meet, where the reverse KL of the densities themselves drops
     them.
@@ -128,7 +128,7 @@ class DiKL(Method):
         generator = Generator(self.generator.build(z.shape[1], None, k_generator))
         denoiser = Denoiser(self.network.build(z.shape[1], None, k_denoiser))
         noise = noise_for(self.noise, z, found.tau, found.frame.symmetry is not None)
-        end, cooldown = jnp.asarray(self.steps, jnp.int32), jnp.asarray(min(self.cooldown, self.steps // 2), jnp.int32)
+        end, cooldown = self.first_end()
         optimisers = self.optimiser.start(generator), self.optimiser.start(denoiser)
         buffer = found.points.take(jnp.arange(self.batch) % POINTS)
         return State(
@@ -199,23 +199,9 @@ class DiKL(Method):
         """Give where the last chains of posteriors have ended, in the user's coordinates."""
         return state.frame.to_x(state.buffer.z)
 
-    def evaluations(self, state: State) -> Evaluations:
-        """Count what the search and training have cost."""
-        return state.evaluations
-
     def findings(self, state: State) -> tuple[Finding, ...]:
         """Say that nothing is known of its draws."""
         return (FINDING,)
-
-    def end(self, state: State) -> Int[Array, ""]:
-        """Give the step after which training is over, as known so far."""
-        return state.end
-
-    def wind_down(self, state: State, steps: int) -> State:
-        """End after `steps` more steps at most, over which the learning rates fall."""
-        end = jnp.minimum(state.end, state.step + steps)
-        cooldown = jnp.minimum(state.cooldown, jnp.maximum(end - state.step, 0))
-        return dataclasses.replace(state, end=end, cooldown=cooldown)
 
 
 def _start(method: DiKL, found: SearchResult, key: Array) -> State:

@@ -15,7 +15,7 @@ from jaxtyping import Array, Float, Int, Scalar
 from allmodes.devices.compiled import program
 from allmodes.errors import ConfigError
 from allmodes.mcmc.mala import TARGET_ACCEPTANCE
-from allmodes.method import Figure, Figures, Method
+from allmodes.method import Figure, Figures, Trained
 from allmodes.methods.fab.anneal import Annealed, anneal, evaluations_of
 from allmodes.methods.fab.flow import CouplingFlow
 from allmodes.methods.fab.replay import Replay
@@ -38,7 +38,7 @@ FIRST_STEP = 1e-2  # of MALA, in the frame
 
 
 @dataclasses.dataclass(frozen=True)
-class FAB(Method):
+class FAB(Trained):
     """Train a flow q on the alpha-divergence with alpha = 2 from the density p, the variance of its
     importance weights, which is covering: a mode that q lacks has the largest weights of all.
 
@@ -113,7 +113,7 @@ class FAB(Method):
     def _state(self, target: Target, frame: Frame, evaluations: Evaluations, key: Array) -> State:
         flow = self.flow.start(target.free_dim, key)
         replay, moves = Replay.empty(self.buffer, target.free_dim), jnp.full(self.levels, FIRST_STEP)
-        end, cooldown = jnp.asarray(self.steps, jnp.int32), jnp.asarray(min(self.cooldown, self.steps // 2), jnp.int32)
+        end, cooldown = self.first_end()
         optimiser, step = self.optimiser.start(flow), jnp.zeros((), jnp.int32)
         return State(step, end, cooldown, flow, flow, optimiser, moves, frame, replay, evaluations)
 
@@ -184,20 +184,6 @@ class FAB(Method):
         """
         replay = state.replay
         return state.frame.to_x(replay.z[replay.of_target(jax.random.key(0), POINTS)])
-
-    def evaluations(self, state: State) -> Evaluations:
-        """Count what the scouts or the search, and training have cost."""
-        return state.evaluations
-
-    def end(self, state: State) -> Int[Array, ""]:
-        """Give the step after which training is over, as known so far."""
-        return state.end
-
-    def wind_down(self, state: State, steps: int) -> State:
-        """End after `steps` more steps at most, over which the learning rate falls."""
-        end = jnp.minimum(state.end, state.step + steps)
-        cooldown = jnp.minimum(state.cooldown, jnp.maximum(end - state.step, 0))
-        return dataclasses.replace(state, end=end, cooldown=cooldown)
 
 
 def divergence(log_q: Float[Array, " n"], log_q_seen: Float[Array, " n"], has_mass: Array, most: float) -> Scalar:

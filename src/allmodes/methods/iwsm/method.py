@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Literal
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float
 
 from allmodes.devices.compiled import program
 from allmodes.diffusion.networks import (
@@ -27,7 +27,7 @@ from allmodes.diffusion.sampler import DiffusionSampler
 from allmodes.diffusion.second_opinion import second_opinion
 from allmodes.draws.verdict import Finding
 from allmodes.errors import ConfigError
-from allmodes.method import Figure, Figures, Method
+from allmodes.method import Figure, Figures, Trained
 from allmodes.methods.iwsm.again import again
 from allmodes.methods.iwsm.batch import LEVELS
 from allmodes.methods.iwsm.end import expected_end, shares_of_renewals
@@ -36,7 +36,6 @@ from allmodes.methods.iwsm.reweighting import AnyReweighting, OwnDraws, PathMove
 from allmodes.methods.iwsm.state import State, process_of, start
 from allmodes.methods.iwsm.training import FIGURES, measure, move, train
 from allmodes.methods.optimiser import Adam
-from allmodes.points.count import Evaluations
 from allmodes.points.found import SearchResult, nowhere
 from allmodes.points.frame import Frame
 from allmodes.progress.stages import stage
@@ -50,7 +49,7 @@ from allmodes.target import Target
 
 
 @dataclasses.dataclass(frozen=True)
-class IWSM(Method):
+class IWSM(Trained):
     """Learn the denoiser of a density by score matching on re-weighted points.
 
     Minimises `E_t E_{x_t} w(x_t) |D(x_t, sigma_t) - D^(x_t)|^2 / c_out^2`: points x_t come from a
@@ -253,7 +252,7 @@ class IWSM(Method):
         denoiser = Denoiser(network, settings.predicts == "score")
         noise = noise_for(self.noise, found.points.z, found.tau, symmetry is not None)
         optimiser = self.optimiser.start(denoiser)
-        return start(found, denoiser, optimiser, noise, self.steps, self.cooldown, target.differentiable)
+        return start(found, denoiser, optimiser, noise, *self.first_end(), target.differentiable)
 
     def step(self, target: Target, state: State, key: Array) -> tuple[State, Figures]:
         """Update the network once, and make the moves and renewals of the buffer that are due."""
@@ -274,10 +273,6 @@ class IWSM(Method):
             return state
         sooner = jnp.minimum(state.end, state.step + state.cooldown)
         return dataclasses.replace(state, end=jnp.where(state.refresh_ess >= self.enough, sooner, state.end))
-
-    def end(self, state: State) -> Int[Array, ""]:
-        """Give the step after which training is over, as known so far."""
-        return state.end
 
     @property
     def period(self) -> int:
@@ -306,12 +301,6 @@ class IWSM(Method):
         are the work of.
         """
         return n * self.sample_steps / (self.reweighting.paths(self.buffer) * self.reweighting.path_steps)
-
-    def wind_down(self, state: State, steps: int) -> State:
-        """End after `steps` more steps at most, over which the learning rate falls."""
-        end = jnp.minimum(state.end, state.step + steps)
-        cooldown = jnp.minimum(state.cooldown, jnp.maximum(end - state.step, 0))
-        return dataclasses.replace(state, end=end, cooldown=cooldown)
 
     def second_opinion(self, target: Target, state: State, key: Array) -> State:
         """Climb from fresh starts to ends that the sampler must explain; not for particles, whose
@@ -347,10 +336,6 @@ class IWSM(Method):
     def points(self, state: State) -> Float[Array, "size dim"]:
         """Give the buffer, in the user's coordinates."""
         return state.frame.to_x(state.buffer.z)
-
-    def evaluations(self, state: State) -> Evaluations:
-        """Count what the state has cost so far, the warm start included."""
-        return state.evaluations
 
 
 def _build(method: IWSM, target: Target, found: SearchResult, prepared: Any, key: Array) -> State:

@@ -49,8 +49,8 @@ def start(
     denoiser: Denoiser,
     optimiser: optax.OptState,
     noise: Noise,
-    steps: int,
-    cooldown: int,
+    end: Int[Array, ""],
+    cooldown: Int[Array, ""],
     smooth: bool,
 ) -> State:
     """Make the state before the first step: all as the search found it; `smooth` where the density
@@ -60,8 +60,8 @@ def start(
     ones = jnp.ones((LEVELS, found.points.z.shape[1]))
     return State(
         step=jnp.zeros((), jnp.int32),
-        end=jnp.asarray(steps, jnp.int32),
-        cooldown=jnp.asarray(min(cooldown, steps // 2), jnp.int32),
+        end=end,
+        cooldown=cooldown,
         denoiser=denoiser,
         average=denoiser,
         optimiser=optimiser,

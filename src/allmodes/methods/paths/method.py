@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float
 
 from allmodes.devices.compiled import program
 from allmodes.diffusion.networks import AnchoredPerceptron, Denoiser, Equivariant, Perceptron, network_for
@@ -14,12 +14,11 @@ from allmodes.diffusion.noise import Noise, NoiseRange, noise_for
 from allmodes.diffusion.paths import Process
 from allmodes.diffusion.sampler import DiffusionSampler
 from allmodes.errors import ConfigError
-from allmodes.method import Method
+from allmodes.method import Trained
 from allmodes.methods.optimiser import Adam
 from allmodes.methods.paths.guided import GuidedDenoiser
 from allmodes.methods.paths.reference import PinnedBrownian, PinnedProcess
 from allmodes.methods.paths.state import Model, State
-from allmodes.points.count import Evaluations
 from allmodes.points.found import SearchResult, nowhere
 from allmodes.points.frame import Frame
 from allmodes.search.search import search
@@ -31,7 +30,7 @@ POINTS = 2048  # of the search
 
 
 @dataclasses.dataclass(frozen=True)
-class PathMethod(Method, abc.ABC):
+class PathMethod(Trained, abc.ABC):
     """A sampler that learns the reverse of a noising process from whole paths, in the frame that a
     search finds.
     """
@@ -101,10 +100,11 @@ class PathMethod(Method, abc.ABC):
         is_score = settings.predicts == "score"
         denoiser = GuidedDenoiser.start(network, is_score, dim, key) if self.guided else Denoiser(network, is_score)
         model = denoiser, jnp.log(variance)
+        end, cooldown = self.first_end()
         return State(
             step=jnp.zeros((), jnp.int32),
-            end=jnp.asarray(self.steps, jnp.int32),
-            cooldown=jnp.asarray(min(self.cooldown, self.steps // 2), jnp.int32),
+            end=end,
+            cooldown=cooldown,
             model=model,
             average=model,
             optimiser=self.optimiser.start(model),
@@ -158,20 +158,6 @@ class PathMethod(Method, abc.ABC):
     def points(self, state: State) -> Float[Array, "size dim"]:
         """Give the points of the buffer, in the user's coordinates."""
         return state.frame.to_x(state.buffer.z)
-
-    def evaluations(self, state: State) -> Evaluations:
-        """Count what the search and training have cost."""
-        return state.evaluations
-
-    def end(self, state: State) -> Int[Array, ""]:
-        """Give the step that training ends with."""
-        return state.end
-
-    def wind_down(self, state: State, steps: int) -> State:
-        """End after `steps` more steps at most, over which the learning rate falls."""
-        end = jnp.minimum(state.end, state.step + steps)
-        cooldown = jnp.minimum(state.cooldown, jnp.maximum(end - state.step, 0))
-        return dataclasses.replace(state, end=end, cooldown=cooldown)
 
 
 def _start(method: PathMethod, found: SearchResult, prepared: Any, key: Array) -> State:
