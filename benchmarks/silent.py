@@ -21,7 +21,7 @@ from pathlib import Path
 from allmodes.jobs.machine import machine
 from benchmarks.cases import BATTERY, CASES, judged, kind_of
 
-METHODS = "iwsm", "smc", "tempering", "nuts"
+METHODS = "iwsm", "smc", "tempering", "nuts", "nested"
 KINDS = "right, trusted", "right, with its weights", "right, flagged", "wrong, flagged", "silently wrong", "failed"
 DRAWS, CORRECTED = 10_000, 4_000
 PAGE = Path("docs/results/silent.md")
@@ -36,7 +36,7 @@ def one(name, method, seed):
     import allmodes as am
 
     case, begin = CASES[name](), time.monotonic()
-    plain = {"smc": am.SMC(), "tempering": am.Tempering(), "nuts": am.NUTS()}
+    plain = {"smc": am.SMC(), "tempering": am.Tempering(), "nuts": am.NUTS(), "nested": am.Nested()}
     sampler = am.fit(case.target, plain.get(method), key=jax.random.key(seed), progress=False)
     raw = sampler.sample(DRAWS, key=jax.random.key(1000 + seed))
     row = {"raw": judged(case, raw), "evaluations": sampler.evaluations["log_prob"] + raw.evaluations}

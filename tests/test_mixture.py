@@ -233,15 +233,19 @@ def test_one_point_does_not_tell_that_a_mixture_is_far_off():
 
 @pytest.mark.trains
 def test_of_far_too_many_modes_a_single_component_is_left():
-    """1,024 of them: six components would draw the network to themselves."""
+    """1,024 of them, not along the coordinates: six components would draw the network to
+    themselves.
+    """
     dim, spread = 10, 0.05
+    turn = jnp.asarray(np.linalg.qr(np.random.default_rng(0).normal(size=(dim, dim)))[0], jnp.float32)
 
     def log_prob(x):
-        return jnp.sum(jax.nn.logsumexp(-0.5 * ((x[:, None] - jnp.array([-1.0, 1.0])) / spread) ** 2, axis=1))
+        y = x @ turn
+        return jnp.sum(jax.nn.logsumexp(-0.5 * ((y[:, None] - jnp.array([-1.0, 1.0])) / spread) ** 2, axis=1))
 
     signs = jax.random.rademacher(jax.random.key(1), (2048, dim), jnp.float32)
     density = am.Target(log_prob, dim)
-    start = found(density, signs + spread * jax.random.normal(jax.random.key(2), signs.shape))
+    start = found(density, (signs + spread * jax.random.normal(jax.random.key(2), signs.shape)) @ turn.T)
     base, end = fit_base(density, start, 6, jax.random.key(0))
     assert np.isfinite(base.mixture.log_share).sum() == 1
     one, z = base.mixture.variance[0], np.asarray(end.points.z, float)

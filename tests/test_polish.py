@@ -137,6 +137,16 @@ def test_draws_at_which_there_is_no_density_change_nothing():
     assert not nowhere.weight.any()
 
 
+def test_a_component_of_which_no_draw_is_changes_nothing_and_is_no_fault():
+    """Over the sum of its parts of the draws, of 10^-310, any number is beyond float64."""
+    near = drawn(parts(masses=[0.6, 0.2, 0.2]), parts())
+    most = lambda one: np.max(one.log_joint(near.z)[:, 3] - one.log_density(near.z))  # noqa: E731
+    at = (parts([*MEANS, [x, 0.5]], [*CHOLS, CHOLS[1]], [*MASSES, 0.1]) for x in np.linspace(10.0, 20.0, 1001))
+    far = next(one for one in at if -708.0 < most(one) < -703.0)
+    better = polished(far, near, MOST)
+    assert np.isfinite(better.log_density(near.z)).all()
+
+
 def test_few_draws_in_many_dimensions_do_no_harm():
     """In 12 dimensions a component has 91 numbers; the draws are 300."""
     rng = np.random.default_rng(3)

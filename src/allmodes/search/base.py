@@ -17,6 +17,7 @@ from allmodes.points.count import Evaluations
 from allmodes.points.found import SearchResult
 from allmodes.points.frame import Frame
 from allmodes.points.mixture import GaussianMixture
+from allmodes.points.product import BaseDensity, Product
 from allmodes.progress.stages import stage
 from allmodes.search.fitting import WILD, fit_mixture, unexplained, with_missing
 from allmodes.search.in_shapes import climb_from_beyond, move_in_shapes
@@ -24,6 +25,7 @@ from allmodes.search.moves import fewer, lowest_that_counts
 from allmodes.search.parts import Parts
 from allmodes.search.polish import polished
 from allmodes.search.pool import DRAWS, Drawn, Pool, proposal_of
+from allmodes.search.product import PARTS, fit_product, seems_independent
 from allmodes.search.refit import eigen, log_noise, refit
 from allmodes.search.shapes import TENTH
 from allmodes.target import Target
@@ -41,35 +43,88 @@ FEW, MOVED_OF_FEW = 3, 512  # points for each dimension that are few for a compo
 LEAST_PER_DIM = 2  # points of a component for each dimension, before they move
 MOVED, MOVES, KEPT = 2, 6, 4  # how often, by so many moves each, and after how many of these points are kept
 PASSES = 4  # of draws that are proposed again
+PASSES_OF_PRODUCT = 16  # of those of a product: points have moved to their own wells alone
 UNDISPUTED = 0.9  # forward effective share by the points, below which those that dispute it move
 FITTED = 16_384  # points, at most, that a mixture is fitted to at first
 
 
 class Base(NamedTuple):
-    """A mixture, and the effective share of its own draws, by those that have made it better: they
-    flatter it.
+    """A mixture, or a product that is better, and the effective share of its own draws, by those
+    that have made it better: they flatter a mixture.
     """
 
     mixture: GaussianMixture
     share: float
+    product: Product | None = None
+
+    @property
+    def density(self) -> BaseDensity:
+        """What a network corrects the denoiser of."""
+        product = self.product or Product.standard(self.mixture.mean.shape[1], PARTS)
+        return BaseDensity(self.mixture, product, jnp.asarray(float(self.product is not None)))
 
 
 def fit_base(target: Target, found: SearchResult, most: int, key: Array) -> tuple[Base, SearchResult]:
-    """Fit a mixture of at most so many components; what was found, with its points made right as
-    far as the mixture can.
+    """Fit a mixture of at most so many components, or a product over coordinates where these do not
+    seem to mind each other; what was found, with its points made right as far as either can.
 
     Each round draws from the mixture. The draws are proposed to the points (independence
     Metropolis, which loses no mode), tell shares by their weights, and the points tell shapes.
     Where a mixture cannot be the density, the points are moved locally as well, in the shapes that
     it has found.
     """
-    stage("fitting a mixture")
     k_fit, k_rounds = jax.random.split(key)
+    product, found = fit_product_base(target, found, most, jax.random.fold_in(k_fit, 2))
+    if product.share >= SETTLED:
+        return product, found
+    stage("fitting a mixture")
     seen = found.points if found.passed is None else _thinned(found.passed)
     mixture, spent = _fitted(target, found.frame, seen, most, k_fit)
     found = found._replace(evaluations=jax.tree.map(jnp.add, found.evaluations, spent))
     mixture, found = _with_those_beyond(target, found, mixture, jax.random.fold_in(k_fit, 1))
-    return improved(target, found, mixture, k_rounds)
+    base, found = improved(target, found, mixture, k_rounds)
+    return (product if product.share > base.share else base), found
+
+
+def renewed(target: Target, found: SearchResult, old: BaseDensity, key: Array) -> tuple[Base, SearchResult]:
+    """The base of another density, brought to this one; the points as `fit_base` has them."""
+    if bool(old.is_product):
+        k_product, key = jax.random.split(key)
+        product, found = fit_product_base(target, found, len(old.mixture.log_share), k_product)
+        if product.share >= SETTLED:
+            return product, found
+    return improved(target, found, old.mixture, key)
+
+
+def fit_product_base(target: Target, found: SearchResult, most: int, key: Array) -> tuple[Base, SearchResult]:
+    """A base that is a product, and the points after draws of it were proposed to them, some passes
+    long; of no share, and what was found as it was, where coordinates seem to mind each other, or
+    where points dispute the product: it lacks what they have seen.
+    """
+    none = Base(_one_for_all(found.points, most), 0.0)
+    if not seems_independent(found.points):
+        return none, found
+    stage("fitting a density of each coordinate")
+    k_fit, k_draw, k_pass = jax.random.split(key, 3)
+    product, spent = fit_product(target, found.frame, found.points, k_fit)
+    drawn, nan, zero = program(_drawn, target)(found.frame, product, k_draw)
+    spent = jax.tree.map(jnp.add, found.evaluations, spent.add_points(DRAWS, nan, zero))
+    log_weight = drawn.log_prob - program(Product.log_density)(product, drawn.z)
+    k_turn, k_pass = jax.random.split(k_pass)
+    turn = jax.random.randint(k_turn, (PASSES_OF_PRODUCT * found.points.size,), 0, DRAWS)
+    points = program(_passes)(product, found.points, drawn.take(turn), log_weight[turn], k_pass)
+    excess = np.asarray(points.log_prob, np.float64) - np.asarray(program(Product.log_density)(product, points.z))
+    if forward_ess(excess) < UNDISPUTED:
+        return none, found._replace(evaluations=spent)
+    base = Base(_one_for_all(points, most), float(weights.ess_fraction(log_weight)), product)
+    return base, found._replace(points=points, evaluations=spent)
+
+
+def _drawn(target: Target, frame: Frame, product: Product, key: Array) -> tuple[Buffer, Int[Array, ""], Int[Array, ""]]:
+    """Draws of a product."""
+    z = product.sample(key, DRAWS)
+    e = frame.evaluate(target, z)
+    return Buffer.of(z, e), e.nan, e.zero
 
 
 def improved(target: Target, found: SearchResult, mixture: GaussianMixture, key: Array) -> tuple[Base, SearchResult]:
@@ -231,17 +286,20 @@ def _proposed_again(mixture: GaussianMixture, points: Buffer, pool: Pool, key: A
     return program(_passes)(mixture, points, everything.take(index), new, key)
 
 
-def _passes(mixture: GaussianMixture, points: Buffer, proposed: Buffer, new: Float[Array, " m"], key: Array) -> Buffer:
+def _passes(
+    base: GaussianMixture | Product, points: Buffer, proposed: Buffer, new: Float[Array, " m"], key: Array
+) -> Buffer:
     """The points after each of them was proposed as many draws as there are for it."""
-    own = _defended(mixture.log_density(points.z), points)
+    own = _defended(base.log_density(points.z), points)
 
     def propose(carry, one):
         (points, old), (candidate, new, key) = carry, one
         accept = jnp.log(jax.random.uniform(key, (points.size,))) < new - old
         return (choose(accept, candidate, points), jnp.where(accept, new, old)), None
 
-    by_pass = jax.tree.map(lambda a: a.reshape(PASSES, points.size, *a.shape[1:]), (proposed, new))
-    start, keys = (points, points.log_prob - own), jax.random.split(key, PASSES)
+    passes = proposed.size // points.size
+    by_pass = jax.tree.map(lambda a: a.reshape(passes, points.size, *a.shape[1:]), (proposed, new))
+    start, keys = (points, points.log_prob - own), jax.random.split(key, passes)
     return jax.lax.scan(propose, start, (*by_pass, keys))[0][0]
 
 

@@ -102,6 +102,12 @@ def chance_of_new(once: int, starts: int) -> float:
     return (once + 2.0 * (once + 1.0) ** 0.5) / starts
 
 
+def of_product() -> tuple[Finding, ...]:
+    """What is said of a search's completeness where the base is a product of coordinates."""
+    text = "no coordinate minds the others: the modes are all that those of single coordinates make together"
+    return (Finding(TRUSTED, text),)
+
+
 def of_starts(starts: int, alone: int) -> tuple[Finding, ...]:
     """What a search says of its completeness, by so many starts, of which some ended in basins of
     their own; nothing where none was counted.

@@ -40,13 +40,21 @@ class _Own(NamedTuple):
     @property
     def count(self) -> float:
         """How many draws of one weight tell as much."""
-        part = self.part / self.part.max()  # squares of small weights are none
+        part = self._beside_the_most
         return float(part.sum() ** 2 / np.sum(part**2))
 
     @property
     def weight(self) -> Logs:
         """Of a sum that says how many there are."""
-        return self.part * (self.count / self.part.sum())
+        part = self._beside_the_most
+        return part * (self.count / part.sum())
+
+    @property
+    def _beside_the_most(self) -> Logs:
+        """Weights over the largest: of those that are tiny the squares are nothing, and over their
+        sum a number is too large for one.
+        """
+        return self.part / self.part.max()
 
 
 def polished(parts: Parts, drawn: Drawn, most: int) -> Parts:

@@ -24,6 +24,7 @@ from allmodes.search.complete import Basins
 from allmodes.search.effort import THOROUGH, WAVE, Search
 from allmodes.search.mass import REACH, near_the_mass, shortfall
 from allmodes.search.moves import ascend_from, fewer, has_arrived, may_carry_mass, move_locally, refill
+from allmodes.search.product import seems_independent
 from allmodes.search.resolution import warn_if_coarse
 from allmodes.search.scout import scout
 from allmodes.search.slopes import evaluator, price
@@ -35,6 +36,7 @@ from allmodes.target import Target
 # which a share of those that fall short stays, and the others are chosen anew by a power of the
 # estimate of mass, low because it is rough.
 _MORE, _ROUNDS, _KEPT, _POWER = 2, 2, 0.25, 0.25
+WAVES_OF_PRODUCT = 2  # of starts, from which on they may tell that no coordinate minds the others
 WIDER, WIDENED = 1.2, 2  # of an extent, along any coordinate, that asks for starts all over it; how often
 
 
@@ -123,11 +125,19 @@ def _fill_in_waves(
         may_grow = task.target.symmetry is None and i < WIDENED
         seen = program(_Extent.with_points)(extent, moved.points, arrived) if may_grow else extent
         is_wider, extent = bool(jnp.any(seen.half > WIDER * extent.half)), seen
-        if basins.chance_of_new < unseen and not is_wider:
+        if is_wider:
+            continue
+        if basins.chance_of_new < unseen:
             break
+        if i + 1 >= WAVES_OF_PRODUCT and task.target.symmetry is None and seems_independent(_points_of(waves)):
+            break  # as many basins as there are starts, and no need to meet them all
     moved, spent = _together(waves)
     spent = jax.tree.map(jnp.add, spent, basins.evaluations.book("completeness"))
     return moved, spent, jnp.asarray([basins.starts, basins.alone], jnp.int32)
+
+
+def _points_of(waves: list[tuple[Moved, Evaluations]]) -> Buffer:
+    return jax.tree.map(lambda *a: jnp.concatenate(a), *(moved.points for moved, _ in waves))
 
 
 def _together(waves: list[tuple[Moved, Evaluations]]) -> tuple[Moved, Evaluations]:

@@ -15,6 +15,7 @@ from allmodes.diffusion.networks.mlp import MLP, frequencies_for
 from allmodes.diffusion.networks.settings import NetworkSettings
 from allmodes.points.found import SearchResult
 from allmodes.points.mixture import GaussianMixture
+from allmodes.points.product import BaseDensity
 from allmodes.search.base import Base, fit_base
 from allmodes.settings import check
 from allmodes.target import Target
@@ -23,20 +24,20 @@ from allmodes.target import Target
 class Corrected(eqx.Module):
     """The closed-form denoiser of a base, which stays as it is, plus what a network has learned.
 
-    The network sees the point from each component, in units of its noised spread, and adds to an
-    `MLP` a bilinear layer of `rank` products, as `Anchored` does: a linear map of its own for each
-    component. All of it starts at zero.
+    The network sees the point from each component of the mixture, in units of its noised spread,
+    and adds to an `MLP` a bilinear layer of `rank` products, as `Anchored` does: a linear map of
+    its own for each component. All of it starts at zero.
     """
 
-    base: GaussianMixture
+    base: BaseDensity
     trunk: MLP
     down: eqx.nn.Linear
     shape_of_anchor: eqx.nn.Linear
     shape_of_point: eqx.nn.Linear
     up: eqx.nn.Linear
 
-    def __init__(self, base: GaussianMixture, width: int, depth: int, frequencies: int, rank: int, *, key: Array):
-        parts, dim = base.mean.shape
+    def __init__(self, base: BaseDensity, width: int, depth: int, frequencies: int, rank: int, *, key: Array):
+        parts, dim = base.mixture.mean.shape
         k_trunk, *k_bilinear = jax.random.split(key, 5)
         self.base = base
         self.trunk = MLP(dim, width, depth, frequencies, dim + parts, key=k_trunk)
@@ -51,13 +52,15 @@ class Corrected(eqx.Module):
     def __call__(self, z: Float[Array, " dim"], log_sigma: Scalar) -> Float[Array, " dim"]:
         """Network output for one point."""
         base = jax.lax.stop_gradient(self.base)
-        noise = jnp.exp(2.0 * log_sigma)
+        mixture, noise = base.mixture, jnp.exp(2.0 * log_sigma)
         c_in = jax.lax.rsqrt(noise + 1.0)
         x = z / c_in
-        y, variance = base.along_noised(x), base.variance + noise
-        share = jax.nn.softmax(base.log_parts(y, noise))
-        denoised = base.denoised(y, share, noise)
-        u = base.back(y * jax.lax.rsqrt(variance), share)
+        y, variance = mixture.along_noised(x), mixture.variance + noise
+        share = jax.nn.softmax(mixture.log_parts(y, noise))
+        denoised = jax.lax.cond(
+            base.is_product, lambda: base.product.denoised(x, noise), lambda: mixture.denoised(y, share, noise)
+        )
+        u = mixture.back(y * jax.lax.rsqrt(variance), share)
 
         return (denoised - c_in * z) / (jnp.exp(log_sigma) * c_in) + learned_around(self, z, log_sigma, u, share)
 
@@ -95,4 +98,4 @@ class MixturePerceptron(NetworkSettings):
     def build(self, dim: int, prepared: Any, key: Array) -> Corrected:
         """Make the network, which has learned nothing."""
         frequencies = frequencies_for(self.frequencies, dim)
-        return Corrected(prepared.mixture, self.width, self.depth, frequencies, self.rank, key=key)
+        return Corrected(prepared.density, self.width, self.depth, frequencies, self.rank, key=key)

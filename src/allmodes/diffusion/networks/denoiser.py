@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Scalar
 
 from allmodes.devices.blocks import batched_map, block_size
-from allmodes.points.mixture import GaussianMixture
+from allmodes.points.product import BaseDensity
 
 
 class Denoiser(eqx.Module):
@@ -28,8 +28,8 @@ class Denoiser(eqx.Module):
     predicts_score: bool = eqx.field(static=True, default=False)
 
     @property
-    def base(self) -> GaussianMixture | None:
-        """The mixture that the network corrects the denoiser of, where there is one."""
+    def base(self) -> BaseDensity | None:
+        """The density that the network corrects the denoiser of, where there is one."""
         return getattr(self.network, "base", None)
 
     def __call__(self, z: Float[Array, " dim"], sigma: Scalar) -> Float[Array, " dim"]:

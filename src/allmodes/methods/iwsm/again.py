@@ -18,7 +18,7 @@ from allmodes.points.buffer import Buffer
 from allmodes.points.count import Evaluations
 from allmodes.points.found import SearchResult
 from allmodes.progress.stages import stage
-from allmodes.search.base import improved
+from allmodes.search.base import renewed
 from allmodes.target import Target
 
 POINTS = 4096  # of the buffer that begin again, at most
@@ -39,10 +39,10 @@ def again(method: Any, target: Target, state: State, key: Array) -> State:
     if state.denoiser.base is None:
         found, share = program(_parted, target)(found, k_points), jnp.nan
     else:
-        base, found = improved(target, found, state.denoiser.base, k_points)
+        base, found = renewed(target, found, state.denoiser.base, k_points)
         share = base.share
         state = dataclasses.replace(
-            state, denoiser=_on(state.denoiser, base.mixture), average=_on(state.average, base.mixture)
+            state, denoiser=_on(state.denoiser, base.density), average=_on(state.average, base.density)
         )
     steps = method.steps if not share >= (method.ready or jnp.inf) else 0
     state = dataclasses.replace(
@@ -80,6 +80,6 @@ def _parted(target: Target, found: SearchResult, key: Array) -> SearchResult:
     return found._replace(points=moved.points, step_size=moved.step_size, evaluations=spent)
 
 
-def _on(denoiser: Any, mixture: Any) -> Any:
+def _on(denoiser: Any, base: Any) -> Any:
     """The denoiser on another base."""
-    return eqx.tree_at(lambda d: d.network.base, denoiser, mixture)
+    return eqx.tree_at(lambda d: d.network.base, denoiser, base)

@@ -39,7 +39,7 @@ from allmodes.methods.optimiser import Adam
 from allmodes.points.found import SearchResult, nowhere
 from allmodes.points.frame import Frame
 from allmodes.progress.stages import stage
-from allmodes.search.complete import of_starts
+from allmodes.search.complete import of_product, of_starts
 from allmodes.search.effort import THOROUGH, Search
 from allmodes.search.scout import broad
 from allmodes.search.search import search
@@ -331,7 +331,10 @@ class IWSM(Trained):
         """Say how complete the search was, where it counted its basins, and what a second opinion
         has found.
         """
-        return (*of_starts(*state.starts.tolist()), *state.opinion.findings)
+        base = state.denoiser.base
+        is_product = base is not None and bool(base.is_product)
+        of_search = of_product() if is_product else of_starts(*state.starts.tolist())
+        return (*of_search, *state.opinion.findings)
 
     def points(self, state: State) -> Float[Array, "size dim"]:
         """Give the buffer, in the user's coordinates."""

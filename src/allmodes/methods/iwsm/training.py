@@ -10,7 +10,7 @@ from jaxtyping import Array, Float
 
 from allmodes.devices.blocks import batched_map, block_size, value_and_grad
 from allmodes.devices.mesh import spread
-from allmodes.diffusion.kernels import clean_of_noised
+from allmodes.diffusion.kernels import clean_by_mixture, clean_by_product
 from allmodes.diffusion.noise import stratified_times
 from allmodes.mcmc.mala import mala
 from allmodes.method import Figure, Figures
@@ -106,14 +106,24 @@ def left_of_base(
     if base is None:
         return jnp.ones(LEVELS), jnp.ones(LEVELS)
 
-    def one(z_0, z, denoised, sigma, scale, error):
-        log_share, shift, variance = clean_of_noised(base, z, denoised, sigma)
-        off = (base.turned(z_0 - z) - shift) ** 2 / variance
-        k = jnp.argmax(base.log_parts(base.along_noised(z_0)))
+    def of_mixture(z_0, z, denoised, sigma, scale):
+        log_share, shift, variance = clean_by_mixture(base.mixture, z, denoised, sigma)
+        off = (base.mixture.turned(z_0 - z) - shift) ** 2 / variance
+        k = jnp.argmax(base.mixture.log_parts(base.mixture.along_noised(z_0)))
         log_normal = -0.5 * jnp.sum(off / scale + jnp.log(scale * variance), axis=1)
+        return off[k], logsumexp(log_share + log_normal)
+
+    def of_product(z_0, z, denoised, sigma, scale):
+        log_share, shift, variance = clean_by_product(base.product, z, denoised, sigma)
+        off = ((z_0 - z)[:, None] - shift) ** 2 / variance
+        k = jnp.argmax(base.product.log_parts(z_0), axis=1)
+        log_normal = log_share - 0.5 * (off / scale + jnp.log(scale * variance))
+        return off[jnp.arange(len(z)), k], jnp.sum(logsumexp(log_normal, axis=1))
+
+    def one(z_0, z, denoised, sigma, scale, error):
+        off, log_density = jax.lax.cond(base.is_product, of_product, of_mixture, z_0, z, denoised, sigma, scale)
         plain = -0.5 * jnp.sum((z_0 - denoised) ** 2 / error + jnp.log(error))
-        better = logsumexp(log_share + log_normal) - plain
-        return jnp.mean(jnp.minimum(off[k], FARTHEST**2)), jnp.clip(better, -MOST, MOST)
+        return jnp.mean(jnp.minimum(off, FARTHEST**2)), jnp.clip(log_density - plain, -MOST, MOST)
 
     level = jnp.arange(len(z)) * LEVELS // len(z)
     points = z_0, z, denoised, sigma, state.scale[level], state.error[level]

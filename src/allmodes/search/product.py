@@ -1,0 +1,124 @@
+"""A product of densities of single coordinates, fitted along lines parallel to the axes.
+
+Wells in every coordinate make more modes than a mixture has components: 2^32 of 32 wells. Where no
+coordinate minds the others a line along each shows its density, barriers and all, up to a constant,
+whatever the shares of the search's points are.
+"""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from allmodes.devices.compiled import program
+from allmodes.points.buffer import Buffer
+from allmodes.points.count import Evaluations
+from allmodes.points.frame import Frame
+from allmodes.points.product import Product
+from allmodes.target import Target
+
+PARTS = 12  # normals of each coordinate
+LINES, STOPS = 2, 96  # along each coordinate, through points of the search; where each is evaluated
+STRAIGHT = 0.98  # of that variance, that a line explains, where all are normal
+CORRELATED = 0.25  # coordinates that mind each other, by the points of a search
+KNOTS = 17  # quantiles that say where points are
+BEYOND = 0.25  # of the width of all points, that a line goes on on both sides
+FLATTER = 0.1  # power of a mass
+ITERATIONS = 100  # of expectation maximisation
+ALONE = 0.9  # of the variance of the slopes along a coordinate, that it explains by itself; on average, at least
+NARROWEST = 0.5  # of the distance of stops that a normal is as wide as
+GRAIN = 1e-6  # of the width of all points, by which stops differ
+LEAST = 1e-12  # share of a normal that is none
+
+
+def seems_independent(points: Buffer) -> bool:
+    """Whether the slope along each coordinate is a function of that coordinate alone, by points
+    that are neighbours along it, and no two coordinates are correlated: slopes do not tell that of
+    two modes on a diagonal. Not where all slopes are straight lines: one normal is the density.
+    """
+    z, slopes = np.asarray(points.z, float), np.asarray(points.grad, float)
+    away = (z - z.mean(axis=0)) / np.maximum(z.std(axis=0), GRAIN)
+    together = np.abs(away.T @ away / len(z) - np.eye(z.shape[1]))
+    explained, straight = [], []
+    for x, slope in zip(away.T, slopes.T, strict=True):
+        _, first = np.unique(x, return_index=True)  # in their order; a copy is not its own neighbour
+        total = np.var(slope[first])
+        noise = 0.5 * np.mean(np.diff(slope[first]) ** 2) if len(first) > 1 else total
+        explained.append(1.0 - noise / total if total > 0.0 else 0.0)
+        straight.append(np.mean(x * slope) ** 2 / max(np.var(slope), GRAIN**2))
+    return bool(np.mean(explained) > ALONE and min(straight) < STRAIGHT and together.max() < CORRELATED)
+
+
+def fit_product(target: Target, frame: Frame, points: Buffer, key: Array) -> tuple[Product, Evaluations]:
+    """The product of what lines through some of the points show, and what they cost: `2 x 96`
+    evaluations for each coordinate.
+    """
+    z = np.asarray(points.z, float)
+    through = jax.random.choice(key, points.z, (LINES,), replace=False)
+    stops = _stops(z)
+    along, spent = program(_along, target)(frame, through, jnp.asarray(stops, jnp.float32))
+    return _fitted(stops, _averaged(stops, np.asarray(along, float))), spent
+
+
+def _stops(z: Float[np.ndarray, "n dim"]) -> Float[np.ndarray, "dim stops"]:
+    """Half of them where points are, as there may be narrow wells, half all over and beyond: at
+    equal steps of the mean of both distributions, so that gaps change slowly, and sums are
+    integrals.
+    """
+    quantiles, out = np.quantile(z, np.linspace(0.0, 1.0, KNOTS), axis=0).T, []
+    for knots in quantiles:
+        wide = max(knots[-1] - knots[0], GRAIN)
+        knots = knots + GRAIN * wide * np.arange(KNOTS)
+        low, high = knots[0] - BEYOND * wide, knots[-1] + BEYOND * wide
+        x = np.concatenate([[low], knots, [high]])
+        points = np.concatenate([[0.0], np.linspace(0.0, 1.0, KNOTS), [1.0]])
+        below = 0.5 * (points + (x - low) / (high - low))
+        out.append(np.interp(np.linspace(0.0, 1.0, STOPS), below, x))
+    return np.array(out)
+
+
+def _along(
+    target: Target, frame: Frame, through: Float[Array, "lines dim"], stops: Float[Array, "dim stops"]
+) -> tuple[Float[Array, "lines dim stops"], Evaluations]:
+    """Log-densities at the stops of lines through each of the points along each coordinate."""
+    dim = through.shape[1]
+    is_own = jnp.eye(dim, dtype=bool)[:, None, :]
+    z = jnp.where(is_own, stops[:, :, None], through[:, None, None, :])
+    e = frame.evaluate(target, z.reshape(-1, dim))
+    return e.log_prob.reshape(z.shape[:-1]), Evaluations.none(target.differentiable).add(e)
+
+
+def _averaged(
+    stops: Float[np.ndarray, "dim stops"], log_prob: Float[np.ndarray, "lines dim stops"]
+) -> Float[np.ndarray, "dim stops"]:
+    """Mass at each stop: the mean of what the lines show of it, each of them of mass one, which is
+    the density of that coordinate if they go through draws.
+    """
+    highest = np.max(log_prob, axis=2, keepdims=True, initial=-1e30)  # of a line that meets no mass as well
+    mass = np.exp(log_prob - highest) * np.gradient(stops, axis=1)
+    total = mass.sum(axis=2, keepdims=True)
+    return np.mean(np.divide(mass, total, out=np.full_like(mass, 1.0 / STOPS), where=total > 0.0), axis=0)
+
+
+def _fitted(x: Float[np.ndarray, "dim stops"], mass: Float[np.ndarray, "dim stops"]) -> Product:
+    """Expectation maximisation of a mixture for each coordinate, from parts that stand where the
+    mass to the power of `FLATTER` is: some of them in barriers and in tails.
+    """
+    gap = np.gradient(x, axis=1)
+    flatter = (mass / gap) ** FLATTER * gap
+    below = np.cumsum(flatter, axis=1) / np.sum(flatter, axis=1, keepdims=True)
+    middles = (np.arange(PARTS) + 0.5) / PARTS
+    mean = np.stack([np.interp(middles, *one) for one in zip(below, x, strict=True)])
+    variance = np.gradient(mean, axis=1) ** 2 + GRAIN**2
+    share = np.full(mean.shape, 1.0 / PARTS)
+    for _ in range(ITERATIONS):
+        away2 = (x[:, :, None] - mean[:, None]) ** 2
+        log_joint = np.log(share)[:, None] - 0.5 * (away2 / variance[:, None] + np.log(variance)[:, None])
+        part = np.exp(log_joint - log_joint.max(axis=2, keepdims=True))
+        part *= (mass / part.sum(axis=2))[:, :, None]
+        own = part.sum(axis=1) + LEAST
+        share, mean = own / own.sum(axis=1, keepdims=True), np.sum(part * x[:, :, None], axis=1) / own
+        width = np.sum(part * gap[:, :, None], axis=1) / own
+        away2 = (x[:, :, None] - mean[:, None]) ** 2
+        variance = np.maximum(np.sum(part * away2, axis=1) / own, (NARROWEST * width) ** 2 + GRAIN**2)
+    return Product(*(jnp.asarray(a, jnp.float32) for a in (np.log(share), mean, variance)))
