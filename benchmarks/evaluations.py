@@ -7,7 +7,8 @@ For each run, in a fresh process: evaluations with those of 10,000 draws, second
 the process to the draws (imports and compilation included), with `--warm` those of a second process
 that finds all programs compiled, steps of training, the effective share, log Z less the truth,
 total variation of the modes' weights over that of exact draws (raw and weighted), and modes with
-less than half of their share. Of a posterior with a reference: log Z less that of the reference,
+less than half of their share; where there are exact draws, the gap EUBO - ELBO, and of wells the
+worst error of a coordinate's share in its right one, by raw draws. Of a posterior with a reference: log Z less that of the reference,
 and the largest difference of a mean or a deviation in standard errors, of how many, and how many
 are beyond 3, for weighted draws and for corrected ones.
 """
@@ -30,6 +31,7 @@ import allmodes as am
 from allmodes.methods import METHODS
 from allmodes.metrics.quantities import quantities
 from allmodes.targets import random_mixture, reference, warped_mixture
+from allmodes.targets.manywell import right_share
 from benchmarks.rows import into_page
 
 DRAWS = 10_000
@@ -39,7 +41,7 @@ CORRECTED = 4000  # of a posterior
 COLUMNS = {  # of a row: what a page calls it, and how it is written
     "evaluations": ("evaluations", ","), "seconds": ("seconds", ".0f"), "warm": ("warm", ".0f"), "steps": ("steps", ""),
     "share": ("effective share", ".2f"), "raw": ("raw", ".2f"), "weighted": ("weighted", ".2f"), "low": ("low", ""),
-    "log_z": ("log Z less the truth", "+.3f"), "by_weights": ("worst, by weights", ""),
+    "log_z": ("log Z less the truth", "+.3f"), "gap": ("gap", ".3f"), "wells": ("wells", ".3f"), "by_weights": ("worst, by weights", ""),
     "corrected": ("worst, corrected", ""), "verdict": ("verdict", ""),
 }  # fmt: skip
 
@@ -71,7 +73,27 @@ def measure(name, method, seed, begin):
     }  # fmt: skip
     if known:
         return row | beside_reference(known, sampler, draws, seed)
+    row |= bounds_of(target, sampler, draws, seed) | wells_of(target, draws)
     return row | (weights_of(target, draws) if target.modes is not None else {})
+
+
+def bounds_of(target, sampler, draws, seed):
+    """EUBO - ELBO, by as many exact draws as there are raw ones."""
+    if target.sample is None:
+        return {}
+    exact = sampler.log_weights(target.sample(jax.random.key(3000 + seed), DRAWS), key=jax.random.key(4000 + seed))
+    bounds = [float(np.mean(np.asarray(log_weight, float))) for log_weight in (draws.log_weight, exact)]
+    return {"gap": round(bounds[1] - bounds[0], 4)}
+
+
+def wells_of(target, draws):
+    """The worst error of the share of draws on the right, over coordinates that have two wells."""
+    kind = target.name.rpartition("-")[0]
+    wells = {"manywell": (slice(0, None, 2), right_share()), "five-wells": (slice(0, 5), 0.5)}
+    if kind not in wells:
+        return {}
+    which, true = wells[kind]
+    return {"wells": round(float(np.max(np.abs(np.mean(np.asarray(draws.x)[:, which] > 0.0, axis=0) - true))), 4)}
 
 
 def beside_reference(known, sampler, draws, seed):

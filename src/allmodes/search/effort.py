@@ -28,7 +28,7 @@ class Search:
     """Of how many of the last moves (all, where there are fewer) the points are kept, for a mixture
     to be fitted to, where the network has one; it tells masses, so there are no rounds of moves
     towards more of it then."""
-    unseen: float | None = 0.002
+    unseen: float | None = 0.0022
     """Waves of 1,024 starts come until the chance that the next start ends in a basin that none has
     ended in is below this, times `sqrt(2 / dim)`, and by as much larger as waves are smaller; None
     for all starts at once."""
