@@ -8,9 +8,9 @@ the process to the draws (imports and compilation included), with `--warm` those
 that finds all programs compiled, steps of training, the effective share, log Z less the truth,
 total variation of the modes' weights over that of exact draws (raw and weighted), and modes with
 less than half of their share; where there are exact draws, the gap EUBO - ELBO, and of wells the
-worst error of a coordinate's share in its right one, by raw draws. Of a posterior with a reference: log Z less that of the reference,
-and the largest difference of a mean or a deviation in standard errors, of how many, and how many
-are beyond 3, for weighted draws and for corrected ones.
+worst error of a coordinate's share in its right one, by raw draws. Of a posterior with a reference:
+log Z less that of the reference, and the largest difference of a mean or a deviation in standard
+errors, of how many, and how many are beyond 3, for weighted draws and for corrected ones.
 """
 
 import argparse
@@ -41,7 +41,8 @@ CORRECTED = 4000  # of a posterior
 COLUMNS = {  # of a row: what a page calls it, and how it is written
     "evaluations": ("evaluations", ","), "seconds": ("seconds", ".0f"), "warm": ("warm", ".0f"), "steps": ("steps", ""),
     "share": ("effective share", ".2f"), "raw": ("raw", ".2f"), "weighted": ("weighted", ".2f"), "low": ("low", ""),
-    "log_z": ("log Z less the truth", "+.3f"), "gap": ("gap", ".3f"), "wells": ("wells", ".3f"), "by_weights": ("worst, by weights", ""),
+    "log_z": ("log Z less the truth", "+.3f"), "gap": ("gap", ".3f"), "wells": ("wells", ".3f"),
+    "by_weights": ("worst, by weights", ""),
     "corrected": ("worst, corrected", ""), "verdict": ("verdict", ""),
 }  # fmt: skip
 

@@ -33,6 +33,7 @@ from allmodes.metrics import (
 from allmodes.metrics._evaluate import plain
 from allmodes.metrics.floor import summary
 from allmodes.metrics.mode_weights import mode_floor
+from allmodes.metrics.modes import low_beyond_chance
 from allmodes.metrics.quantities import quantities
 from allmodes.metrics.sliced import LINES, sliced_w2
 from allmodes.target import Modes, Target
@@ -220,6 +221,24 @@ def test_mode_report_thresholds():
     assert (perfect.off, perfect.found, perfect.missed) == (0.0, 2, ())
     assert perfect.worst == pytest.approx(0.0, abs=1e-12)
     assert mode_report(line_modes([1.0]), np.zeros((5, 1))).emc == 1.0
+
+
+def test_a_mode_is_low_beyond_chance_where_exact_draws_would_not_be():
+    """Of ten thousand draws 24 are to be in the smallest of 25 modes."""
+    true = np.full(25, 0.9976 / 24)
+    true[0] = 0.0024
+    rng = np.random.default_rng(0)
+    sets = rng.multinomial(10_000, true, size=20_000) / 10_000
+    chance = np.array([low_beyond_chance(one, true, 10_000).any() for one in sets])
+    below_half = (sets < 0.5 * true).any(axis=1)
+    assert below_half.mean() > 1e-3  # of exact draws
+    assert chance.mean() < 2e-4
+    none, few = true.copy(), true.copy()
+    none[0], few[3] = 0.0, 0.4 * few[3]
+    assert low_beyond_chance(none, true, 10_000).tolist() == [True] + 24 * [False]
+    assert low_beyond_chance(few, true, 10_000)[3]
+    assert not low_beyond_chance(0.6 * true, true, 10**6).any()  # more than half of its share
+    assert not low_beyond_chance(none, true, 4000).any()  # ten are to be there: none is rare, but no proof
 
 
 def test_mode_report_with_log_weights_equals_repeated_draws():

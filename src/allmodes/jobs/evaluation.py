@@ -18,6 +18,7 @@ from allmodes.interop import numpy
 from allmodes.jobs.mode_table import mode_table
 from allmodes.metrics import evaluate, forward_ess
 from allmodes.metrics.identities import Check, identities
+from allmodes.metrics.modes import low_beyond_chance
 from allmodes.sampler import Sampler
 from allmodes.target import Target
 from allmodes.targets import reference
@@ -79,7 +80,9 @@ def evaluation(
         "figures": _figures(sampler),
         "modes": modes,
         "remarks": draws.remarks(),
-        "verdict": trust.as_dict(trust.judge(seen_of(draws, seen, target, stand_in, raw, checks))),
+        "verdict": trust.as_dict(
+            trust.judge(seen_of(draws, seen, target, stand_in, first.get("mode_weights"), checks))
+        ),
     }
 
 
@@ -195,10 +198,12 @@ def identity_metrics(checks: list[Check]) -> dict[str, Any]:
 
 
 def seen_of(
-    draws: Draws, seen: Forward, target: Target, stand_in: Any, metrics: dict[str, Any], checks: list[Check]
+    draws: Draws, seen: Forward, target: Target, stand_in: Any, modes: dict[str, Any] | None, checks: list[Check]
 ) -> trust.Seen:
-    """What the verdict weighs: more than the draws alone know."""
-    known, found = "exact draws", metrics.get("modes_found")
+    """What the verdict weighs: more than the draws alone know; `modes` are the known ones' weights,
+    true and estimated.
+    """
+    known = "exact draws"
     if stand_in is not None:
         known = "reference draws" if stand_in.passed else "reference draws, which fail checks of their own,"
     return trust.Seen(
@@ -215,10 +220,18 @@ def seen_of(
         known=known,
         rhat=draws.rhat,
         identities=checks,
-        modes=None if found is None else (found["value"], found["of"]),
+        modes=None if modes is None else _met(modes, len(draws) * draws.independent),
         broken=int(np.sum(np.asarray(draws.log_prob) == -np.inf)),
         uneven=uneven(draws.x, draws.log_weight) if draws.is_raw else None,
     )
+
+
+def _met(modes: dict[str, Any], n: int | float) -> tuple[int, int]:
+    """How many of the known modes have half of their share, but for chance, and how many there
+    are.
+    """
+    true = np.asarray(modes["true"], float)
+    return len(true) - int(np.sum(low_beyond_chance(np.asarray(modes["estimated"], float), true, n))), len(true)
 
 
 def counts(sampler: Sampler, draws: Draws, corrected: Draws | None, modes: dict[str, Any]) -> dict[str, Any]:

@@ -3,10 +3,12 @@
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
 
 from allmodes.points.weighted import normalised
 from allmodes.target import Modes
+
+SURE = 4.0  # standard errors of exact draws, beyond which a mode lacks mass by more than chance
 
 
 class ModeReport(NamedTuple):
@@ -44,6 +46,16 @@ def from_weights(estimated: Float[np.ndarray, " modes"], true: Float[np.ndarray,
         off=float(off),
         emc=float(min(max(emc, 0.0), 1.0)),
     )
+
+
+def low_beyond_chance(
+    estimated: Float[np.ndarray, " modes"], true: Float[np.ndarray, " modes"], n: int | float
+) -> Bool[np.ndarray, " modes"]:
+    """Which modes have less than half of their share, by more than `SURE` standard errors of n
+    independent draws: of a mode that is to have 24 of these, one set in a thousand has ten.
+    """
+    lacking = true - estimated
+    return (lacking > 0.5 * true) & (lacking > SURE * np.sqrt(true * (1.0 - true) / n))
 
 
 def mode_report(
