@@ -23,7 +23,8 @@ STRAIGHT = 0.98  # of that variance, that a line explains, where all are normal
 CORRELATED = 0.25  # coordinates that mind each other, by the points of a search
 KNOTS = 17  # quantiles that say where points are
 BEYOND = 0.25  # of the width of all points, that a line goes on on both sides
-FLATTER = 0.1  # power of a mass
+FLATTER = 0.1  # power of the density, in proportion to which parts stand at first
+TAILS, HEAVIER = 0.02, 0.3  # share of draws with a coordinate of the density to a power; the power
 ITERATIONS = 100  # of expectation maximisation
 ALONE = 0.9  # of the variance of the slopes along a coordinate, that it explains by itself; on average, at least
 NARROWEST = 0.5  # of the distance of stops that a normal is as wide as
@@ -57,7 +58,7 @@ def fit_product(target: Target, frame: Frame, points: Buffer, key: Array) -> tup
     through = jax.random.choice(key, points.z, (LINES,), replace=False)
     stops = _stops(z)
     along, spent = program(_along, target)(frame, through, jnp.asarray(stops, jnp.float32))
-    return _fitted(stops, _averaged(stops, np.asarray(along, float))), spent
+    return _fitted(stops, _with_tails(stops, _averaged(stops, np.asarray(along, float)))), spent
 
 
 def _stops(z: Float[np.ndarray, "n dim"]) -> Float[np.ndarray, "dim stops"]:
@@ -100,13 +101,30 @@ def _averaged(
     return np.mean(np.divide(mass, total, out=np.full_like(mass, 1.0 / STOPS), where=total > 0.0), axis=0)
 
 
-def _fitted(x: Float[np.ndarray, "dim stops"], mass: Float[np.ndarray, "dim stops"]) -> Product:
-    """Expectation maximisation of a mixture for each coordinate, from parts that stand where the
-    mass to the power of `FLATTER` is: some of them in barriers and in tails.
+def _with_tails(
+    x: Float[np.ndarray, "dim stops"], mass: Float[np.ndarray, "dim stops"]
+) -> Float[np.ndarray, "dim stops"]:
+    """The mass with a little of that of the density to a power: normals that are fitted where the
+    mass is have lighter tails than many a density, where weights would be large.
     """
+    of_tails = TAILS / len(x)
+    return (1.0 - of_tails) * mass + of_tails * _flattened(x, mass, HEAVIER)
+
+
+def _flattened(
+    x: Float[np.ndarray, "dim stops"], mass: Float[np.ndarray, "dim stops"], power: float
+) -> Float[np.ndarray, "dim stops"]:
+    """The mass of the density to a power."""
     gap = np.gradient(x, axis=1)
-    flatter = (mass / gap) ** FLATTER * gap
-    below = np.cumsum(flatter, axis=1) / np.sum(flatter, axis=1, keepdims=True)
+    flat = (mass / gap) ** power * gap
+    return flat / flat.sum(axis=1, keepdims=True)
+
+
+def _fitted(x: Float[np.ndarray, "dim stops"], mass: Float[np.ndarray, "dim stops"]) -> Product:
+    """Expectation maximisation of a mixture for each coordinate, from parts some of which stand in
+    barriers and in tails.
+    """
+    gap, below = np.gradient(x, axis=1), np.cumsum(_flattened(x, mass, FLATTER), axis=1)
     middles = (np.arange(PARTS) + 0.5) / PARTS
     mean = np.stack([np.interp(middles, *one) for one in zip(below, x, strict=True)])
     variance = np.gradient(mean, axis=1) ** 2 + GRAIN**2
