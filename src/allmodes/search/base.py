@@ -60,7 +60,7 @@ class Base(NamedTuple):
     @property
     def density(self) -> BaseDensity:
         """What a network corrects the denoiser of."""
-        product = self.product or Product.standard(self.mixture.mean.shape[1], PARTS)
+        product = self.product or Product.standard(self.mixture.mean.shape[1], 2 * PARTS)
         return BaseDensity(self.mixture, product, jnp.asarray(float(self.product is not None)))
 
 

@@ -5,6 +5,8 @@ coordinate minds the others a line along each shows its density, barriers and al
 whatever the shares of the search's points are.
 """
 
+from typing import NamedTuple
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -17,14 +19,14 @@ from allmodes.points.frame import Frame
 from allmodes.points.product import Product
 from allmodes.target import Target
 
-PARTS = 12  # normals of each coordinate
+PARTS = 12  # normals of each coordinate that are fitted, and as many that are not
 LINES, STOPS = 2, 96  # along each coordinate, through points of the search; where each is evaluated
 STRAIGHT = 0.98  # of that variance, that a line explains, where all are normal
 CORRELATED = 0.25  # coordinates that mind each other, by the points of a search
 KNOTS = 17  # quantiles that say where points are
 BEYOND = 0.25  # of the width of all points, that a line goes on on both sides
 FLATTER = 0.1  # power of the density, in proportion to which parts stand at first
-TAILS, HEAVIER = 0.02, 0.3  # share of draws with a coordinate of the density to a power; the power
+TAILS, HEAVIER = 0.02, 0.3  # share of draws with a coordinate of those that are not; power of the density
 ITERATIONS = 100  # of expectation maximisation
 ALONE = 0.9  # of the variance of the slopes along a coordinate, that it explains by itself; on average, at least
 NARROWEST = 0.5  # of the distance of stops that a normal is as wide as
@@ -58,7 +60,7 @@ def fit_product(target: Target, frame: Frame, points: Buffer, key: Array) -> tup
     through = jax.random.choice(key, points.z, (LINES,), replace=False)
     stops = _stops(z)
     along, spent = program(_along, target)(frame, through, jnp.asarray(stops, jnp.float32))
-    return _fitted(stops, _with_tails(stops, _averaged(stops, np.asarray(along, float)))), spent
+    return _fitted(stops, _averaged(stops, np.asarray(along, float))), spent
 
 
 def _stops(z: Float[np.ndarray, "n dim"]) -> Float[np.ndarray, "dim stops"]:
@@ -101,17 +103,42 @@ def _averaged(
     return np.mean(np.divide(mass, total, out=np.full_like(mass, 1.0 / STOPS), where=total > 0.0), axis=0)
 
 
-def _with_tails(
-    x: Float[np.ndarray, "dim stops"], mass: Float[np.ndarray, "dim stops"]
-) -> Float[np.ndarray, "dim stops"]:
-    """The mass with a little of that of the density to a power: normals that are fitted where the
-    mass is have lighter tails than many a density, where weights would be large.
+def _fitted(x: Float[np.ndarray, "dim stops"], mass: Float[np.ndarray, "dim stops"]) -> Product:
+    """Expectation maximisation of a mixture for each coordinate, from parts some of which stand in
+    barriers and in tails; and these parts as they were, with a little of the mass of the density to
+    a power: what is fitted where the mass is may be far too low elsewhere, where weights would be
+    large.
     """
-    of_tails = TAILS / len(x)
-    return (1.0 - of_tails) * mass + of_tails * _flattened(x, mass, HEAVIER)
+    first = _spread(x, mass)
+    share, mean, variance = _maximised(x, mass, *first)
+    little = TAILS / len(x)
+    own = np.argmin(np.abs(x[:, :, None] - first.mean[:, None]), axis=2)
+    of_first = np.stack(
+        [np.bincount(*one, minlength=PARTS) for one in zip(own, _to_power(x, mass, HEAVIER), strict=True)]
+    )
+    both = (
+        np.log(np.concatenate([(1.0 - little) * share, little * of_first], axis=1) + LEAST),
+        np.concatenate([mean, first.mean], axis=1),
+        np.concatenate([variance, first.variance], axis=1),
+    )
+    return Product(*(jnp.asarray(a, jnp.float32) for a in both))
 
 
-def _flattened(
+class _Parts(NamedTuple):
+    share: Float[np.ndarray, "dim k"]
+    mean: Float[np.ndarray, "dim k"]
+    variance: Float[np.ndarray, "dim k"]
+
+
+def _spread(x: Float[np.ndarray, "dim stops"], mass: Float[np.ndarray, "dim stops"]) -> _Parts:
+    """Parts at equal steps of the density to a low power, each as wide as they are apart."""
+    below = np.cumsum(_to_power(x, mass, FLATTER), axis=1)
+    middles = (np.arange(PARTS) + 0.5) / PARTS
+    mean = np.stack([np.interp(middles, *one) for one in zip(below, x, strict=True)])
+    return _Parts(np.full(mean.shape, 1.0 / PARTS), mean, np.gradient(mean, axis=1) ** 2 + GRAIN**2)
+
+
+def _to_power(
     x: Float[np.ndarray, "dim stops"], mass: Float[np.ndarray, "dim stops"], power: float
 ) -> Float[np.ndarray, "dim stops"]:
     """The mass of the density to a power."""
@@ -120,15 +147,15 @@ def _flattened(
     return flat / flat.sum(axis=1, keepdims=True)
 
 
-def _fitted(x: Float[np.ndarray, "dim stops"], mass: Float[np.ndarray, "dim stops"]) -> Product:
-    """Expectation maximisation of a mixture for each coordinate, from parts some of which stand in
-    barriers and in tails.
-    """
-    gap, below = np.gradient(x, axis=1), np.cumsum(_flattened(x, mass, FLATTER), axis=1)
-    middles = (np.arange(PARTS) + 0.5) / PARTS
-    mean = np.stack([np.interp(middles, *one) for one in zip(below, x, strict=True)])
-    variance = np.gradient(mean, axis=1) ** 2 + GRAIN**2
-    share = np.full(mean.shape, 1.0 / PARTS)
+def _maximised(
+    x: Float[np.ndarray, "dim stops"],
+    mass: Float[np.ndarray, "dim stops"],
+    share: Float[np.ndarray, "dim k"],
+    mean: Float[np.ndarray, "dim k"],
+    variance: Float[np.ndarray, "dim k"],
+) -> _Parts:
+    """Parts that expectation maximisation makes of these."""
+    gap = np.gradient(x, axis=1)
     for _ in range(ITERATIONS):
         away2 = (x[:, :, None] - mean[:, None]) ** 2
         log_joint = np.log(share)[:, None] - 0.5 * (away2 / variance[:, None] + np.log(variance)[:, None])
@@ -139,4 +166,4 @@ def _fitted(x: Float[np.ndarray, "dim stops"], mass: Float[np.ndarray, "dim stop
         width = np.sum(part * gap[:, :, None], axis=1) / own
         away2 = (x[:, :, None] - mean[:, None]) ** 2
         variance = np.maximum(np.sum(part * away2, axis=1) / own, (NARROWEST * width) ** 2 + GRAIN**2)
-    return Product(*(jnp.asarray(a, jnp.float32) for a in (np.log(share), mean, variance)))
+    return _Parts(share, mean, variance)
