@@ -116,9 +116,10 @@ def left_of_base(
     def of_product(z_0, z, denoised, sigma, scale):
         log_share, shift, variance = clean_by_product(base.product, z, denoised, sigma)
         off = ((z_0 - z)[:, None] - shift) ** 2 / variance
-        k = jnp.argmax(base.product.log_parts(z_0), axis=1)
         log_normal = log_share - 0.5 * (off / scale + jnp.log(scale * variance))
-        return off[jnp.arange(len(z)), k], jnp.sum(logsumexp(log_normal, axis=1))
+        # Parts of one well overlap: the likeliest of them is nearer than the one that has made it.
+        off = jnp.sum(jax.nn.softmax(log_normal, axis=1) * off, axis=1)
+        return off, jnp.sum(logsumexp(log_normal, axis=1))
 
     def one(z_0, z, denoised, sigma, scale, error):
         off, log_density = jax.lax.cond(base.is_product, of_product, of_mixture, z_0, z, denoised, sigma, scale)
