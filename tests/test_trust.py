@@ -123,6 +123,14 @@ def test_a_tail_that_next_to_nothing_is_in_condemns_nothing(khat):
     assert said(khat=float("nan"), ess=9850.0)[0] == DO_NOT_USE
 
 
+@pytest.mark.parametrize("khat", [1.02, 2.0, float("inf")])
+def test_a_tail_that_little_is_in_asks_for_weights_and_condemns_nothing(khat):
+    """Of 10,000 weights the largest was 4.4 times their mean, and k^ 1.00: a tail that ends."""
+    assert said(khat=khat, ess=9501.0)[0] == CORRECT
+    assert said(khat=khat, ess=9400.0)[0] == DO_NOT_USE
+    assert said(khat=float("nan"), ess=9500.0)[0] == DO_NOT_USE
+
+
 # One sampler, one word: what is made of weighted draws is never better than they allow.
 
 SOUND = Pool(40_000, 18_000.0, 0.3, 0.004, 0.6)

@@ -14,6 +14,7 @@ MIN_SHARE = 0.8  # of effective draws, for the raw ones to be used as they are
 MIN_EFFECTIVE = 100  # effective draws, for weighted averages to mean anything
 MAX_KHAT = 0.7  # Vehtari et al. 2024
 NO_MEAN = 1.0  # k^ from which on the weights have no mean
+MOST = 0.95  # of effective draws: those of 4 times the mean weight have less than a fortieth of the sum
 NEARLY_ALL = 0.98  # of effective draws: those of 4 times the mean weight have less than a hundredth of the sum
 MAX_RHAT = 1.01  # Vehtari et al. 2021
 MIN_FORWARD = 0.05  # forward ESS: below it some region is badly underrated
@@ -252,7 +253,7 @@ def _of_tail(khat: float, share: float) -> Finding:
     text = f"the weights have a heavy tail (Pareto k^ {khat:.2f} > {MAX_KHAT})"
     if share >= NEARLY_ALL and khat > MAX_KHAT:  # not of a tail that is not known
         return Finding(TRUSTED, f"{text}, but next to nothing of their sum is in it")
-    if khat < NO_MEAN and share >= MIN_SHARE:
+    if (khat < NO_MEAN and share >= MIN_SHARE) or (share >= MOST and khat > MAX_KHAT):
         return Finding(CORRECT, f"{text}, but little of their sum is in it")
     return Finding(DO_NOT_USE, f"{text}: their averages are unreliable")
 
