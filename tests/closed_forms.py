@@ -12,7 +12,7 @@ import pytest
 from jax.scipy.special import logsumexp
 
 from allmodes import Target
-from allmodes.diffusion.networks import MLP, Denoiser
+from allmodes.diffusion.networks import MLP, Denoiser, MixturePerceptron
 from allmodes.diffusion.noise import Noise
 from allmodes.diffusion.paths import Process, noising, reverse
 
@@ -121,3 +121,37 @@ def check_mixture(z, n=None):
 # The last layer's fan-in is 16: outputs of about this many units.
 NETWORKS = pytest.mark.parametrize("perturbed", [0.0, 0.3], ids=["untrained", "perturbed"])
 DENSITIES = pytest.mark.parametrize("name", TARGETS)
+
+
+def process_on(base, density, perturbed, scale, better):
+    """A process on a base that is the density; its network has learned nothing, or is random."""
+    dim = base.mixture.mean.shape[1]
+    settings = MixturePerceptron(components=len(base.mixture.log_share), width=8, depth=1)
+    network = settings.build(dim, base, jax.random.key(0))
+    weight = perturbed * np.random.default_rng(1).normal(size=network.trunk.last.weight.shape)
+    network = eqx.tree_at(lambda m: m.trunk.last.weight, network, jnp.asarray(weight, jnp.float32))
+    noise, ones = Noise(jnp.asarray(0.02), jnp.asarray(2.0)), jnp.ones(LEVELS)
+    sigma = noise.sigma((jnp.arange(2048 * LEVELS) + 0.5) / (2048 * LEVELS))
+    clean = jnp.tile(density.sample(jax.random.key(8), 2048), (LEVELS, 1))
+    noised = clean + sigma[:, None] * jax.random.normal(jax.random.key(9), clean.shape)
+    error = (clean - jax.vmap(Denoiser(network))(noised, sigma)) ** 2
+    error = jnp.mean(error.reshape(LEVELS, 2048, dim), axis=1)
+    return Process(Denoiser(network), noise, error, jnp.zeros(dim), jnp.ones(dim), scale * ones, better * ones)
+
+
+def check_paths_weigh_the_same(process, density, log_density, steps):
+    path = run_reverse(process, jax.random.key(2), 2000, steps)
+    np.testing.assert_allclose(path.log_ratio + log_density(path.z), 0.0, atol=2e-3)
+    z = density.sample(jax.random.key(3), 2000)
+    back = run_noising(process, jax.random.key(4), z, steps)
+    np.testing.assert_allclose(back.log_ratio + log_density(z), 0.0, atol=2e-3)
+
+
+def check_path_weights_are_unbiased(process, density, log_density):
+    path = run_reverse(process, jax.random.key(5), 8000, 6)
+    log_weight = np.asarray(path.log_ratio, float) + log_density(path.z)
+    assert standard_errors_off(np.exp(log_weight), 1.0) < SIGMAS
+    assert standard_errors_off(log_weight, 0.0) > 2 * SIGMAS  # without its weights the sampler is wrong
+    z = density.sample(jax.random.key(6), 8000)
+    back = run_noising(process, jax.random.key(7), z, 6)
+    assert standard_errors_off(np.exp(-np.asarray(back.log_ratio, float) - log_density(z)), 1.0) < SIGMAS

@@ -3,30 +3,33 @@ from gradients, and the first mixture of a density."""
 
 import dataclasses
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from closed_forms import LEVELS, run_noising, run_reverse, standard_errors_off
+from closed_forms import (
+    LEVELS,
+    check_path_weights_are_unbiased,
+    check_paths_weigh_the_same,
+    process_on,
+    standard_errors_off,
+)
 from helpers import Counting
 from scipy.stats import multivariate_normal
 
 import allmodes as am
-from allmodes.diffusion.networks import Denoiser, MixturePerceptron
-from allmodes.diffusion.noise import Noise
-from allmodes.diffusion.paths import Process
 from allmodes.points.buffer import Buffer
 from allmodes.points.count import Evaluations
 from allmodes.points.found import SearchResult
 from allmodes.points.frame import Frame
 from allmodes.points.mixture import GaussianMixture
 from allmodes.search import base
-from allmodes.search.base import SETTLED, _is_far_off, fit_base
+from allmodes.search.base import SETTLED, Base, _is_far_off, fit_base
 from allmodes.search.fitting import fit_mixture, unexplained, with_missing
 from allmodes.search.in_shapes import climb_from_beyond, move_in_shapes
 from allmodes.search.parts import Parts
 from allmodes.search.pool import Pool
+from allmodes.search.proposals import propose
 from allmodes.search.refit import refit
 from allmodes.search.search import search
 from allmodes.search.shapes import shape_by_gradients
@@ -63,19 +66,7 @@ def target(cls=am.Target):
 
 
 def process(perturbed=0.0, scale=1.0, better=1.0):
-    """A process whose base is the density; its network has learned nothing, or is random."""
-    from allmodes.search.base import Base
-
-    network = MixturePerceptron(components=3, width=8, depth=1).build(2, Base(mixture(), 1.0), jax.random.key(0))
-    weight = perturbed * np.random.default_rng(1).normal(size=network.trunk.last.weight.shape)
-    network = eqx.tree_at(lambda m: m.trunk.last.weight, network, jnp.asarray(weight, jnp.float32))
-    noise, ones = Noise(jnp.asarray(0.02), jnp.asarray(2.0)), jnp.ones(LEVELS)
-    sigma = noise.sigma((jnp.arange(2048 * LEVELS) + 0.5) / (2048 * LEVELS))
-    clean = jnp.tile(mixture().sample(jax.random.key(8), 2048), (LEVELS, 1))
-    noised = clean + sigma[:, None] * jax.random.normal(jax.random.key(9), clean.shape)
-    error = (clean - jax.vmap(Denoiser(network))(noised, sigma)) ** 2
-    error = jnp.mean(error.reshape(LEVELS, 2048, 2), axis=1)
-    return Process(Denoiser(network), noise, error, jnp.zeros(2), jnp.ones(2), scale * ones, better * ones)
+    return process_on(Base(mixture(), 1.0), mixture(), perturbed, scale, better)
 
 
 @pytest.mark.parametrize("noise", [0.0, 0.5])
@@ -95,23 +86,13 @@ def test_density_and_draws_are_those_of_the_mixture(noise):
 
 @pytest.mark.parametrize("steps", [2, 5])
 def test_where_the_base_is_the_density_all_paths_weigh_the_same_however_few_the_steps(steps):
-    path = run_reverse(process(), jax.random.key(2), 2000, steps)
-    np.testing.assert_allclose(path.log_ratio + log_density(path.z), 0.0, atol=2e-3)
-    z = mixture().sample(jax.random.key(3), 2000)
-    back = run_noising(process(), jax.random.key(4), z, steps)
-    np.testing.assert_allclose(back.log_ratio + log_density(z), 0.0, atol=2e-3)
+    check_paths_weigh_the_same(process(), mixture(), log_density, steps)
 
 
 @pytest.mark.parametrize(("scale", "better"), [(1.0, 1.0), (1.6, 1.0), (1.0, (-1.0) ** np.arange(LEVELS))])
 def test_path_weights_are_unbiased_whatever_the_network_adds(scale, better):
     """By the base's kernels, by independent normals, and where these change from level to level."""
-    path = run_reverse(process(0.3, scale, better), jax.random.key(5), 8000, 6)
-    log_weight = np.asarray(path.log_ratio, float) + log_density(path.z)
-    assert standard_errors_off(np.exp(log_weight), 1.0) < SIGMAS
-    assert standard_errors_off(log_weight, 0.0) > 2 * SIGMAS  # without its weights the sampler is wrong
-    z = mixture().sample(jax.random.key(6), 8000)
-    back = run_noising(process(0.3, scale, better), jax.random.key(7), z, 6)
-    assert standard_errors_off(np.exp(-np.asarray(back.log_ratio, float) - log_density(z)), 1.0) < SIGMAS
+    check_path_weights_are_unbiased(process(0.3, scale, better), mixture(), log_density)
 
 
 def test_points_and_gradients_of_a_gaussian_give_its_shape_exactly():
@@ -329,9 +310,7 @@ def test_points_of_no_mass_give_way_to_draws_and_modes_that_the_mixture_lacks_do
     z = np.concatenate([np.full((50, 2), 9.0), np.tile(MEANS[2], (50, 1)), MEANS[[0, 1]].repeat(50, axis=0)])
     log_prob = np.concatenate([np.full(50, -60.0), log_density(z[50:])])
     points = Buffer(*(jnp.asarray(a, jnp.float32) for a in (z, log_prob, np.zeros_like(z))))
-    moved = base._propose(
-        target(), Frame(jnp.zeros(2), jnp.ones(2)), lacking, points, jnp.arange(200), jax.random.key(0)
-    )[1]
+    moved = propose(target(), Frame(jnp.zeros(2), jnp.ones(2)), lacking, points, jnp.arange(200), jax.random.key(0))[1]
     assert not np.any(moved.z[:50] == 9.0)
     assert np.all(moved.z[50:100] == points.z[50:100])
 

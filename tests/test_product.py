@@ -2,27 +2,31 @@
 that are exact at any step, and what lines along coordinates show of wells in each of them.
 """
 
-import equinox as eqx
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from closed_forms import LEVELS, run_noising, run_reverse, standard_errors_off
+from closed_forms import (
+    LEVELS,
+    check_path_weights_are_unbiased,
+    check_paths_weigh_the_same,
+    process_on,
+    standard_errors_off,
+)
 from helpers import Counting
 from scipy.stats import norm
 
 import allmodes as am
 from allmodes.diffusion.kernels import TIE
-from allmodes.diffusion.networks import Denoiser, MixturePerceptron
-from allmodes.diffusion.noise import Noise
-from allmodes.diffusion.paths import Process
 from allmodes.points.buffer import Buffer
 from allmodes.points.count import Evaluations
 from allmodes.points.found import SearchResult
 from allmodes.points.frame import Frame
 from allmodes.points.mixture import GaussianMixture
 from allmodes.points.product import Product
-from allmodes.search.base import DRAWS, Base, fit_base, fit_product_base
+from allmodes.search.base import DRAWS, Base, fit_base, product_base
 from allmodes.search.effort import WAVE
 from allmodes.search.product import LINES, STOPS, fit_product, seems_independent
 from allmodes.search.search import WAVES_OF_PRODUCT, search
@@ -44,19 +48,8 @@ def log_density(z, noise=0.0):
 
 
 def process(perturbed=0.0, scale=1.0, better=1.0):
-    """A process whose base is the density; its network has learned nothing, or is random."""
     one = GaussianMixture(jnp.zeros(1), jnp.zeros((1, 3)), jnp.eye(3)[None], jnp.ones((1, 3)))
-    settings = MixturePerceptron(components=1, width=8, depth=1)
-    network = settings.build(3, Base(one, 1.0, product()), jax.random.key(0))
-    weight = perturbed * np.random.default_rng(1).normal(size=network.trunk.last.weight.shape)
-    network = eqx.tree_at(lambda m: m.trunk.last.weight, network, jnp.asarray(weight, jnp.float32))
-    noise, ones = Noise(jnp.asarray(0.02), jnp.asarray(2.0)), jnp.ones(LEVELS)
-    sigma = noise.sigma((jnp.arange(2048 * LEVELS) + 0.5) / (2048 * LEVELS))
-    clean = jnp.tile(product().sample(jax.random.key(8), 2048), (LEVELS, 1))
-    noised = clean + sigma[:, None] * jax.random.normal(jax.random.key(9), clean.shape)
-    error = (clean - jax.vmap(Denoiser(network))(noised, sigma)) ** 2
-    error = jnp.mean(error.reshape(LEVELS, 2048, 3), axis=1)
-    return Process(Denoiser(network), noise, error, jnp.zeros(3), jnp.ones(3), scale * ones, better * ones)
+    return process_on(Base(one, 1.0, product()), product(), perturbed, scale, better)
 
 
 @pytest.mark.parametrize("noise", [0.0, 0.5])
@@ -82,23 +75,13 @@ def test_the_denoiser_is_the_slope_of_the_noised_density():
 
 @pytest.mark.parametrize("steps", [2, 5])
 def test_where_the_base_is_the_density_all_paths_weigh_the_same_however_few_the_steps(steps):
-    path = run_reverse(process(), jax.random.key(2), 2000, steps)
-    np.testing.assert_allclose(path.log_ratio + log_density(path.z), 0.0, atol=2e-3)
-    z = product().sample(jax.random.key(3), 2000)
-    back = run_noising(process(), jax.random.key(4), z, steps)
-    np.testing.assert_allclose(back.log_ratio + log_density(z), 0.0, atol=2e-3)
+    check_paths_weigh_the_same(process(), product(), log_density, steps)
 
 
 @pytest.mark.parametrize(("scale", "better"), [(1.0, 1.0), (1.6, 1.0), (1.0, (-1.0) ** np.arange(LEVELS))])
 def test_path_weights_are_unbiased_whatever_the_network_adds(scale, better):
     """By the base's kernels, by independent normals, and where these change from level to level."""
-    path = run_reverse(process(0.2, scale, better), jax.random.key(5), 8000, 6)
-    log_weight = np.asarray(path.log_ratio, float) + log_density(path.z)
-    assert standard_errors_off(np.exp(log_weight), 1.0) < SIGMAS
-    assert standard_errors_off(log_weight, 0.0) > 2 * SIGMAS  # without its weights the sampler is wrong
-    z = product().sample(jax.random.key(6), 8000)
-    back = run_noising(process(0.2, scale, better), jax.random.key(7), z, 6)
-    assert standard_errors_off(np.exp(-np.asarray(back.log_ratio, float) - log_density(z)), 1.0) < SIGMAS
+    check_path_weights_are_unbiased(process(0.2, scale, better), product(), log_density)
 
 
 def wells(cls=am.Target):
@@ -141,6 +124,7 @@ def test_lines_show_the_wells_and_their_shares_whatever_those_of_the_points_are(
     before = density.total
     fitted, spent = fit_product(density, start.frame, start.points, jax.random.key(0))
     assert int(spent.log_prob) == density.total - before == LINES * STOPS * DIM
+    assert int(spent.gradient) == 0
     x, log_p, _ = coordinate()
     p = np.exp(log_p) / np.sum(np.exp(log_p))
     for j in (0, DIM - 1):
@@ -192,7 +176,7 @@ def test_wells_in_every_coordinate_have_a_product_for_a_base_and_points_come_to_
     np.testing.assert_allclose(seen, right, atol=SIGMAS * 0.5 / np.sqrt(2048))
 
 
-def test_points_dispute_a_product_that_lacks_a_mode_which_they_have_seen():
+def test_points_dispute_a_product_that_lacks_a_mode_which_they_have_seen(monkeypatch):
     """Two lines through the middle mode see nothing of others off the axes, uncorrelated as these
     are."""
     rng = np.random.default_rng(0)
@@ -201,20 +185,25 @@ def test_points_dispute_a_product_that_lacks_a_mode_which_they_have_seen():
     density = am.Target(lambda x: jax.nn.logsumexp(-0.5 * jnp.sum((x - modes) ** 2, axis=1)), 2)
     start = found(density, modes[which] + rng.normal(size=(2000, 2)))
     assert seems_independent(start.points)
-    base, end = fit_product_base(density, start, 6, jax.random.key(1))
-    assert base.product is None
-    assert base.share == 0.0
+    base, end = product_base(density, start, 6, jax.random.key(2))
+    assert base is None
     np.testing.assert_array_equal(end.points.z, start.points.z)
+    monkeypatch.setattr("allmodes.search.base.UNDISPUTED", 0.0)  # by its draws alone it would be the density
+    assert product_base(density, start, 6, jax.random.key(2))[0].share > 0.97
 
 
 @pytest.mark.trains
 def test_a_search_ends_where_starts_cannot_meet_all_modes_and_need_not():
-    """2^8 modes of 6 x 10^-4 and less: as many starts as there may be would go on."""
-    spent = am.parts.Search(128, 8192, 6, keep=6)
-    density = Counting(wells().log_prob, DIM)
-    ends = search(density, jax.random.key(0), 8192, spent)
+    """2^16 modes: as many starts as there may be would go on, as they do where no base is fitted,
+    and points are all that there will be.
+    """
+    spent = am.parts.Search(128, 4 * WAVE, 6, keep=6)
+    density = Counting(wells().log_prob, 2 * DIM)
+    ends = search(density, jax.random.key(0), 4 * WAVE, spent)
     assert ends.starts.tolist()[0] == WAVES_OF_PRODUCT * WAVE
     assert int(ends.evaluations.log_prob) == density.total
+    without = search(density, jax.random.key(0), 4 * WAVE, dataclasses.replace(spent, keep=0))
+    assert without.starts.tolist()[0] == 4 * WAVE
 
 
 @pytest.mark.trains

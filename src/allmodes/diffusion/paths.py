@@ -19,7 +19,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Scalar
 
 from allmodes.devices.mesh import spread
-from allmodes.diffusion.kernels import Kernel, NormalKernel, Step, kernel_of_base
+from allmodes.diffusion.kernels import TIE, BaseKernel, Kernel, NormalKernel, OneOf
 from allmodes.diffusion.networks import Denoiser
 from allmodes.diffusion.noise import Noise
 from allmodes.points.normal import log_normal
@@ -81,7 +81,9 @@ class Process(eqx.Module):
             return plain
         scale, level = self._at(self.scale[:, None], sigma)[0], self.noise.time(sigma) * len(self.better)
         better = self.better[jnp.clip(level.astype(int), 0, len(self.better) - 1)]
-        return kernel_of_base(self.denoiser.base, Step(z, denoised, sigma, lower, scale), better, plain)
+        base, step = self.denoiser.base, (z, denoised, sigma, lower, scale)
+        kernels = plain, BaseKernel(base.mixture, *step), BaseKernel(base.product, *step)
+        return OneOf(kernels, jnp.where(better > -TIE, 1 + base.is_product, 0))
 
 
 class Path(NamedTuple):

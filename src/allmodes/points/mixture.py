@@ -62,6 +62,44 @@ class GaussianMixture(eqx.Module):
         """
         return share @ self.mean + self.back(self.variance / (self.variance + noise) * y, share)
 
+    def clean(
+        self, z: Float[Array, " dim"], denoised: Float[Array, " dim"], noise: Scalar
+    ) -> tuple[Float[Array, " k"], Float[Array, "k dim"], Float[Array, "k dim"]]:
+        """What is known of the clean point that z was made of, its mean moved to `denoised`: log
+        shares of the components, and mean and variance of each along its axes, from z.
+
+        Component k would have made z of a clean point that is normal with mean
+        `mean_k + U_k (L_k / v_k) y_k` and variance `U_k (L_k sigma^2 / v_k) U_k'`, where
+        `y_k = U_k'(z - mean_k)` and `v_k = L_k + sigma^2`.
+        """
+        y, kept = self.along_noised(z), self.variance / (self.variance + noise)
+        log_share = jax.nn.log_softmax(self.log_parts(y, noise))
+        learned = denoised - self.denoised(y, jnp.exp(log_share), noise)
+        return log_share, kept * y - y + self.turned(learned), kept * noise
+
+    def step(
+        self,
+        key: Array,
+        normal: Float[Array, " dim"],
+        log_share: Float[Array, " k"],
+        shift: Float[Array, "k dim"],
+        variance: Float[Array, "k dim"],
+    ) -> Float[Array, " dim"]:
+        """Turn a standard normal into a draw of parts that stand as `clean` says."""
+        k = jax.random.categorical(key, log_share)
+        return self.axes[k] @ (shift[k] + jnp.sqrt(variance[k]) * normal)
+
+    def log_step(
+        self,
+        v: Float[Array, " dim"],
+        log_share: Float[Array, " k"],
+        shift: Float[Array, "k dim"],
+        variance: Float[Array, "k dim"],
+    ) -> Scalar:
+        """Log-density of such a draw."""
+        squared = jnp.sum((self.turned(v) - shift) ** 2 / variance + jnp.log(variance), axis=1)
+        return logsumexp(log_share - 0.5 * (squared + len(v) * jnp.log(2.0 * jnp.pi)))
+
     def log_joint(self, z: Float[Array, "n dim"]) -> Float[Array, "n k"]:
         """`log_parts` at each point."""
         return batched_map(lambda one: self.log_parts(self.along(one)), z, AT_A_TIME)

@@ -38,20 +38,51 @@ class Product(eqx.Module):
         squared = (z[:, None] - self.mean) ** 2 / variance + jnp.log(2.0 * jnp.pi * variance)
         return self.log_share - 0.5 * squared
 
-    def parts_of_clean(
+    def denoised(self, z: Float[Array, " dim"], noise: Scalar) -> Float[Array, " dim"]:
+        """The mean of the clean point, of which z is the noised one."""
+        log_share, mean, _ = self._posterior(z, noise)
+        return jnp.sum(jnp.exp(log_share) * mean, axis=1)
+
+    def clean(
+        self, z: Float[Array, " dim"], denoised: Float[Array, " dim"], noise: Scalar
+    ) -> tuple[Float[Array, "dim k"], Float[Array, "dim k"], Float[Array, "dim k"]]:
+        """What is known of the clean point that z was made of, its mean moved to `denoised`: log
+        shares of the parts of each coordinate, and mean, from z, and variance of each.
+        """
+        log_share, mean, variance = self._posterior(z, noise)
+        learned = denoised - jnp.sum(jnp.exp(log_share) * mean, axis=1)
+        return log_share, mean - z[:, None] + learned[:, None], variance
+
+    def step(
+        self,
+        key: Array,
+        normal: Float[Array, " dim"],
+        log_share: Float[Array, "dim k"],
+        shift: Float[Array, "dim k"],
+        variance: Float[Array, "dim k"],
+    ) -> Float[Array, " dim"]:
+        """Turn a standard normal into a draw of parts that stand as `clean` says."""
+        which = jnp.arange(len(normal)), jax.random.categorical(key, log_share)
+        return shift[which] + jnp.sqrt(variance[which]) * normal
+
+    def log_step(
+        self,
+        v: Float[Array, " dim"],
+        log_share: Float[Array, "dim k"],
+        shift: Float[Array, "dim k"],
+        variance: Float[Array, "dim k"],
+    ) -> Scalar:
+        """Log-density of such a draw."""
+        squared = (v[:, None] - shift) ** 2 / variance + jnp.log(2.0 * jnp.pi * variance)
+        return jnp.sum(logsumexp(log_share - 0.5 * squared, axis=1))
+
+    def _posterior(
         self, z: Float[Array, " dim"], noise: Scalar
     ) -> tuple[Float[Array, "dim k"], Float[Array, "dim k"], Float[Array, "dim k"]]:
-        """Of the clean point, of which z is the noised one: log shares of the parts of each
-        coordinate, and mean and variance of each.
-        """
+        """Log shares of the parts of each coordinate of the clean point, mean and variance."""
         kept = self.variance / (self.variance + noise)
         log_share = jax.nn.log_softmax(self.log_parts(z, noise), axis=1)
         return log_share, self.mean + kept * (z[:, None] - self.mean), kept * noise
-
-    def denoised(self, z: Float[Array, " dim"], noise: Scalar) -> Float[Array, " dim"]:
-        """The mean of the clean point, of which z is the noised one."""
-        log_share, mean, _ = self.parts_of_clean(z, noise)
-        return jnp.sum(jnp.exp(log_share) * mean, axis=1)
 
     def log_density(self, z: Float[Array, "n dim"], noise: Scalar | float = 0.0) -> Float[Array, " n"]:
         """Log-density, with noise of this variance, at each point."""

@@ -7,12 +7,12 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array
 
 from allmodes.devices.compiled import program
 from allmodes.draws.estimates import forward_ess
 from allmodes.points import weights
-from allmodes.points.buffer import Buffer, choose
+from allmodes.points.buffer import Buffer
 from allmodes.points.count import Evaluations
 from allmodes.points.found import SearchResult
 from allmodes.points.frame import Frame
@@ -26,7 +26,8 @@ from allmodes.search.parts import Parts
 from allmodes.search.polish import polished
 from allmodes.search.pool import DRAWS, Drawn, Pool, proposal_of
 from allmodes.search.product import PARTS, fit_product, seems_independent
-from allmodes.search.refit import eigen, log_noise, refit
+from allmodes.search.proposals import passes, propose
+from allmodes.search.refit import eigen, refit
 from allmodes.search.shapes import TENTH
 from allmodes.target import Target
 
@@ -49,7 +50,7 @@ FITTED = 16_384  # points, at most, that a mixture is fitted to at first
 
 
 class Base(NamedTuple):
-    """A mixture, or a product that is better, and the effective share of its own draws, by those
+    """A mixture, or a product in its place, and the effective share of its own draws, by those
     that have made it better: they flatter a mixture.
     """
 
@@ -74,57 +75,49 @@ def fit_base(target: Target, found: SearchResult, most: int, key: Array) -> tupl
     it has found.
     """
     k_fit, k_rounds = jax.random.split(key)
-    product, found = fit_product_base(target, found, most, jax.random.fold_in(k_fit, 2))
-    if product.share >= SETTLED:
+    product, found = product_base(target, found, most, jax.random.fold_in(k_fit, 2))
+    if product is not None:
         return product, found
     stage("fitting a mixture")
     seen = found.points if found.passed is None else _thinned(found.passed)
     mixture, spent = _fitted(target, found.frame, seen, most, k_fit)
     found = found._replace(evaluations=jax.tree.map(jnp.add, found.evaluations, spent))
     mixture, found = _with_those_beyond(target, found, mixture, jax.random.fold_in(k_fit, 1))
-    base, found = improved(target, found, mixture, k_rounds)
-    return (product if product.share > base.share else base), found
+    return improved(target, found, mixture, k_rounds)
 
 
 def renewed(target: Target, found: SearchResult, old: BaseDensity, key: Array) -> tuple[Base, SearchResult]:
     """The base of another density, brought to this one; the points as `fit_base` has them."""
     if bool(old.is_product):
         k_product, key = jax.random.split(key)
-        product, found = fit_product_base(target, found, len(old.mixture.log_share), k_product)
-        if product.share >= SETTLED:
+        product, found = product_base(target, found, len(old.mixture.log_share), k_product)
+        if product is not None:
             return product, found
     return improved(target, found, old.mixture, key)
 
 
-def fit_product_base(target: Target, found: SearchResult, most: int, key: Array) -> tuple[Base, SearchResult]:
+def product_base(target: Target, found: SearchResult, most: int, key: Array) -> tuple[Base | None, SearchResult]:
     """A base that is a product, and the points after draws of it were proposed to them, some passes
-    long; of no share, and what was found as it was, where coordinates seem to mind each other, or
-    where points dispute the product: it lacks what they have seen.
+    long. None, and the points as they were, where coordinates seem to mind each other, too few of
+    its draws are effective, or points dispute it: it lacks what they have seen.
     """
-    none = Base(_one_for_all(found.points, most), 0.0)
     if not seems_independent(found.points):
-        return none, found
+        return None, found
     stage("fitting a density of each coordinate")
-    k_fit, k_draw, k_pass = jax.random.split(key, 3)
+    k_fit, k_draw, k_turn, k_pass = jax.random.split(key, 4)
     product, spent = fit_product(target, found.frame, found.points, k_fit)
-    drawn, nan, zero = program(_drawn, target)(found.frame, product, k_draw)
+    turn = jnp.arange(DRAWS) % found.points.size
+    drawn, points, nan, zero = program(propose, target)(found.frame, product, found.points, turn, k_draw)
     spent = jax.tree.map(jnp.add, found.evaluations, spent.add_points(DRAWS, nan, zero))
-    log_weight = drawn.log_prob - program(Product.log_density)(product, drawn.z)
-    k_turn, k_pass = jax.random.split(k_pass)
-    turn = jax.random.randint(k_turn, (PASSES_OF_PRODUCT * found.points.size,), 0, DRAWS)
-    points = program(_passes)(product, found.points, drawn.take(turn), log_weight[turn], k_pass)
-    excess = np.asarray(points.log_prob, np.float64) - np.asarray(program(Product.log_density)(product, points.z))
-    if forward_ess(excess) < UNDISPUTED:
-        return none, found._replace(evaluations=spent)
-    base = Base(_one_for_all(points, most), float(weights.ess_fraction(log_weight)), product)
-    return base, found._replace(points=points, evaluations=spent)
-
-
-def _drawn(target: Target, frame: Frame, product: Product, key: Array) -> tuple[Buffer, Int[Array, ""], Int[Array, ""]]:
-    """Draws of a product."""
-    z = product.sample(key, DRAWS)
-    e = frame.evaluate(target, z)
-    return Buffer.of(z, e), e.nan, e.zero
+    log_density = program(Product.log_density)
+    log_weight = drawn.log_prob - log_density(product, drawn.z)
+    turns = jax.random.randint(k_turn, (PASSES_OF_PRODUCT, points.size), 0, DRAWS)
+    points = program(passes)(product, points, drawn, log_weight, turns, k_pass)
+    excess = np.asarray(points.log_prob, np.float64) - np.asarray(log_density(product, points.z))
+    share = float(weights.ess_fraction(log_weight))
+    if share < SETTLED or forward_ess(excess) < UNDISPUTED:
+        return None, found._replace(evaluations=spent)
+    return Base(_one_for_all(points, most), share, product), found._replace(points=points, evaluations=spent)
 
 
 def improved(target: Target, found: SearchResult, mixture: GaussianMixture, key: Array) -> tuple[Base, SearchResult]:
@@ -224,7 +217,7 @@ def _rounds(
         k_draw, k_refit = jax.random.split(jax.random.fold_in(key, i))
         proposal = proposal_of(Parts.of_mixture(mixture))
         as_drawn = proposal.mixture(len(mixture.log_share))
-        drawn, points, nan, zero = program(_propose, target)(found.frame, as_drawn, points, turn, k_draw)
+        drawn, points, nan, zero = program(propose, target)(found.frame, as_drawn, points, turn, k_draw)
         pool = pool.plus(proposal, drawn)
         seen = pool.drawn
         evaluations = evaluations.add_points(DRAWS, nan, zero)
@@ -283,24 +276,8 @@ def _proposed_again(mixture: GaussianMixture, points: Buffer, pool: Pool, key: A
     index = rng.choice(len(share), PASSES * points.size, p=share)  # on the host: of any number
     everything = jax.tree.map(lambda *a: np.concatenate(a), *pool.points)
     new = jnp.asarray((drawn.log_prob - log_q)[index], jnp.float32)
-    return program(_passes)(mixture, points, everything.take(index), new, key)
-
-
-def _passes(
-    base: GaussianMixture | Product, points: Buffer, proposed: Buffer, new: Float[Array, " m"], key: Array
-) -> Buffer:
-    """The points after each of them was proposed as many draws as there are for it."""
-    own = _defended(base.log_density(points.z), points)
-
-    def propose(carry, one):
-        (points, old), (candidate, new, key) = carry, one
-        accept = jnp.log(jax.random.uniform(key, (points.size,))) < new - old
-        return (choose(accept, candidate, points), jnp.where(accept, new, old)), None
-
-    passes = proposed.size // points.size
-    by_pass = jax.tree.map(lambda a: a.reshape(passes, points.size, *a.shape[1:]), (proposed, new))
-    start, keys = (points, points.log_prob - own), jax.random.split(key, passes)
-    return jax.lax.scan(propose, start, (*by_pass, keys))[0][0]
+    turns = jnp.arange(PASSES * points.size).reshape(PASSES, points.size)
+    return program(passes)(mixture, points, everything.take(index), new, turns, key)
 
 
 def _strays_moved(
@@ -368,23 +345,3 @@ def _evened(mixture: GaussianMixture, points: Buffer, key: Array, size: int) -> 
     wanted = jnp.maximum(count, LEAST_PER_DIM * points.z.shape[1]) / jnp.maximum(count, 1)
     weight = wanted[which]
     return points.take(weights.systematic(key, weight / jnp.mean(weight), size))
-
-
-def _propose(
-    target: Target, frame: Frame, proposal: GaussianMixture, points: Buffer, turn: Int[Array, " n"], key: Array
-) -> tuple[Buffer, Buffer, Int[Array, ""], Int[Array, ""]]:
-    """Draws of a mixture, and the points after those whose turn it is were proposed to them."""
-    k_draw, k_accept = jax.random.split(key)
-    z, old = proposal.sample(k_draw, len(turn)), points.take(turn)
-    e = frame.evaluate(target, z)
-    drawn, log_weight = Buffer.of(z, e), e.log_prob - proposal.log_density(z)
-    own = old.log_prob - _defended(proposal.log_density(old.z), points)
-    accept = jnp.log(jax.random.uniform(k_accept, (len(turn),))) < log_weight - own
-    return drawn, points.put(turn, choose(accept, drawn, old)), e.nan, e.zero
-
-
-def _defended(log_q: Float[Array, " n"], points: Buffer) -> Float[Array, " n"]:
-    """A proposal's log-density at the points, if next to none of its draws were all over them: they
-    would replace points in regions of no mass that no other proposal reaches.
-    """
-    return jnp.logaddexp(log_q, log_noise(points))

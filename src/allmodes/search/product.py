@@ -34,6 +34,14 @@ GRAIN = 1e-6  # of the width of all points, by which stops differ
 LEAST = 1e-12  # share of a normal that is none
 
 
+class _Parts(NamedTuple):
+    """Normals of each coordinate."""
+
+    share: Float[np.ndarray, "dim k"]
+    mean: Float[np.ndarray, "dim k"]
+    variance: Float[np.ndarray, "dim k"]
+
+
 def seems_independent(points: Buffer) -> bool:
     """Whether the slope along each coordinate is a function of that coordinate alone, by points
     that are neighbours along it, and no two coordinates are correlated: slopes do not tell that of
@@ -54,13 +62,14 @@ def seems_independent(points: Buffer) -> bool:
 
 def fit_product(target: Target, frame: Frame, points: Buffer, key: Array) -> tuple[Product, Evaluations]:
     """The product of what lines through some of the points show, and what they cost: `2 x 96`
-    evaluations for each coordinate.
+    evaluations for each coordinate, without gradients.
     """
     z = np.asarray(points.z, float)
     through = jax.random.choice(key, points.z, (LINES,), replace=False)
     stops = _stops(z)
-    along, spent = program(_along, target)(frame, through, jnp.asarray(stops, jnp.float32))
-    return _fitted(stops, _averaged(stops, np.asarray(along, float))), spent
+    along = np.asarray(program(_along, target)(frame, through, jnp.asarray(stops, jnp.float32)), float)
+    spent = Evaluations.none(target.differentiable).add_points(along.size, 0, 0, gradient=False)
+    return _fitted(stops, _averaged(stops, along)), spent
 
 
 def _stops(z: Float[np.ndarray, "n dim"]) -> Float[np.ndarray, "dim stops"]:
@@ -82,13 +91,12 @@ def _stops(z: Float[np.ndarray, "n dim"]) -> Float[np.ndarray, "dim stops"]:
 
 def _along(
     target: Target, frame: Frame, through: Float[Array, "lines dim"], stops: Float[Array, "dim stops"]
-) -> tuple[Float[Array, "lines dim stops"], Evaluations]:
+) -> Float[Array, "lines dim stops"]:
     """Log-densities at the stops of lines through each of the points along each coordinate."""
     dim = through.shape[1]
     is_own = jnp.eye(dim, dtype=bool)[:, None, :]
     z = jnp.where(is_own, stops[:, :, None], through[:, None, None, :])
-    e = frame.evaluate(target, z.reshape(-1, dim))
-    return e.log_prob.reshape(z.shape[:-1]), Evaluations.none(target.differentiable).add(e)
+    return frame.values(target, z.reshape(-1, dim)).reshape(z.shape[:-1])
 
 
 def _averaged(
@@ -110,7 +118,7 @@ def _fitted(x: Float[np.ndarray, "dim stops"], mass: Float[np.ndarray, "dim stop
     large.
     """
     first = _spread(x, mass)
-    share, mean, variance = _maximised(x, mass, *first)
+    share, mean, variance = _maximised(x, mass, first)
     little = TAILS / len(x)
     own = np.argmin(np.abs(x[:, :, None] - first.mean[:, None]), axis=2)
     of_first = np.stack(
@@ -122,12 +130,6 @@ def _fitted(x: Float[np.ndarray, "dim stops"], mass: Float[np.ndarray, "dim stop
         np.concatenate([variance, first.variance], axis=1),
     )
     return Product(*(jnp.asarray(a, jnp.float32) for a in both))
-
-
-class _Parts(NamedTuple):
-    share: Float[np.ndarray, "dim k"]
-    mean: Float[np.ndarray, "dim k"]
-    variance: Float[np.ndarray, "dim k"]
 
 
 def _spread(x: Float[np.ndarray, "dim stops"], mass: Float[np.ndarray, "dim stops"]) -> _Parts:
@@ -147,15 +149,9 @@ def _to_power(
     return flat / flat.sum(axis=1, keepdims=True)
 
 
-def _maximised(
-    x: Float[np.ndarray, "dim stops"],
-    mass: Float[np.ndarray, "dim stops"],
-    share: Float[np.ndarray, "dim k"],
-    mean: Float[np.ndarray, "dim k"],
-    variance: Float[np.ndarray, "dim k"],
-) -> _Parts:
+def _maximised(x: Float[np.ndarray, "dim stops"], mass: Float[np.ndarray, "dim stops"], first: _Parts) -> _Parts:
     """Parts that expectation maximisation makes of these."""
-    gap = np.gradient(x, axis=1)
+    gap, (share, mean, variance) = np.gradient(x, axis=1), first
     for _ in range(ITERATIONS):
         away2 = (x[:, :, None] - mean[:, None]) ** 2
         log_joint = np.log(share)[:, None] - 0.5 * (away2 / variance[:, None] + np.log(variance)[:, None])

@@ -129,8 +129,8 @@ def _fill_in_waves(
             continue
         if basins.chance_of_new < unseen:
             break
-        if i + 1 >= WAVES_OF_PRODUCT and task.target.symmetry is None and seems_independent(_points_of(waves)):
-            break  # as many basins as there are starts, and no need to meet them all
+        if task.keep and i + 1 >= WAVES_OF_PRODUCT and seems_independent(_points_of(waves)):
+            break  # a base will be fitted, to which modes are combinations: no need to meet them all
     moved, spent = _together(waves)
     spent = jax.tree.map(jnp.add, spent, basins.evaluations.book("completeness"))
     return moved, spent, jnp.asarray([basins.starts, basins.alone], jnp.int32)

@@ -5,12 +5,10 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax.scipy.special import logsumexp
 from jaxtyping import Array, Float
 
 from allmodes.devices.blocks import batched_map, block_size, value_and_grad
 from allmodes.devices.mesh import spread
-from allmodes.diffusion.kernels import clean_by_mixture, clean_by_product
 from allmodes.diffusion.noise import stratified_times
 from allmodes.mcmc.mala import mala
 from allmodes.method import Figure, Figures
@@ -18,6 +16,7 @@ from allmodes.methods.iwsm.batch import LEVELS, Batch, Targets
 from allmodes.methods.iwsm.estimators.estimator import Estimator
 from allmodes.methods.iwsm.state import State
 from allmodes.points import weights
+from allmodes.points.normal import log_normal
 from allmodes.target import Target
 
 FARTHEST, MOST = 5.0, 10.0  # spreads, nats, that one point counts for: few are far out where tails are heavy
@@ -106,25 +105,23 @@ def left_of_base(
     if base is None:
         return jnp.ones(LEVELS), jnp.ones(LEVELS)
 
-    def of_mixture(z_0, z, denoised, sigma, scale):
-        log_share, shift, variance = clean_by_mixture(base.mixture, z, denoised, sigma)
-        off = (base.mixture.turned(z_0 - z) - shift) ** 2 / variance
+    def of_mixture(z_0, z, denoised, noise, scale):
+        log_share, shift, variance = base.mixture.clean(z, denoised, noise)
         k = jnp.argmax(base.mixture.log_parts(base.mixture.along_noised(z_0)))
-        log_normal = -0.5 * jnp.sum(off / scale + jnp.log(scale * variance), axis=1)
-        return off[k], logsumexp(log_share + log_normal)
+        off = (base.mixture.turned(z_0 - z) - shift)[k] ** 2 / variance[k]
+        return off, base.mixture.log_step(z_0 - z, log_share, shift, scale * variance)
 
-    def of_product(z_0, z, denoised, sigma, scale):
-        log_share, shift, variance = clean_by_product(base.product, z, denoised, sigma)
+    def of_product(z_0, z, denoised, noise, scale):
+        log_share, shift, variance = base.product.clean(z, denoised, noise)
         off = ((z_0 - z)[:, None] - shift) ** 2 / variance
-        log_normal = log_share - 0.5 * (off / scale + jnp.log(scale * variance))
         # Parts of one well overlap: the likeliest of them is nearer than the one that has made it.
-        off = jnp.sum(jax.nn.softmax(log_normal, axis=1) * off, axis=1)
-        return off, jnp.sum(logsumexp(log_normal, axis=1))
+        part = jax.nn.softmax(log_share - 0.5 * (off / scale + jnp.log(variance)), axis=1)
+        return jnp.sum(part * off, axis=1), base.product.log_step(z_0 - z, log_share, shift, scale * variance)
 
     def one(z_0, z, denoised, sigma, scale, error):
-        off, log_density = jax.lax.cond(base.is_product, of_product, of_mixture, z_0, z, denoised, sigma, scale)
-        plain = -0.5 * jnp.sum((z_0 - denoised) ** 2 / error + jnp.log(error))
-        return jnp.mean(jnp.minimum(off, FARTHEST**2)), jnp.clip(log_density - plain, -MOST, MOST)
+        off, log_density = jax.lax.cond(base.is_product, of_product, of_mixture, z_0, z, denoised, sigma**2, scale)
+        better = log_density - log_normal(z_0, denoised, error)
+        return jnp.mean(jnp.minimum(off, FARTHEST**2)), jnp.clip(better, -MOST, MOST)
 
     level = jnp.arange(len(z)) * LEVELS // len(z)
     points = z_0, z, denoised, sigma, state.scale[level], state.error[level]
