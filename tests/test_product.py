@@ -118,12 +118,19 @@ def found(density, x):
     return SearchResult(frame, points, one, jnp.ones(x.shape[1]), 0 * one, Evaluations.none())
 
 
-def test_lines_show_the_wells_and_their_shares_whatever_those_of_the_points_are():
+def strays(z):
+    """The points, half of which have not come to where the density is yet."""
+    away = np.random.default_rng(3).standard_t(3, z.shape) * 2.0 * np.std(z, axis=0)
+    return np.where(np.arange(len(z))[:, None] % 2, z, z + away)
+
+
+@pytest.mark.parametrize("moved", [lambda z: z, strays], ids=["moved", "strays"])
+def test_lines_show_the_wells_and_their_shares_whatever_those_of_the_points_are(moved):
     density = wells(Counting)
-    start = found(density, draws_of_wells(2048, 0, right=0.2))
+    start = found(density, moved(draws_of_wells(2048, 0, right=0.2)))
     before = density.total
     fitted, spent = fit_product(density, start.frame, start.points, jax.random.key(0))
-    assert int(spent.log_prob) == density.total - before == LINES * STOPS * DIM
+    assert int(spent.log_prob) == density.total - before == 2 * LINES * STOPS * DIM
     assert int(spent.gradient) == 0
     x, log_p, _ = coordinate()
     p = np.exp(log_p) / np.sum(np.exp(log_p))
@@ -169,7 +176,7 @@ def test_wells_in_every_coordinate_have_a_product_for_a_base_and_points_come_to_
     base, end = fit_base(density, start, 6, jax.random.key(0))
     assert base.share > 0.97
     assert base.product is not None
-    assert int(end.evaluations.log_prob) == density.total - before == LINES * STOPS * DIM + DRAWS
+    assert int(end.evaluations.log_prob) == density.total - before == 2 * LINES * STOPS * DIM + DRAWS
     x, log_p, _ = coordinate()
     right = np.sum(np.exp(log_p)[x > 0.0]) / np.sum(np.exp(log_p))
     seen = np.mean(np.asarray(end.points.z) > 0.0, axis=0)

@@ -20,11 +20,12 @@ from allmodes.points.product import Product
 from allmodes.target import Target
 
 PARTS = 12  # normals of each coordinate that are fitted, and as many that are not
-LINES, STOPS = 2, 96  # along each coordinate, through points of the search; where each is evaluated
+LINES, STOPS = 2, 64  # along each coordinate, through points of the search; where each is evaluated, twice
 STRAIGHT = 0.98  # of that variance, that a line explains, where all are normal
-CORRELATED = 0.25  # coordinates that mind each other, by the points of a search
+CORRELATED = 0.5  # coordinates that mind each other, by the points of a search, whose shares are not those of the density
 KNOTS = 17  # quantiles that say where points are
 BEYOND = 0.25  # of the width of all points, that a line goes on on both sides
+MASS, FLAT = 0.5, 0.2  # what of the later stops stand in proportion to the density to this power
 FLATTER = 0.1  # power of the density, in proportion to which parts stand at first
 TAILS, HEAVIER = 0.02, 0.3  # share of draws with a coordinate of those that are not; power of the density
 ITERATIONS = 100  # of expectation maximisation
@@ -61,15 +62,20 @@ def seems_independent(points: Buffer) -> bool:
 
 
 def fit_product(target: Target, frame: Frame, points: Buffer, key: Array) -> tuple[Product, Evaluations]:
-    """The product of what lines through some of the points show, and what they cost: `2 x 96`
-    evaluations for each coordinate, without gradients.
+    """The product of what lines through some of the points show, and what they cost: `2 x 2 x 64`
+    evaluations for each coordinate, without gradients. The first ones tell where the mass is, which
+    points that have not moved yet may be far from, and the others what there is of it.
     """
-    z = np.asarray(points.z, float)
     through = jax.random.choice(key, points.z, (LINES,), replace=False)
-    stops = _stops(z)
-    along = np.asarray(program(_along, target)(frame, through, jnp.asarray(stops, jnp.float32)), float)
-    spent = Evaluations.none(target.differentiable).add_points(along.size, 0, 0, gradient=False)
-    return _fitted(stops, _averaged(stops, along)), spent
+
+    def seen_at(stops: Float[np.ndarray, "dim stops"]) -> Float[np.ndarray, "dim stops"]:
+        along = program(_along, target)(frame, through, jnp.asarray(stops, jnp.float32))
+        return _averaged(stops, np.asarray(along, float))
+
+    first = _stops(np.asarray(points.z, float))
+    stops = _closer(first, seen_at(first))
+    spent = Evaluations.none(target.differentiable).add_points(2 * LINES * stops.size, 0, 0, gradient=False)
+    return _fitted(stops, seen_at(stops)), spent
 
 
 def _stops(z: Float[np.ndarray, "n dim"]) -> Float[np.ndarray, "dim stops"]:
@@ -87,6 +93,15 @@ def _stops(z: Float[np.ndarray, "n dim"]) -> Float[np.ndarray, "dim stops"]:
         below = 0.5 * (points + (x - low) / (high - low))
         out.append(np.interp(np.linspace(0.0, 1.0, STOPS), below, x))
     return np.array(out)
+
+
+def _closer(x: Float[np.ndarray, "dim stops"], mass: Float[np.ndarray, "dim stops"]) -> Float[np.ndarray, "dim stops"]:
+    """Stops of which half stand where mass was seen, and the others where they stood, or evenly."""
+    edges = np.concatenate([x[:, :1], 0.5 * (x[:, 1:] + x[:, :-1]), x[:, -1:]], axis=1)
+    below = np.pad(np.cumsum(_to_power(x, mass, FLAT), axis=1), ((0, 0), (1, 0)))
+    evenly = (edges - edges[:, :1]) / (edges[:, -1:] - edges[:, :1])
+    below = MASS * below + 0.5 * (1.0 - MASS) * (np.linspace(0.0, 1.0, edges.shape[1]) + evenly)
+    return np.stack([np.interp(np.linspace(0.0, 1.0, STOPS), *one) for one in zip(below, edges, strict=True)])
 
 
 def _along(
