@@ -22,10 +22,12 @@ from allmodes.search.ascent import ascend
 from allmodes.search.complete import BLOCK, NEIGHBOURS, Basins, chance_of_new, of_starts
 from allmodes.search.effort import THOROUGH, WAVE, Search
 from allmodes.search.moves import ascend_from, fewer
+from allmodes.search.ridges import along_ridges
 from allmodes.search.scout import broad, scout
 from allmodes.search.search import _Extent, search
 from allmodes.search.slopes import PART, evaluator, price
 from allmodes.search.told import where_told
+from allmodes.target import Evaluation
 from allmodes.targets import affine, funnel, gaussian_mixture, random_mixture, ring
 
 pytestmark = pytest.mark.trains
@@ -458,6 +460,40 @@ def test_points_for_a_mixture_make_no_rounds_towards_more_mass():
         for spent in (plain, dataclasses.replace(plain, keep=6))
     )
     assert int(kept) == 1024 * 6 < int(rounds)
+
+
+def test_along_a_ridge_points_come_as_far_as_along_a_slope():
+    widths = jnp.geomspace(0.05, 1.0, 8)
+
+    def evaluate(z, _):
+        return Evaluation(-0.5 * jnp.sum((z / widths) ** 2, axis=1), -z / widths**2, jnp.int32(0), jnp.int32(0))
+
+    start = widths * jax.random.normal(jax.random.key(0), (64, 8)).at[:, -1].set(10.0)
+    points = Buffer.of(start, evaluate(start, None))
+    way = along_ridges(evaluate, points, 64, Evaluations.none())
+    assert float(jnp.max(points.log_prob)) < -50.0
+    assert float(jnp.quantile(way.points.log_prob, 0.1)) > -5.0  # by plain steps: after a thousand
+    assert int(way.evaluations.log_prob) == 64 * 64
+    assert way.narrow == pytest.approx(np.full(64, 0.05**2), rel=9.0)  # tells local moves where to begin
+
+
+def curved_ridge():
+    """A normal of deviation 2 at 40, along a ridge that goes from side to side, .1 wide."""
+
+    def log_prob(x):
+        across = (x[1] - 3.0 * jnp.sin(0.2 * x[0])) / 0.1
+        return -0.5 * (((x[0] - 40.0) / 2.0) ** 2 + across**2 + jnp.sum(x[2:] ** 2))
+
+    return Counting(log_prob, dim=3, scale=50.0)
+
+
+def test_climbs_that_have_ended_on_a_ridge_go_on_along_it():
+    density = curved_ridge()
+    found = search(density, jax.random.key(0), 4096, Search())
+    x = np.asarray(found.frame.to_x(found.points.z))
+    assert np.mean(np.abs(x[:, 0] - 40.0) < 6.0) > 0.98  # three deviations; .52 without
+    assert found.passed.size == Search().keep * found.points.size
+    assert int(found.evaluations.log_prob) == density.total
 
 
 def test_a_wide_mode_counts_as_much_as_a_narrow_one_of_its_mass():

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 
 from tyro.conf import arg
 
+from allmodes import targets
 from allmodes.command.kept_programs import keep_programs
 from allmodes.command.options import Run
 from allmodes.command.parse import option_of, parse
@@ -33,7 +34,7 @@ _MAY_CHANGE |= {"devices", "distributed", "coordinator", "processes", "process_i
 
 def command(argv: list[str]) -> int:
     """Do the main job; 1 where `--strict` asks for `trusted` draws and they are not."""
-    method = find_method(option_of(argv, "--method") or "iwsm")
+    method = find_method(option_of(argv, "--method") or _default_by_name(argv))
     args = _parsed(method, argv)
     if not args.distributed and (args.coordinator, args.processes, args.process_id) != (None, None, None):
         raise ConfigError(
@@ -52,6 +53,14 @@ def command(argv: list[str]) -> int:
         folder = _begun(args, method, argv, held) if args.resume is None else _resumed(args, method, held)
         interrupt.say(lambda: _last_words(folder) if processes.is_main_process() else "")
         return _carried_out(folder, args)
+
+
+def _default_by_name(argv: list[str]) -> str:
+    """The name of the method that a registered target gets: options are first read as its own, as
+    those of another method may not go together with what is given.
+    """
+    registered = next((word for word in argv if word in targets.names()), None)
+    return "iwsm" if registered is None else default_for(targets.get(registered))
 
 
 def _going_on(folder: Folder) -> str:

@@ -22,7 +22,7 @@ from allmodes.target import Target
 PARTS = 12  # normals of each coordinate that are fitted, and as many that are not
 LINES, STOPS = 2, 64  # along each coordinate, through points of the search; where each is evaluated, twice
 STRAIGHT = 0.98  # of that variance, that a line explains, where all are normal
-CORRELATED = 0.5  # coordinates that mind each other, by the points of a search, whose shares are not those of the density
+CORRELATED = 0.5  # coordinates that mind each other, by points whose shares are not those of the density
 KNOTS = 17  # quantiles that say where points are
 BEYOND = 0.25  # of the width of all points, that a line goes on on both sides
 MASS, FLAT = 0.5, 0.2  # what of the later stops stand in proportion to the density to this power

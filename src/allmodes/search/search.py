@@ -26,6 +26,7 @@ from allmodes.search.mass import REACH, near_the_mass, shortfall
 from allmodes.search.moves import ascend_from, fewer, has_arrived, may_carry_mass, move_locally, refill
 from allmodes.search.product import seems_independent
 from allmodes.search.resolution import warn_if_coarse
+from allmodes.search.ridges import along_ridges
 from allmodes.search.scout import scout
 from allmodes.search.slopes import evaluator, price
 from allmodes.search.told import where_told
@@ -37,6 +38,8 @@ from allmodes.target import Target
 # estimate of mass, low because it is rough.
 _MORE, _ROUNDS, _KEPT, _POWER = 2, 2, 0.25, 0.25
 WAVES_OF_PRODUCT = 2  # of starts, from which on they may tell that no coordinate minds the others
+ARRIVED = 0.8  # points that may have mass, below which climbs have ended on their way
+STEPS, ON_RIDGES = 64, ((2048, 8), (512, 32))  # how far points go on then; how many, and how many local moves of each
 WIDER, WIDENED = 1.2, 2  # of an extent, along any coordinate, that asks for starts all over it; how often
 
 
@@ -90,6 +93,13 @@ def search(target: Target, key: Array, size: int, spent: Search = THOROUGH) -> S
     evaluations = jax.tree.map(jnp.add, evaluations, more)
     if task.keep:
         has_mass = _may_have_mass(shortfall(moved), target.free_dim)
+        if jnp.mean(has_mass) < ARRIVED:
+            stage("searching: along ridges")
+            for size, moves in ON_RIDGES:
+                some = program(_some_along_ridges, task, static=(3, 4))
+                moved, more = some(jax.random.fold_in(k_box, size), box, moved, size, moves)
+                evaluations = jax.tree.map(jnp.add, evaluations, more)
+            has_mass = near_the_mass(shortfall(moved), target.free_dim)
         moved, wide = _of_mass(moved, np.flatnonzero(has_mass)), None
     else:
         moved, more, wide = _nearer_the_mass(task, k_box, box, moved)
@@ -200,6 +210,31 @@ def _nearer_the_mass(
         short = shortfall(moved)
         wide = _says_how_wide(short, dim)
     return moved, evaluations, wide
+
+
+def _some_along_ridges(
+    task: _Task, key: Array, box: Frame, moved: Moved, size: int, moves: int
+) -> tuple[Moved, Evaluations]:
+    """Some of the points, further on their way, in the place of what they were."""
+    target = task.target
+    size = min(fewer(target, size), moved.points.size)
+    which = jnp.argsort(shortfall(moved))[:size]
+    none = Evaluations.none(target.differentiable)
+    way = along_ridges(evaluator(target, box), moved.points.take(which), STEPS, none, price(target))
+    first = jnp.minimum(0.5 * way.narrow * target.free_dim ** (-1.0 / 3.0), REACH)
+    new = mala(evaluator(target, box), way.points, first, key, moves, task.keep)
+    spent = way.evaluations.book("climbs").add_points(price(target) * size * moves, new.nan, new.zero)
+    rows = moved.points.size * jnp.arange(task.keep)[:, None] + which
+    moved = moved._replace(
+        points=moved.points.put(which, new.points),
+        step_size=moved.step_size.at[which].set(new.step_size),
+        nan=moved.nan + new.nan,
+        zero=moved.zero + new.zero,
+        mean_log_prob=moved.mean_log_prob.at[which].set(new.mean_log_prob),
+        mean_square_grad=moved.mean_square_grad.at[which].set(new.mean_square_grad),
+        passed=moved.passed.put(rows.ravel(), new.passed),
+    )
+    return moved, spent.book("moves")
 
 
 def _says_how_wide(short: Float[Array, " n"], dim: int) -> Bool[Array, " n"]:
