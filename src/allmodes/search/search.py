@@ -38,7 +38,7 @@ from allmodes.target import Target
 # estimate of mass, low because it is rough.
 _MORE, _ROUNDS, _KEPT, _POWER = 2, 2, 0.25, 0.25
 WAVES_OF_PRODUCT = 2  # of starts, from which on they may tell that no coordinate minds the others
-# Climbs have ended on their way where fewer points than that may have mass, or more come higher by moves.
+# Climbs have ended on their way where fewer points may have mass, or more come higher by moves.
 ARRIVED, RISING = 0.8, 0.75
 STEPS, ON_RIDGES = 64, ((2048, 8), (512, 32))  # how far points go on then; how many, and how many local moves of each
 WIDER, WIDENED = 1.2, 2  # of an extent, along any coordinate, that asks for starts all over it; how often
