@@ -36,7 +36,12 @@ def first_steps(points: Buffer) -> Float[Array, " size"]:
     """
     dim = points.z.shape[1]
     tau2 = dim / jnp.maximum(jnp.sum(points.grad**2, axis=-1), 1e-30)
-    return 0.5 * jnp.minimum(tau2, 10.0 * jnp.median(tau2)) * dim ** (-1.0 / 3.0)
+    return step_for(jnp.minimum(tau2, 10.0 * jnp.median(tau2)), dim)
+
+
+def step_for(tau2: Float[Array, "*n"], dim: int) -> Float[Array, "*n"]:
+    """The step to begin with for surroundings of this squared width."""
+    return 0.5 * tau2 * dim ** (-1.0 / 3.0)
 
 
 def width_of(step_size: Float[Array, "*n"], dim: int) -> Float[Array, "*n"]:

@@ -26,7 +26,7 @@ from allmodes.search.mass import REACH, near_the_mass, shortfall
 from allmodes.search.moves import ascend_from, fewer, has_arrived, may_carry_mass, move_locally, refill
 from allmodes.search.product import seems_independent
 from allmodes.search.resolution import warn_if_coarse
-from allmodes.search.ridges import along_ridges
+from allmodes.search.ridges import some_along_ridges, still_rising
 from allmodes.search.scout import scout
 from allmodes.search.slopes import evaluator, price
 from allmodes.search.told import where_told
@@ -38,9 +38,10 @@ from allmodes.target import Target
 # estimate of mass, low because it is rough.
 _MORE, _ROUNDS, _KEPT, _POWER = 2, 2, 0.25, 0.25
 WAVES_OF_PRODUCT = 2  # of starts, from which on they may tell that no coordinate minds the others
-# Climbs have ended on their way where fewer points may have mass, or more come higher by moves.
+# Climbs have ended on their way where fewer points may have mass, or more come higher by moves:
+# four of five in `radial-velocity`, `sensors` and `mixture-labels`, less than .7 in a funnel.
 ARRIVED, RISING = 0.8, 0.75
-STEPS, ON_RIDGES = 64, ((2048, 8), (512, 32))  # how far points go on then; how many, and how many local moves of each
+ON_RIDGES = (2048, 8), (512, 32)  # how many points go on then, and by how many local moves after it
 WIDER, WIDENED = 1.2, 2  # of an extent, along any coordinate, that asks for starts all over it; how often
 
 
@@ -94,11 +95,11 @@ def search(target: Target, key: Array, size: int, spent: Search = THOROUGH) -> S
     evaluations = jax.tree.map(jnp.add, evaluations, more)
     if task.keep:
         has_mass = _may_have_mass(shortfall(moved), target.free_dim)
-        if jnp.mean(has_mass) < ARRIVED or _still_rising(moved) > RISING:
+        if jnp.mean(has_mass) < ARRIVED or still_rising(moved) > RISING:
             stage("searching: along ridges")
             for size, moves in ON_RIDGES:
-                some = program(_some_along_ridges, task, static=(3, 4))
-                moved, more = some(jax.random.fold_in(k_box, size), box, moved, size, moves)
+                some = program(some_along_ridges, target, size, moves, task.keep)
+                moved, more = some(box, moved, jax.random.fold_in(k_box, size))
                 evaluations = jax.tree.map(jnp.add, evaluations, more)
             has_mass = near_the_mass(shortfall(moved), target.free_dim)
         moved, wide = _of_mass(moved, np.flatnonzero(has_mass)), None
@@ -211,43 +212,6 @@ def _nearer_the_mass(
         short = shortfall(moved)
         wide = _says_how_wide(short, dim)
     return moved, evaluations, wide
-
-
-def _still_rising(moved: Moved) -> Scalar:
-    """The share of points that are higher on the last moves than on the first of those that are
-    kept: half, or less, where climbs have ended in the typical set of a mode.
-
-    .80 to .84 of those of `radial-velocity`, `sensors` and `mixture-labels`, .69 of those of a
-    funnel, .62 at most of modes that are skewed, heavy in the tails and bent.
-    """
-    height = moved.passed.log_prob.reshape(-1, moved.points.size)
-    few = -(-len(height) // 4)
-    return jnp.mean(jnp.mean(height[-few:], axis=0) > jnp.mean(height[:few], axis=0))
-
-
-def _some_along_ridges(
-    task: _Task, key: Array, box: Frame, moved: Moved, size: int, moves: int
-) -> tuple[Moved, Evaluations]:
-    """Some of the points, further on their way, in the place of what they were."""
-    target = task.target
-    size = min(fewer(target, size), moved.points.size)
-    which = jnp.argsort(shortfall(moved))[:size]
-    none = Evaluations.none(target.differentiable)
-    way = along_ridges(evaluator(target, box), moved.points.take(which), STEPS, none, price(target))
-    first = jnp.minimum(0.5 * way.narrow * target.free_dim ** (-1.0 / 3.0), REACH)
-    new = mala(evaluator(target, box), way.points, first, key, moves, task.keep)
-    spent = way.evaluations.book("climbs").add_points(price(target) * size * moves, new.nan, new.zero)
-    rows = moved.points.size * jnp.arange(task.keep)[:, None] + which
-    moved = moved._replace(
-        points=moved.points.put(which, new.points),
-        step_size=moved.step_size.at[which].set(new.step_size),
-        nan=moved.nan + new.nan,
-        zero=moved.zero + new.zero,
-        mean_log_prob=moved.mean_log_prob.at[which].set(new.mean_log_prob),
-        mean_square_grad=moved.mean_square_grad.at[which].set(new.mean_square_grad),
-        passed=moved.passed.put(rows.ravel(), new.passed),
-    )
-    return moved, spent.book("moves")
 
 
 def _says_how_wide(short: Float[Array, " n"], dim: int) -> Bool[Array, " n"]:
