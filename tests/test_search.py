@@ -480,13 +480,13 @@ def test_along_a_ridge_points_come_where_steps_of_one_length_do_not():
 
 
 def curved_ridge():
-    """A normal of deviation 2 at 40, along a ridge that goes from side to side, .1 wide."""
+    """A normal of deviation 2 at 40, along a ridge that goes from side to side, .2 wide."""
 
     def log_prob(x):
-        across = (x[1] - 3.0 * jnp.sin(0.2 * x[0])) / 0.1
+        across = (x[1] - 3.0 * jnp.sin(0.2 * x[0])) / 0.2
         return -0.5 * (((x[0] - 40.0) / 2.0) ** 2 + across**2 + jnp.sum(x[2:] ** 2))
 
-    return Counting(log_prob, dim=3, scale=50.0)
+    return Counting(log_prob, dim=6, scale=50.0)
 
 
 @pytest.mark.parametrize("moves", [8, 12])  # more than there are after a ridge: all are kept all the same
@@ -494,8 +494,25 @@ def test_climbs_that_have_ended_on_a_ridge_go_on_along_it(moves):
     density = curved_ridge()
     found = search(density, jax.random.key(0), 4096, Search(moves=moves, keep=moves))
     x = np.asarray(found.frame.to_x(found.points.z))
-    assert np.mean(np.abs(x[:, 0] - 40.0) < 6.0) > 0.98  # three deviations; half of them without
+    assert np.mean(np.abs(x[:, 0] - 40.0) < 6.0) > 0.98  # three deviations; two of three without
     assert found.passed.size == moves * found.points.size
+    assert int(found.evaluations.log_prob) == density.total
+
+
+def test_points_that_have_arrived_in_a_basin_of_no_mass_stay(monkeypatch):
+    def along(*_):
+        raise AssertionError("climbs went on along a ridge")
+
+    monkeypatch.setattr("allmodes.search.search.some_along_ridges", along)
+    means = jnp.asarray([[-20.0, 0.0, 0.0, 0.0], [20.0, 0.0, 0.0, 0.0]])
+
+    def log_prob(x):
+        return jax.nn.logsumexp(-0.5 * jnp.sum((x - means) ** 2, axis=1) + jnp.asarray([0.0, -60.0]))
+
+    density = Counting(log_prob, dim=4, scale=30.0)
+    found = search(density, jax.random.key(0), 4096, Search(moves=8, keep=8))
+    x = np.asarray(found.frame.to_x(found.points.z))
+    assert np.all(x[:, 0] < 0.0)
     assert int(found.evaluations.log_prob) == density.total
 
 

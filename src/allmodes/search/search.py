@@ -38,9 +38,9 @@ from allmodes.target import Target
 # estimate of mass, low because it is rough.
 _MORE, _ROUNDS, _KEPT, _POWER = 2, 2, 0.25, 0.25
 WAVES_OF_PRODUCT = 2  # of starts, from which on they may tell that no coordinate minds the others
-# Climbs have ended on their way where fewer points may have mass, or more come higher by moves:
-# four of five in `radial-velocity`, `sensors` and `mixture-labels`, less than .7 in a funnel.
-ARRIVED, RISING = 0.8, 0.75
+# Climbs have ended on their way where more points come higher by moves: four of five in
+# `radial-velocity`, `sensors` and `mixture-labels`, less than .7 in a funnel.
+RISING = 0.75
 ON_RIDGES = (2048, 8), (512, 32)  # how many points go on then, and by how many local moves after it
 WIDER, WIDENED = 1.2, 2  # of an extent, along any coordinate, that asks for starts all over it; how often
 
@@ -95,7 +95,7 @@ def search(target: Target, key: Array, size: int, spent: Search = THOROUGH) -> S
     evaluations = jax.tree.map(jnp.add, evaluations, more)
     if task.keep:
         has_mass = _may_have_mass(shortfall(moved), target.free_dim)
-        if jnp.mean(has_mass) < ARRIVED or still_rising(moved) > RISING:
+        if still_rising(moved) > RISING and not seems_independent(moved.points):  # a product has its lines
             stage("searching: along ridges")
             for size, moves in ON_RIDGES:
                 some = program(some_along_ridges, target, size, moves, task.keep)
