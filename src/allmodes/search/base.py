@@ -19,6 +19,7 @@ from allmodes.points.frame import Frame
 from allmodes.points.mixture import GaussianMixture
 from allmodes.points.product import BaseDensity, Product
 from allmodes.progress.stages import stage
+from allmodes.search.exchanges import with_exchanged
 from allmodes.search.fitting import WILD, fit_mixture, unexplained, with_missing
 from allmodes.search.in_shapes import climb_from_beyond, move_in_shapes
 from allmodes.search.moves import fewer, lowest_that_counts
@@ -83,6 +84,8 @@ def fit_base(target: Target, found: SearchResult, most: int, key: Array) -> tupl
     mixture, spent = _fitted(target, found.frame, seen, most, k_fit)
     found = found._replace(evaluations=jax.tree.map(jnp.add, found.evaluations, spent))
     mixture, found = _with_those_beyond(target, found, mixture, jax.random.fold_in(k_fit, 1))
+    stage("exchanging coordinates of modes")
+    mixture, found = with_exchanged(target, found, mixture, jax.random.fold_in(k_fit, 3))
     return improved(target, found, mixture, k_rounds)
 
 

@@ -21,6 +21,7 @@ from allmodes.points.found import SearchResult, normalise
 from allmodes.points.frame import Frame
 from allmodes.progress.stages import stage
 from allmodes.search.complete import Basins
+from allmodes.search.crossover import FEWEST_DIM, crossed
 from allmodes.search.effort import THOROUGH, WAVE, Search
 from allmodes.search.mass import REACH, near_the_mass, shortfall
 from allmodes.search.moves import ascend_from, fewer, has_arrived, may_carry_mass, move_locally, refill
@@ -95,13 +96,11 @@ def search(target: Target, key: Array, size: int, spent: Search = THOROUGH) -> S
     evaluations = jax.tree.map(jnp.add, evaluations, more)
     if task.keep:
         has_mass = _may_have_mass(shortfall(moved), target.free_dim)
-        if still_rising(moved) > RISING and not seems_independent(moved.points):  # a product has its lines
-            stage("searching: along ridges")
-            for size, moves in ON_RIDGES:
-                some = program(some_along_ridges, target, size, moves, task.keep)
-                moved, more = some(box, moved, jax.random.fold_in(k_box, size))
-                evaluations = jax.tree.map(jnp.add, evaluations, more)
-            has_mass = near_the_mass(shortfall(moved), target.free_dim)
+        if not seems_independent(moved.points):  # a product has its lines
+            moved, gone_on, more = _gone_on(task, k_box, box, moved)
+            evaluations = jax.tree.map(jnp.add, evaluations, more)
+            if gone_on:
+                has_mass = near_the_mass(shortfall(moved), target.free_dim)
         moved, wide = _of_mass(moved, np.flatnonzero(has_mass)), None
     else:
         moved, more, wide = _nearer_the_mass(task, k_box, box, moved)
@@ -112,6 +111,31 @@ def search(target: Target, key: Array, size: int, spent: Search = THOROUGH) -> S
     found = normalise(found, among=wide)
     warn_if_coarse(target, found.frame, found.points.z)
     return found._replace(starts=starts)
+
+
+def _gone_on(task: _Task, key: Array, box: Frame, moved: Moved) -> tuple[Moved, bool, Evaluations]:
+    """The points further on their way, along ridges and by exchanges of coordinates, where any of
+    these leads higher; whether one does; and what all has cost.
+    """
+    rounds, total = 0, Evaluations.none(task.target.differentiable)
+
+    def along(size: int, moves: int) -> tuple[Moved, Evaluations]:
+        stage("searching: along ridges")
+        some = program(some_along_ridges, task.target, size, moves, task.keep)
+        return some(box, moved, jax.random.fold_in(key, size))
+
+    first, second = ON_RIDGES
+    if is_rising := bool(still_rising(moved) > RISING):
+        moved, total = along(*first)
+    if task.target.free_dim >= FEWEST_DIM:
+        stage("searching: exchanges of coordinates")
+        k_cross = jax.random.fold_in(key, 3)
+        moved, rounds, more = crossed(task.target, box, moved, task.local_steps, task.keep, k_cross)
+        total = jax.tree.map(jnp.add, total, more)
+    if is_rising or rounds:
+        moved, more = along(*second)
+        total = jax.tree.map(jnp.add, total, more)
+    return moved, is_rising or rounds > 0, total
 
 
 def _fill_in_waves(

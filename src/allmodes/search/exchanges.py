@@ -1,0 +1,170 @@
+"""Modes that known ones become where coordinates are exchanged, or their signs.
+
+Labels of components, waves in either order, factors of either sign: to exchange them leaves such a
+density as it is, or nearly so, and a search that has met one order need not have met the others. An
+evaluation tells.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int
+
+from allmodes.devices.compiled import program
+from allmodes.devices.precision import double
+from allmodes.points.buffer import Buffer
+from allmodes.points.count import Evaluations
+from allmodes.points.found import SearchResult
+from allmodes.points.frame import Frame
+from allmodes.points.mixture import GaussianMixture
+from allmodes.search.fitting import BADLY, UNEXPLAINED, unexplained, with_missing
+from allmodes.search.moves import lowest_that_counts
+from allmodes.search.parts import Parts
+from allmodes.search.slopes import evaluator, price
+from allmodes.target import Target
+
+MOST, LARGEST = 1024, 64  # exchanges that are tried; dimensions, beyond which so few tell nothing
+AT_A_TIME = 64  # points that are evaluated together
+ROUNDS = 8  # each with the modes of those before
+IMAGES, POINTS = 16, 32  # of modes in a round, and points of each
+DISTANCE = 0.1  # over which slopes are taken where there is no gradient
+
+
+class Exchanges(NamedTuple):
+    """Of coordinates: `x -> sign x[index]`."""
+
+    index: Int[np.ndarray, "n dim"]
+    sign: Float[np.ndarray, "n dim"]
+
+    @classmethod
+    def of(cls, dim: int) -> "Exchanges":
+        """All signs at once, and each; blocks of coordinates with blocks of the same length, and
+        each of some coordinates at equal distances with its neighbour some places on: parameters
+        may be listed by component, or all of one kind first. At most `MOST`, chosen by chance.
+        """
+        signs = np.concatenate([-np.ones((1, dim)), 1.0 - 2.0 * np.eye(dim)])
+        swaps = [
+            (first, first + shift, stride, count)
+            for stride in range(1, dim)
+            for shift in range(1, dim if stride == 1 else stride)
+            for count in range(1 if stride == 1 else 2, min(shift, dim) + 1 if stride == 1 else dim)
+            for first in range(dim - shift - stride * (count - 1))
+        ]
+        some = np.random.default_rng(0).permutation(len(swaps))[: MOST - len(signs)]
+        index = np.tile(np.arange(dim), (len(signs) + len(some), 1))
+        for row, i in zip(index[len(signs) :], some, strict=True):
+            one, other, stride, count = swaps[i]
+            a, b = one + stride * np.arange(count), other + stride * np.arange(count)
+            row[a], row[b] = b, a
+        return cls(index, np.concatenate([signs, np.ones((len(some), dim))]))
+
+    def images(
+        self, frame: Frame, z: Float[np.ndarray, "m dim"], which: Int[np.ndarray, " m"]
+    ) -> Float[Array, "m dim"]:
+        """Each point after one of the exchanges."""
+        x = np.asarray(frame.to_x(jnp.asarray(z, jnp.float32)))
+        x = self.sign[which].astype(x.dtype) * np.take_along_axis(x, self.index[which], axis=1)
+        with double(frame.double):
+            return frame.to_z(jnp.asarray(x))
+
+
+def with_exchanged(
+    target: Target, found: SearchResult, mixture: GaussianMixture, key: Array
+) -> tuple[GaussianMixture, SearchResult]:
+    """The mixture and the points with modes that exchanges have shown.
+
+    The highest point is tried with all of them; then the highest ones of all modes with those that
+    have led it from where the mixture has mass to where the density may have some as well.
+    """
+    if not 1 < target.free_dim <= LARGEST:
+        return mixture, found
+    all_of_them = Exchanges.of(target.free_dim)
+    tops = _highest(mixture, found.points)[:1]
+    kept = np.arange(len(all_of_them.index))
+    which = _new_places(mixture, found, all_of_them, tops, kept)[1]
+    seen, found = _evaluated(target, found, all_of_them, np.resize(tops, len(which)), which)
+    kept = which[_are_new(mixture, found, seen)]
+    rng = np.random.default_rng(np.asarray(jax.random.key_data(key)))
+    for i in range(ROUNDS):
+        tops, which = _new_places(mixture, found, all_of_them, _highest(mixture, found.points), kept)
+        if not len(which):
+            break
+        chosen = np.resize(rng.permutation(len(which)), IMAGES)
+        of_mode = _some_of_each(mixture, found.points, tops[chosen], rng)
+        new, found = _evaluated(target, found, all_of_them, of_mode, np.repeat(which[chosen], POINTS))
+        if not _are_new(mixture, found, new).any():
+            break
+        points = jax.tree.map(lambda a, b: jnp.concatenate([a, jnp.asarray(b)]), found.points, new)
+        mixture, found = with_missing(mixture, points, jax.random.fold_in(key, i)), found._replace(points=points)
+    return mixture, found
+
+
+def _highest(mixture: GaussianMixture, points: Buffer) -> Int[np.ndarray, " k"]:
+    """The highest point of each mode that may have mass, the highest ones first."""
+    log_prob, own = (
+        np.asarray(points.log_prob, float),
+        np.asarray(program(GaussianMixture.component_of)(mixture, points.z)),
+    )
+    order = np.argsort(-log_prob)
+    tops = order[np.sort(np.unique(own[order], return_index=True)[1])]
+    return tops[log_prob[tops] >= lowest_that_counts(log_prob[tops[0]], points.z.shape[1])]
+
+
+def _new_places(
+    mixture: GaussianMixture,
+    found: SearchResult,
+    exchanges: Exchanges,
+    tops: Int[np.ndarray, " k"],
+    kept: Int[np.ndarray, " m"],
+) -> tuple[Int[np.ndarray, " n"], Int[np.ndarray, " n"]]:
+    """Which of the points, by which of the exchanges, come to where the mixture has far less, if
+    the density has as much there as it has at the points: no evaluation.
+    """
+    which, tops = np.tile(kept, len(tops)), np.repeat(tops, len(kept))
+    z, parts = np.asarray(found.points.z)[tops], Parts.of_mixture(mixture)
+    images = exchanges.images(found.frame, z, which)
+    far = parts.log_density(images) < parts.log_density(z) - UNEXPLAINED - BADLY[1] * z.shape[1]
+    return tops[far], which[far]
+
+
+def _some_of_each(
+    mixture: GaussianMixture, points: Buffer, tops: Int[np.ndarray, " k"], rng: np.random.Generator
+) -> Int[np.ndarray, " n"]:
+    """`POINTS` of the mode of each point."""
+    own = np.asarray(program(GaussianMixture.component_of)(mixture, points.z))
+    return np.concatenate([rng.choice(np.flatnonzero(own == own[top]), POINTS) for top in tops])
+
+
+def _evaluated(
+    target: Target,
+    found: SearchResult,
+    exchanges: Exchanges,
+    points: Int[np.ndarray, " n"],
+    which: Int[np.ndarray, " n"],
+) -> tuple[Buffer, SearchResult]:
+    """The points after the exchanges, and what was found with what they have cost."""
+    z = exchanges.images(found.frame, np.asarray(found.points.z)[points], which)
+    padded = z[np.arange(-(-len(z) // AT_A_TIME) * AT_A_TIME) % max(len(z), 1)]
+    parts, spent = [], found.evaluations
+    for i in range(0, len(padded), AT_A_TIME):
+        part, cost = program(_evaluate, target)(found.frame, padded[i : i + AT_A_TIME])
+        parts, spent = [*parts, part], jax.tree.map(jnp.add, spent, cost)
+    seen = jax.tree.map(lambda *a: np.concatenate(a)[: len(z)], found.points.take(np.arange(0)), *parts)
+    return seen, found._replace(evaluations=spent)
+
+
+def _evaluate(target: Target, frame: Frame, z: Float[Array, "n dim"]) -> tuple[Buffer, Evaluations]:
+    e = evaluator(target, frame)(z, jnp.full((len(z),), DISTANCE))
+    return Buffer.of(z, e), Evaluations.none(target.differentiable).add(e, price(target))
+
+
+def _are_new(mixture: GaussianMixture, found: SearchResult, points: Buffer) -> Bool[np.ndarray, " n"]:
+    """Points at which there may be mass, and of which the mixture has far too little."""
+    if not points.size:
+        return np.zeros(0, bool)
+    log_prob = np.concatenate([found.points.log_prob, points.log_prob])
+    lowest = lowest_that_counts(float(np.max(log_prob)), points.z.shape[1])
+    both = jax.tree.map(lambda a, b: np.concatenate([a, b]), found.points, points)
+    return unexplained(mixture, both)[-points.size :] & (log_prob[-points.size :] >= lowest)
