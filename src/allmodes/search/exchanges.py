@@ -20,7 +20,6 @@ from allmodes.points.found import SearchResult
 from allmodes.points.frame import Frame
 from allmodes.points.mixture import GaussianMixture
 from allmodes.search.fitting import BADLY, UNEXPLAINED, unexplained, with_missing
-from allmodes.search.moves import lowest_that_counts
 from allmodes.search.parts import Parts
 from allmodes.search.slopes import evaluator, price
 from allmodes.target import Target
@@ -29,6 +28,8 @@ MOST, LARGEST = 1024, 64  # exchanges that are tried; dimensions, beyond which s
 AT_A_TIME = 64  # points that are evaluated together
 ROUNDS = 8  # each with the modes of those before
 IMAGES, POINTS = 16, 32  # of modes in a round, and points of each
+MINOR = 7.0  # nats below the share of the largest mode, at which images of another one are not worth it
+WORSE, WORSE_PER_DIM = 10.0, 1.0  # nats that an image may be below its point: the other order may have another prior
 DISTANCE = 0.1  # over which slopes are taken where there is no gradient
 
 
@@ -78,14 +79,14 @@ def with_exchanged(
     The highest point is tried with all of them; then the highest ones of all modes with those that
     have led it from where the mixture has mass to where the density may have some as well.
     """
-    if not 1 < target.free_dim <= LARGEST:
+    if not 1 < target.free_dim <= LARGEST or target.symmetry is not None:
         return mixture, found
     all_of_them = Exchanges.of(target.free_dim)
     tops = _highest(mixture, found.points)[:1]
-    kept = np.arange(len(all_of_them.index))
-    which = _new_places(mixture, found, all_of_them, tops, kept)[1]
-    seen, found = _evaluated(target, found, all_of_them, np.resize(tops, len(which)), which)
-    kept = which[_are_new(mixture, found, seen)]
+    which = _new_places(mixture, found, all_of_them, tops, np.arange(len(all_of_them.index)))[1]
+    of_top = np.resize(tops, len(which))
+    seen, found = _evaluated(target, found, all_of_them, of_top, which)
+    kept = which[_are_new(mixture, found, of_top, seen)]
     rng = np.random.default_rng(np.asarray(jax.random.key_data(key)))
     for i in range(ROUNDS):
         tops, which = _new_places(mixture, found, all_of_them, _highest(mixture, found.points), kept)
@@ -93,23 +94,27 @@ def with_exchanged(
             break
         chosen = np.resize(rng.permutation(len(which)), IMAGES)
         of_mode = _some_of_each(mixture, found.points, tops[chosen], rng)
-        new, found = _evaluated(target, found, all_of_them, of_mode, np.repeat(which[chosen], POINTS))
-        if not _are_new(mixture, found, new).any():
+        seen, found = _evaluated(target, found, all_of_them, of_mode, np.repeat(which[chosen], POINTS))
+        new = np.flatnonzero(_are_new(mixture, found, of_mode, seen))
+        if not len(new):
             break
+        # As many each time, some of them twice: no other number of points is compiled.
+        new = seen.take(np.resize(new, IMAGES * POINTS))
         points = jax.tree.map(lambda a, b: jnp.concatenate([a, jnp.asarray(b)]), found.points, new)
         mixture, found = with_missing(mixture, points, jax.random.fold_in(key, i)), found._replace(points=points)
     return mixture, found
 
 
 def _highest(mixture: GaussianMixture, points: Buffer) -> Int[np.ndarray, " k"]:
-    """The highest point of each mode that may have mass, the highest ones first."""
+    """The highest point of each mode that has mass, the highest ones first."""
     log_prob, own = (
         np.asarray(points.log_prob, float),
         np.asarray(program(GaussianMixture.component_of)(mixture, points.z)),
     )
+    log_share = np.asarray(mixture.log_share, float)
     order = np.argsort(-log_prob)
-    tops = order[np.sort(np.unique(own[order], return_index=True)[1])]
-    return tops[log_prob[tops] >= lowest_that_counts(log_prob[tops[0]], points.z.shape[1])]
+    order = order[log_share[own[order]] > np.max(log_share) - MINOR]
+    return order[np.sort(np.unique(own[order], return_index=True)[1])]
 
 
 def _new_places(
@@ -160,11 +165,12 @@ def _evaluate(target: Target, frame: Frame, z: Float[Array, "n dim"]) -> tuple[B
     return Buffer.of(z, e), Evaluations.none(target.differentiable).add(e, price(target))
 
 
-def _are_new(mixture: GaussianMixture, found: SearchResult, points: Buffer) -> Bool[np.ndarray, " n"]:
-    """Points at which there may be mass, and of which the mixture has far too little."""
-    if not points.size:
+def _are_new(
+    mixture: GaussianMixture, found: SearchResult, points: Int[np.ndarray, " n"], images: Buffer
+) -> Bool[np.ndarray, " n"]:
+    """Images nearly as high as their points, and of which the mixture has far too little."""
+    if not images.size:
         return np.zeros(0, bool)
-    log_prob = np.concatenate([found.points.log_prob, points.log_prob])
-    lowest = lowest_that_counts(float(np.max(log_prob)), points.z.shape[1])
-    both = jax.tree.map(lambda a, b: np.concatenate([a, b]), found.points, points)
-    return unexplained(mixture, both)[-points.size :] & (log_prob[-points.size :] >= lowest)
+    worse = np.asarray(found.points.log_prob)[points] - images.log_prob
+    both = jax.tree.map(lambda a, b: np.concatenate([a, b]), found.points, images)
+    return unexplained(mixture, both)[-images.size :] & (worse < WORSE + WORSE_PER_DIM * images.z.shape[1])

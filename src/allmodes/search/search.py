@@ -127,7 +127,7 @@ def _gone_on(task: _Task, key: Array, box: Frame, moved: Moved) -> tuple[Moved, 
     first, second = ON_RIDGES
     if is_rising := bool(still_rising(moved) > RISING):
         moved, total = along(*first)
-    if task.target.free_dim >= FEWEST_DIM:
+    if task.target.free_dim >= FEWEST_DIM and task.target.symmetry is None:
         stage("searching: exchanges of coordinates")
         k_cross = jax.random.fold_in(key, 3)
         moved, rounds, more = crossed(task.target, box, moved, task.local_steps, task.keep, k_cross)
