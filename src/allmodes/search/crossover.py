@@ -21,8 +21,11 @@ from allmodes.search.slopes import evaluator, price
 from allmodes.target import Target
 
 CHILDREN, CLIMBERS, STEPS = 1024, 64, 32  # made at a time; how many of the highest climb, so many steps
+PARENTS = 4  # one in so many climbers is a point that is there, the highest of which may be on their way still
 ROUNDS = 6  # at most: while any brings a point that stands out
-LEAP, LEAP_PER_DIM = 4.0, 0.5  # nats above all points, by which the end of a climb does: a peak is above draws
+# Nats that the end of a climb is above the lowest of them, to stand out: a peak is above draws, and
+# a point that is alone with its height counts as well.
+LEAP, LEAP_PER_DIM = 4.0, 0.5
 FEWEST_DIM = 3  # fewer have no parts
 
 
@@ -46,18 +49,21 @@ def crossed(
 
 
 def _climbed(target: Target, box: Frame, points: Buffer, key: Array) -> tuple[Way, Bool[Array, " n"]]:
-    """Climbs from the highest children of the highest points, and which stand out."""
+    """Climbs from the highest points and their highest children, and which stand out."""
     k_parents, k_parts = jax.random.split(key)
     evaluate, dim, size = evaluator(target, box), points.z.shape[1], fewer(target, CHILDREN)
     highest = jnp.argsort(-points.log_prob)[: min(size, points.size)]
     first, second = points.z[highest[jax.random.randint(k_parents, (2, size), 0, len(highest))]]
     z = jnp.where(_parts(k_parts, size, dim), first, second)
     e = box.evaluate(target, z)
-    z = z[jnp.argsort(-e.log_prob)[: fewer(target, CLIMBERS)]]
+    climbers = fewer(target, CLIMBERS)
+    own, children = points.z[highest[: climbers // PARENTS]], z[jnp.argsort(-e.log_prob)]
+    z = jnp.concatenate([own, children])[:climbers]
     spent = Evaluations.none(target.differentiable).add_points(size, e.nan, e.zero, gradient=False)
     start = evaluate(z, jnp.full((len(z),), REACH))
     way = along_ridges(evaluate, Buffer.of(z, start), STEPS, spent.add(start, price(target)), price(target))
-    return way, way.points.log_prob > jnp.max(points.log_prob) + LEAP + LEAP_PER_DIM * dim
+    lowest = points.log_prob[highest[len(own) - 1]]
+    return way, way.points.log_prob > lowest + LEAP + LEAP_PER_DIM * dim
 
 
 def _parts(key: Array, size: int, dim: int) -> Bool[Array, "size dim"]:
