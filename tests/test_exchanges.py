@@ -1,5 +1,7 @@
 """Coordinates that are exchanged: between points of a search, and within the modes that it has."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -35,16 +37,19 @@ def of_modes(means, width=WIDTH):
     return Counting(log_prob, dim=means.shape[1])
 
 
-def known(target, mean, n=256):
-    """What a search has found that has met one mode alone, and the mixture of it."""
-    dim = target.dim
-    frame = Frame.of(target, np.zeros(dim), np.ones(dim))
-    z = jnp.asarray(mean + WIDTH * np.random.default_rng(0).normal(size=(n, dim)), jnp.float32)
+def known(target, means, n=256):
+    """What a search has found that has met these modes alone, and the mixture of them."""
+    means, dim = np.atleast_2d(means), target.dim
+    frame, k = Frame.of(target, np.zeros(dim), np.ones(dim)), len(means)
+    z = np.repeat(means, n, axis=0) + WIDTH * np.random.default_rng(0).normal(size=(k * n, dim))
+    z = jnp.asarray(z, jnp.float32)
     points, none = Buffer.of(z, frame.evaluate(target, z)), Evaluations.none()
     found = SearchResult(frame, points, jnp.asarray(0.1), jnp.ones(dim), jnp.zeros(()), none)
-    log_share = jnp.where(jnp.arange(32) == 0, 0.0, -jnp.inf)
-    of_one = (jnp.asarray(a, jnp.float32) for a in (mean, np.eye(dim), np.full(dim, WIDTH**2)))
-    return found, GaussianMixture(log_share, *(jnp.broadcast_to(a, (32, *a.shape)) for a in of_one))
+    log_share = jnp.where(jnp.arange(32) < k, -jnp.log(k), -jnp.inf)
+    alike = (
+        jnp.asarray(np.broadcast_to(a, (32, *np.shape(a))), jnp.float32) for a in (np.eye(dim), np.full(dim, WIDTH**2))
+    )
+    return found, GaussianMixture(log_share, jnp.asarray(means[np.arange(32) % k], jnp.float32), *alike)
 
 
 def shares_at(mixture, means):
@@ -75,6 +80,17 @@ def test_modes_that_differ_in_the_order_of_coordinates_are_found_from_one(orders
     assert np.all(shares_at(mixture, means) > 0.0)
     assert target.total - before == int(found.evaluations.log_prob) < 3000
     np.testing.assert_allclose(found.points.log_prob, target.values(found.points.z), atol=0.01)
+
+
+def test_what_exchanges_one_pair_of_modes_is_tried_on_a_third():
+    """The highest mode has its twin already."""
+    others = FIRST[::-1] + 1.0
+    means = np.stack([FIRST, FIRST[ORDERS["by kind"][1]], others, others[ORDERS["by kind"][1]]])
+    target = of_modes(means)
+    found, mixture = known(target, means[:3])
+    found = found._replace(points=dataclasses.replace(found.points, log_prob=found.points.log_prob.at[0].add(1.0)))
+    mixture, _ = with_exchanged(target, found, mixture, jax.random.key(0))
+    assert np.all(shares_at(mixture, means) > 0.0)
 
 
 @pytest.mark.parametrize("signs", [[-1, -1, -1, -1, -1, -1], [1, 1, -1, 1, 1, 1]])

@@ -77,16 +77,17 @@ def with_exchanged(
     """The mixture and the points with modes that exchanges have shown.
 
     The highest point is tried with all of them; then the highest ones of all modes with those that
-    have led it from where the mixture has mass to where the density may have some as well.
+    have led it to where the density may have mass, or to where the mixture has some.
     """
     if not 1 < target.free_dim <= LARGEST or target.symmetry is not None:
         return mixture, found
     all_of_them = Exchanges.of(target.free_dim)
     tops = _highest(mixture, found.points)[:1]
-    which = _new_places(mixture, found, all_of_them, tops, np.arange(len(all_of_them.index)))[1]
+    every = np.arange(len(all_of_them.index))
+    which = _new_places(mixture, found, all_of_them, tops, every)[1]
     of_top = np.resize(tops, len(which))
     seen, found = _evaluated(target, found, all_of_them, of_top, which)
-    kept = which[_are_new(mixture, found, of_top, seen)]
+    kept = np.setdiff1d(every, which[~_are_new(mixture, found, of_top, seen)])
     rng = np.random.default_rng(np.asarray(jax.random.key_data(key)))
     for i in range(ROUNDS):
         tops, which = _new_places(mixture, found, all_of_them, _highest(mixture, found.points), kept)
@@ -107,11 +108,8 @@ def with_exchanged(
 
 def _highest(mixture: GaussianMixture, points: Buffer) -> Int[np.ndarray, " k"]:
     """The highest point of each mode that has mass, the highest ones first."""
-    log_prob, own = (
-        np.asarray(points.log_prob, float),
-        np.asarray(program(GaussianMixture.component_of)(mixture, points.z)),
-    )
-    log_share = np.asarray(mixture.log_share, float)
+    own = np.asarray(program(GaussianMixture.component_of)(mixture, points.z))
+    log_prob, log_share = np.asarray(points.log_prob, float), np.asarray(mixture.log_share, float)
     order = np.argsort(-log_prob)
     order = order[log_share[own[order]] > np.max(log_share) - MINOR]
     return order[np.sort(np.unique(own[order], return_index=True)[1])]
