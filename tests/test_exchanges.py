@@ -158,7 +158,7 @@ def test_points_with_one_part_right_make_one_with_both():
     before = target.total
     new, rounds, spent = crossed(target, box, moved, 4, 2, jax.random.key(0))
     assert 1 <= rounds < ROUNDS
-    assert target.total - before == int(spent.log_prob)
+    assert target.total - before == int(spent.log_prob) == int(spent.gradient)
     is_new = np.asarray(new.points.log_prob) > -10.0
     assert 0 < is_new.sum() <= rounds * CLIMBERS
     both = np.tile(np.repeat([2.0, -1.0], 3), (is_new.sum(), 1))
@@ -173,10 +173,11 @@ def test_points_with_one_part_right_make_one_with_both():
 def test_where_no_child_stands_out_the_points_stay():
     target = Counting(lambda x: -0.5 * jnp.sum(x**2), dim=4)
     box, moved = population(target, np.random.default_rng(0).normal(size=(1024, 4)))
+    before = target.total
     new, rounds, spent = crossed(target, box, moved, 4, 2, jax.random.key(0))
     assert rounds == 0
     assert new is moved
-    assert int(spent.log_prob) == CHILDREN + CLIMBERS * (1 + STEPS)
+    assert int(spent.log_prob) == int(spent.gradient) == target.total - before == CHILDREN + CLIMBERS * STEPS
 
 
 def waves(x):

@@ -29,6 +29,18 @@ class Moved(NamedTuple):
     mean_square_grad: Float[Array, "n dim"]
     passed: Buffer | None = None  # where all of them were after each of the last moves, if asked for
 
+    def put(self, which: Int[Array, " m"], new: "Moved") -> "Moved":
+        """The population in which others stand at `which`; of both as many moves have been kept."""
+        n = self.points.size
+        rows = jnp.arange(0, self.passed.size, n)[:, None] + which
+        return self._replace(
+            points=self.points.put(which, new.points),
+            step_size=self.step_size.at[which].set(new.step_size),
+            mean_log_prob=self.mean_log_prob.at[which].set(new.mean_log_prob),
+            mean_square_grad=self.mean_square_grad.at[which].set(new.mean_square_grad),
+            passed=self.passed.put(rows.ravel(), new.passed),
+        )
+
 
 def first_steps(points: Buffer) -> Float[Array, " size"]:
     """Steps to begin with: the squared width of each point's surroundings, shrunk with

@@ -10,13 +10,13 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool
 
 from allmodes.devices.compiled import program
-from allmodes.mcmc.mala import Moved, mala, step_for
+from allmodes.mcmc.mala import Moved
 from allmodes.points.buffer import Buffer
 from allmodes.points.count import Evaluations
 from allmodes.points.frame import Frame
 from allmodes.search.mass import REACH, shortfall
 from allmodes.search.moves import fewer
-from allmodes.search.ridges import Way, along_ridges
+from allmodes.search.ridges import Way, along_ridges, settled
 from allmodes.search.slopes import evaluator, price
 from allmodes.target import Target
 
@@ -44,7 +44,7 @@ def crossed(
             return moved, i, total
         move = program(_moved, target, max(moves, keep), keep)
         moved, spent = move(box, moved, way, stand_out, k_move)
-        total = jax.tree.map(jnp.add, total, spent.book("moves"))
+        total = jax.tree.map(jnp.add, total, spent)
     return moved, ROUNDS, total
 
 
@@ -56,14 +56,16 @@ def _climbed(target: Target, box: Frame, points: Buffer, key: Array) -> tuple[Wa
     first, second = points.z[highest[jax.random.randint(k_parents, (2, size), 0, len(highest))]]
     z = jnp.where(_parts(k_parts, size, dim), first, second)
     e = box.evaluate(target, z)
+    spent = Evaluations.none(target.differentiable).add(e)
     climbers = fewer(target, CLIMBERS)
-    own, children = points.z[highest[: climbers // PARENTS]], z[jnp.argsort(-e.log_prob)]
-    z = jnp.concatenate([own, children])[:climbers]
-    spent = Evaluations.none(target.differentiable).add_points(size, e.nan, e.zero, gradient=False)
-    start = evaluate(z, jnp.full((len(z),), REACH))
-    way = along_ridges(evaluate, Buffer.of(z, start), STEPS, spent.add(start, price(target)), price(target))
-    lowest = points.log_prob[highest[len(own) - 1]]
-    return way, way.points.log_prob > lowest + LEAP + LEAP_PER_DIM * dim
+    own = points.take(highest[: climbers // PARENTS])
+    children = Buffer.of(z, e).take(jnp.argsort(-e.log_prob)[: climbers - own.size])
+    if not target.differentiable:
+        e = evaluate(children.z, jnp.full((children.size,), REACH))
+        children, spent = Buffer.of(children.z, e), spent.add(e, price(target))
+    start = jax.tree.map(lambda a, b: jnp.concatenate([a, b]), own, children)
+    way = along_ridges(evaluate, start, STEPS, spent, price(target))
+    return way, way.points.log_prob > own.log_prob[-1] + LEAP + LEAP_PER_DIM * dim
 
 
 def _parts(key: Array, size: int, dim: int) -> Bool[Array, "size dim"]:
@@ -83,16 +85,5 @@ def _moved(
     """The points with those that stand out, over and over, moved locally, in the place of some."""
     size = way.points.size
     again = jnp.argsort(~which)[jnp.arange(size) % jnp.sum(which)]
-    first = jnp.minimum(step_for(way.narrow[again], target.free_dim), REACH)
-    new = mala(evaluator(target, box), way.points.take(again), first, key, moves, keep)
-    least = jnp.argsort(-shortfall(moved))[:size]
-    rows = moved.points.size * jnp.arange(keep)[:, None] + least
-    moved = moved._replace(
-        points=moved.points.put(least, new.points),
-        step_size=moved.step_size.at[least].set(new.step_size),
-        mean_log_prob=moved.mean_log_prob.at[least].set(new.mean_log_prob),
-        mean_square_grad=moved.mean_square_grad.at[least].set(new.mean_square_grad),
-        passed=moved.passed.put(rows.ravel(), new.passed),
-    )
-    none = Evaluations.none(target.differentiable)
-    return moved, none.add_points(price(target) * size * moves, new.nan, new.zero)
+    new, spent = settled(target, box, way.points.take(again), way.narrow[again], moves, keep, key)
+    return moved.put(jnp.argsort(-shortfall(moved))[:size], new), spent

@@ -25,7 +25,7 @@ from allmodes.search.slopes import evaluator, price
 from allmodes.target import Target
 
 MOST, LARGEST = 1024, 64  # exchanges that are tried; dimensions, beyond which so few tell nothing
-AT_A_TIME = 64  # points that are evaluated together
+AT_A_TIME = 16  # points that are evaluated together, the last ones over and over
 ROUNDS = 8  # each with the modes of those before
 IMAGES, POINTS = 16, 32  # of modes in a round, and points of each
 MINOR = 7.0  # nats below the share of the largest mode, at which images of another one are not worth it
@@ -50,7 +50,7 @@ class Exchanges(NamedTuple):
             (first, first + shift, stride, count)
             for stride in range(1, dim)
             for shift in range(1, dim if stride == 1 else stride)
-            for count in range(1 if stride == 1 else 2, min(shift, dim) + 1 if stride == 1 else dim)
+            for count in range(1 if stride == 1 else 2, shift + 1 if stride == 1 else dim)
             for first in range(dim - shift - stride * (count - 1))
         ]
         some = np.random.default_rng(0).permutation(len(swaps))[: MOST - len(signs)]
@@ -81,22 +81,22 @@ def with_exchanged(
     """
     if not 1 < target.free_dim <= LARGEST or target.symmetry is not None:
         return mixture, found
-    all_of_them = Exchanges.of(target.free_dim)
-    tops = _highest(mixture, found.points)[:1]
-    every = np.arange(len(all_of_them.index))
-    which = _new_places(mixture, found, all_of_them, tops, every)[1]
-    of_top = np.resize(tops, len(which))
-    seen, found = _evaluated(target, found, all_of_them, of_top, which)
+    exchanges, parts = Exchanges.of(target.free_dim), Parts.of_mixture(mixture)
+    every = np.arange(len(exchanges.index))
+    of_top, which = _new_places(parts, found, exchanges, _highest(parts, found.points)[0][:1], every)
+    seen, found = _evaluated(target, found, exchanges, of_top, which)
     kept = np.setdiff1d(every, which[~_are_new(mixture, found, of_top, seen)])
     rng = np.random.default_rng(np.asarray(jax.random.key_data(key)))
     for i in range(ROUNDS):
-        tops, which = _new_places(mixture, found, all_of_them, _highest(mixture, found.points), kept)
+        parts = Parts.of_mixture(mixture)
+        tops, own = _highest(parts, found.points)
+        tops, which = _new_places(parts, found, exchanges, tops, kept)
         if not len(which):
             break
         chosen = np.resize(rng.permutation(len(which)), IMAGES)
-        of_mode = _some_of_each(mixture, found.points, tops[chosen], rng)
-        seen, found = _evaluated(target, found, all_of_them, of_mode, np.repeat(which[chosen], POINTS))
-        new = np.flatnonzero(_are_new(mixture, found, of_mode, seen))
+        of_modes = np.concatenate([rng.choice(np.flatnonzero(own == own[top]), POINTS) for top in tops[chosen]])
+        seen, found = _evaluated(target, found, exchanges, of_modes, np.repeat(which[chosen], POINTS))
+        new = np.flatnonzero(_are_new(mixture, found, of_modes, seen))
         if not len(new):
             break
         # As many each time, some of them twice: no other number of points is compiled.
@@ -106,17 +106,16 @@ def with_exchanged(
     return mixture, found
 
 
-def _highest(mixture: GaussianMixture, points: Buffer) -> Int[np.ndarray, " k"]:
-    """The highest point of each mode that has mass, the highest ones first."""
-    own = np.asarray(program(GaussianMixture.component_of)(mixture, points.z))
-    log_prob, log_share = np.asarray(points.log_prob, float), np.asarray(mixture.log_share, float)
+def _highest(parts: Parts, points: Buffer) -> tuple[Int[np.ndarray, " k"], Int[np.ndarray, " n"]]:
+    """The highest point of each mode that has mass, the highest ones first; and whose all are."""
+    own, log_prob = parts.log_joint(np.asarray(points.z, float)).argmax(axis=1), np.asarray(points.log_prob, float)
     order = np.argsort(-log_prob)
-    order = order[log_share[own[order]] > np.max(log_share) - MINOR]
-    return order[np.sort(np.unique(own[order], return_index=True)[1])]
+    order = order[parts.log_mass[own[order]] > np.max(parts.log_mass) - MINOR]
+    return order[np.sort(np.unique(own[order], return_index=True)[1])], own
 
 
 def _new_places(
-    mixture: GaussianMixture,
+    parts: Parts,
     found: SearchResult,
     exchanges: Exchanges,
     tops: Int[np.ndarray, " k"],
@@ -126,18 +125,10 @@ def _new_places(
     the density has as much there as it has at the points: no evaluation.
     """
     which, tops = np.tile(kept, len(tops)), np.repeat(tops, len(kept))
-    z, parts = np.asarray(found.points.z)[tops], Parts.of_mixture(mixture)
+    z = np.asarray(found.points.z)[tops]
     images = exchanges.images(found.frame, z, which)
     far = parts.log_density(images) < parts.log_density(z) - UNEXPLAINED - BADLY[1] * z.shape[1]
     return tops[far], which[far]
-
-
-def _some_of_each(
-    mixture: GaussianMixture, points: Buffer, tops: Int[np.ndarray, " k"], rng: np.random.Generator
-) -> Int[np.ndarray, " n"]:
-    """`POINTS` of the mode of each point."""
-    own = np.asarray(program(GaussianMixture.component_of)(mixture, points.z))
-    return np.concatenate([rng.choice(np.flatnonzero(own == own[top]), POINTS) for top in tops])
 
 
 def _evaluated(
@@ -148,14 +139,15 @@ def _evaluated(
     which: Int[np.ndarray, " n"],
 ) -> tuple[Buffer, SearchResult]:
     """The points after the exchanges, and what was found with what they have cost."""
+    if not len(points):
+        return found.points.take(points), found
     z = exchanges.images(found.frame, np.asarray(found.points.z)[points], which)
-    padded = z[np.arange(-(-len(z) // AT_A_TIME) * AT_A_TIME) % max(len(z), 1)]
+    padded = z[np.arange(-(-len(z) // AT_A_TIME) * AT_A_TIME) % len(z)]
     parts, spent = [], found.evaluations
     for i in range(0, len(padded), AT_A_TIME):
         part, cost = program(_evaluate, target)(found.frame, padded[i : i + AT_A_TIME])
         parts, spent = [*parts, part], jax.tree.map(jnp.add, spent, cost)
-    seen = jax.tree.map(lambda *a: np.concatenate(a)[: len(z)], found.points.take(np.arange(0)), *parts)
-    return seen, found._replace(evaluations=spent)
+    return jax.tree.map(lambda *a: np.concatenate(a)[: len(z)], *parts), found._replace(evaluations=spent)
 
 
 def _evaluate(target: Target, frame: Frame, z: Float[Array, "n dim"]) -> tuple[Buffer, Evaluations]:
@@ -167,8 +159,5 @@ def _are_new(
     mixture: GaussianMixture, found: SearchResult, points: Int[np.ndarray, " n"], images: Buffer
 ) -> Bool[np.ndarray, " n"]:
     """Images nearly as high as their points, and of which the mixture has far too little."""
-    if not images.size:
-        return np.zeros(0, bool)
-    worse = np.asarray(found.points.log_prob)[points] - images.log_prob
-    both = jax.tree.map(lambda a, b: np.concatenate([a, b]), found.points, images)
-    return unexplained(mixture, both)[-images.size :] & (worse < WORSE + WORSE_PER_DIM * images.z.shape[1])
+    worse = np.asarray(found.points.log_prob)[points] - np.asarray(images.log_prob)
+    return unexplained(mixture, found.points, images) & (worse < WORSE + WORSE_PER_DIM * images.z.shape[1])

@@ -70,16 +70,24 @@ def with_missing(mixture: GaussianMixture, points: Buffer, key: Array, share: fl
     return GaussianMixture(*map(jnp.asarray, (log_share, *others)))
 
 
-def unexplained(mixture: GaussianMixture, points: Buffer) -> Bool[np.ndarray, " n"]:
-    """Points at which the mixture has far too little, of a region that could have mass: not where
-    that would be next to none if the region were as wide as all points are.
+def unexplained(mixture: GaussianMixture, points: Buffer, at: Buffer | None = None) -> Bool[np.ndarray, " n"]:
+    """Points, or others that are compared with them, at which the mixture has far too little, of a
+    region that could have mass: not where that would be next to none if the region were as wide as
+    all points are.
     """
     log_density = np.asarray(program(GaussianMixture.log_density)(mixture, points.z), float)
-    log_prob = np.asarray(points.log_prob, float)
-    excess = np.where(np.isfinite(log_prob), log_prob, -1e30) - log_density
+    excess = _excess(points, log_density)
     log_z = np.median(excess[log_density >= np.quantile(log_density, 1.0 - TENTH)])
-    may_matter = log_prob > log_z + float(program(log_noise)(points))
+    noise = program(log_noise)(points)
+    if at is not None:  # on the host: of any number
+        points, excess = at, _excess(at, Parts.of_mixture(mixture).log_density(at.z))
+    may_matter = np.asarray(points.log_prob, float) > log_z + float(noise)
     return may_matter & (excess > log_z + UNEXPLAINED + BADLY[1] * points.z.shape[1])
+
+
+def _excess(points: Buffer, log_density: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
+    log_prob = np.asarray(points.log_prob, float)
+    return np.where(np.isfinite(log_prob), log_prob, -1e30) - log_density
 
 
 def _generator(key: Array) -> np.random.Generator:

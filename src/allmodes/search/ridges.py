@@ -43,18 +43,18 @@ def some_along_ridges(
     which = jnp.argsort(shortfall(moved))[:size]
     none = Evaluations.none(target.differentiable)
     way = along_ridges(evaluator(target, box), moved.points.take(which), STEPS, none, price(target))
-    first = jnp.minimum(step_for(way.narrow, target.free_dim), REACH)
-    new = mala(evaluator(target, box), way.points, first, key, moves, keep)
-    spent = way.evaluations.book("climbs").add_points(price(target) * size * moves, new.nan, new.zero)
-    rows = moved.points.size * jnp.arange(keep)[:, None] + which
-    moved = moved._replace(
-        points=moved.points.put(which, new.points),
-        step_size=moved.step_size.at[which].set(new.step_size),
-        mean_log_prob=moved.mean_log_prob.at[which].set(new.mean_log_prob),
-        mean_square_grad=moved.mean_square_grad.at[which].set(new.mean_square_grad),
-        passed=moved.passed.put(rows.ravel(), new.passed),
-    )
-    return moved, spent.book("moves")
+    new, spent = settled(target, box, way.points, way.narrow, moves, keep, key)
+    return moved.put(which, new), jax.tree.map(jnp.add, way.evaluations.book("climbs"), spent)
+
+
+def settled(
+    target: Target, box: Frame, points: Buffer, narrow: Float[Array, " n"], moves: int, keep: int, key: Array
+) -> tuple[Moved, Evaluations]:
+    """The ends of ways after local moves, the first ones as `narrow` says, and what these cost."""
+    first = jnp.minimum(step_for(narrow, target.free_dim), REACH)
+    new = mala(evaluator(target, box), points, first, key, moves, keep)
+    spent = Evaluations.none(target.differentiable)
+    return new, spent.add_points(price(target) * points.size * moves, new.nan, new.zero).book("moves")
 
 
 class Way(NamedTuple):
