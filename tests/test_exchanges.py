@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from helpers import Counting
 
+from allmodes import Target
 from allmodes.mcmc.mala import Moved
 from allmodes.points.buffer import Buffer
 from allmodes.points.count import Evaluations
@@ -17,7 +18,8 @@ from allmodes.points.mixture import GaussianMixture
 from allmodes.search.base import fit_base
 from allmodes.search.crossover import CHILDREN, CLIMBERS, ROUNDS, STEPS, crossed
 from allmodes.search.effort import Search
-from allmodes.search.exchanges import AT_A_TIME, MOST, Exchanges, with_exchanged
+from allmodes.search.exchanges import AT_A_TIME, IMAGES, MOST, POINTS, Exchanges, with_exchanged
+from allmodes.search.fitting import fit_mixture
 from allmodes.search.search import search
 from allmodes.targets import random_mixture
 
@@ -27,12 +29,12 @@ WIDTH = 0.05
 FIRST = np.array([1.5, 3.0, -1.0, -2.0, 0.5, 4.0])
 
 
-def of_modes(means, width=WIDTH):
+def of_modes(means):
     """Equal normals at these means."""
     means = jnp.asarray(means, jnp.float32)
 
     def log_prob(x):
-        return jax.nn.logsumexp(-0.5 * jnp.sum(((x - means) / width) ** 2, axis=1))
+        return jax.nn.logsumexp(-0.5 * jnp.sum(((x - means) / WIDTH) ** 2, axis=1))
 
     return Counting(log_prob, dim=means.shape[1])
 
@@ -189,23 +191,30 @@ def waves(x):
     return -0.5 * jnp.sum((off / 0.3) ** 2)
 
 
-def test_two_waves_are_found_in_either_order():
+def test_two_waves_are_found_in_either_order(monkeypatch):
     bounds = [(0, 3), (0, 3), (0, 20), (0, 20), (0, 2 * np.pi), (0, 2 * np.pi)]
-    target = Counting(waves, dim=6, bounds=bounds, periodic=[4, 5])
+    target = Target(waves, dim=6, bounds=bounds, periodic=[4, 5])
     k_search, k_base = jax.random.split(jax.random.key(0))
     found = search(target.free, k_search, 16384, Search())
-    base, found = fit_base(target.free, found, 128, k_base)
-    mixture = base.mixture
-    x = jax.vmap(target.chart.to_x)(found.frame.to_x(mixture.sample(jax.random.key(1), 4096)))
+    base, _ = fit_base(target.free, found, 128, k_base)
+    x = jax.vmap(target.chart.to_x)(found.frame.to_x(base.mixture.sample(jax.random.key(1), 4096)))
     low, high = np.sort(np.asarray(x)[:, 2:4], axis=1).T
     assert np.median(low) == pytest.approx(7.3, abs=0.1)
     assert np.median(high) == pytest.approx(11.9, abs=0.1)
     assert np.mean(x[:, 2] < x[:, 3]) == pytest.approx(0.5, abs=0.05)
+    # Climbs alone end with one of them, far below.
+    monkeypatch.setattr("allmodes.search.search.FEWEST_DIM", 100)
+    alone = search(target.free, k_search, 16384, Search())
+    best = [float(jnp.max(f.frame.log_prob(f.points.log_prob))) for f in (found, alone)]
+    assert best[0] > best[1] + 20.0
 
 
 def test_a_mixture_without_such_modes_costs_little_more():
-    target = random_mixture(seed=0, modes=8, dim=6)
+    target = Counting(random_mixture(seed=0, modes=8, dim=6).log_prob, dim=6, scale=40.0)
     found = search(target, jax.random.key(0), 4096, Search())
-    base, after = fit_base(target, found, 32, jax.random.key(1))
-    assert base.share > 0.9
-    assert int(after.evaluations.log_prob) - int(found.evaluations.log_prob) < 20_000
+    mixture = fit_mixture(found.passed, 32, jax.random.key(1))
+    before = target.total
+    new, after = with_exchanged(target, found, mixture, jax.random.key(2))
+    assert new is mixture
+    at_most = len(Exchanges.of(6).index) + AT_A_TIME + IMAGES * POINTS
+    assert target.total - before == int(after.evaluations.log_prob) - int(found.evaluations.log_prob) <= at_most

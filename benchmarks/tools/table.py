@@ -205,8 +205,8 @@ def page(rows):
             "effective draws and an error of log Z up to .5, pocoMC at 4,096, nautilus and dynesty at 10,000, ours "
             "with 10,000 draws. Stated errors and effective draws say what was bought; runs of equal precision were "
             "not made. A run that did not end in less than 900 CPU seconds was stopped by hand. Ours precede "
-            "exchanges of coordinates, which take 3,136 calls more now in the search, and up to some hundreds after "
-            "it; in the plane 64 at most, and none where it finds a product (LogGamma)."
+            "exchanges of coordinates, which take 3,072 calls more now in the search, and up to some hundreds after "
+            "it; in the plane 16 at least, and none where it finds a product (LogGamma)."
         ),
     ]
     for problem in DIMS:
