@@ -93,9 +93,15 @@ def with_exchanged(
         tops, which = _new_places(parts, found, exchanges, tops, kept)
         if not len(which):
             break
-        chosen = np.resize(rng.permutation(len(which)), IMAGES)
-        of_modes = np.concatenate([rng.choice(np.flatnonzero(own == own[top]), POINTS) for top in tops[chosen]])
-        seen, found = _evaluated(target, found, exchanges, of_modes, np.repeat(which[chosen], POINTS))
+        chosen = rng.permutation(len(which))[:IMAGES]
+        tops, which = tops[chosen], which[chosen]
+        seen, found = _evaluated(target, found, exchanges, tops, which)
+        new = np.flatnonzero(_are_new(mixture, found, tops, seen))
+        if not len(new):
+            break
+        new = np.resize(new, IMAGES)
+        of_modes = np.concatenate([rng.choice(np.flatnonzero(own == own[top]), POINTS) for top in tops[new]])
+        seen, found = _evaluated(target, found, exchanges, of_modes, np.repeat(which[new], POINTS))
         new = np.flatnonzero(_are_new(mixture, found, of_modes, seen))
         if not len(new):
             break
