@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from allmodes.draws.estimates import beyond_largest
 from allmodes.errors import AllmodesError
 from allmodes.jobs.evaluation import bounds_gap
 from allmodes.metrics import (
@@ -329,6 +330,25 @@ def test_khat_of_exactly_pareto_ratios(k):
     error = (1 + k) / np.sqrt(tail)  # of the maximum-likelihood shape; the fit's prior moves it by 0.03 at most
     assert abs(khat(log_w) - k) < 3 * error + 0.03
     assert khat(-log_w) < 0.0  # turned round, the same weights are bounded
+
+
+@pytest.mark.parametrize("k", [0.6, 0.75, 0.85])
+def test_what_lies_beyond_the_largest_weight_is_about_what_the_sum_lacks(k):
+    """Pareto weights, whose mean is `1 / (1 - k)`: single sums lack more in a minority of cases."""
+    w = np.random.default_rng(3).random((200, 10_000)) ** -k
+    lacking = 1.0 - w.mean(axis=1) * (1.0 - k)
+    beyond = np.array([beyond_largest(np.log(row), k) for row in w])
+    assert 0.2 < np.median(lacking) / np.median(beyond) < 1.0
+    assert np.mean(lacking > 2.0 * beyond) < 0.3
+
+
+def test_what_lies_beyond_the_largest_weight_in_closed_form():
+    log_w = np.log([1.0, 2.0, 5.0])
+    np.testing.assert_allclose(beyond_largest(log_w, 0.5), 5.0 / 8.0)
+    np.testing.assert_allclose(beyond_largest(log_w + 700.0, 0.2), 5.0 / 8.0 / 4.0)
+    assert beyond_largest(log_w, 0.9) == beyond_largest(log_w, 1.0) == beyond_largest(log_w, np.inf) == 1.0
+    assert beyond_largest(log_w, np.nan) == 1.0
+    assert beyond_largest(log_w, -0.3) == beyond_largest(log_w, 0.0) == 0.0
 
 
 def test_khat_where_no_tail_can_be_fitted():

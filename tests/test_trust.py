@@ -8,7 +8,7 @@ import pytest
 from allmodes.draws import verdict as trust
 from allmodes.draws.doubt import Doubt
 from allmodes.draws.draws import Draws
-from allmodes.draws.estimates import Estimate
+from allmodes.draws.estimates import Estimate, beyond_largest, khat
 from allmodes.draws.verdict import CORRECT, DO_NOT_USE, TRUSTED, Finding, Pool, Seen, as_dict, judge
 
 GOOD = {
@@ -129,6 +129,33 @@ def test_a_tail_that_little_is_in_asks_for_weights_and_condemns_nothing(khat):
     assert said(khat=khat, ess=9501.0)[0] == CORRECT
     assert said(khat=khat, ess=9400.0)[0] == DO_NOT_USE
     assert said(khat=float("nan"), ess=9500.0)[0] == DO_NOT_USE
+
+
+def test_a_tail_that_has_next_to_nothing_beyond_its_largest_weight_asks_for_weights():
+    word, reasons = said(khat=0.74, ess=7300.0, beyond=0.004)
+    assert word == CORRECT
+    assert any("0.4% of their sum" in reason for reason in reasons)
+    assert said(khat=0.74, ess=7300.0, beyond=0.011)[0] == DO_NOT_USE
+    assert said(khat=0.76, ess=7300.0, beyond=0.0)[0] == DO_NOT_USE  # of 10,000
+    assert said(khat=float("nan"), ess=7300.0, beyond=0.0)[0] == DO_NOT_USE
+    corrected = dict(khat=None, ess=10_000.0, n=10_000, forward_ess=None)
+    kept = dict(n=24_000, ess=17_500.0, khat=0.73, log_z_error=0.004)
+    assert said(**corrected, pool=Pool(**kept, beyond=0.006))[0] != DO_NOT_USE
+    assert said(**corrected, pool=Pool(**kept))[0] == DO_NOT_USE
+
+
+def test_averages_are_right_where_little_lies_beyond_the_largest_weight():
+    """Weights of one, and a tenth of them with a Pareto tail, all of mean one: whatever is not
+    condemned is right."""
+    rng, n, k = np.random.default_rng(2), 100_000, 0.75
+    off = []
+    for _ in range(20):
+        w = np.where(rng.random(n) < 0.1, (1.0 - k) * rng.random(n) ** -k, 1.0)
+        shape = khat(np.log(w))
+        if shape > trust.MAX_KHAT and said(n=n, khat=shape, beyond=beyond_largest(np.log(w), shape))[0] == CORRECT:
+            off.append(abs(np.log(np.mean(w))))
+    assert len(off) >= 5
+    assert max(off) < 0.02
 
 
 # One sampler, one word: what is made of weighted draws is never better than they allow.

@@ -211,7 +211,11 @@ class Draws:
         """
         if self.chains:
             return None
-        return Pool(len(self), self.ess, self.khat, self.log_z.std_error, self.forward_ess, self.doubt)
+        khat = self.khat
+        return Pool(
+            len(self), self.ess, khat, self.log_z.std_error, self.forward_ess, self.doubt,
+            estimates.beyond_largest(self.log_weight, khat),
+        )  # fmt: skip
 
     @_own
     def verdict(self) -> Verdict:
@@ -222,9 +226,10 @@ class Draws:
         `allmodes.agreement` of two independent samplers.
         """
         value, error = self.log_z
+        khat = self.khat if self.is_raw else None
         seen = Seen(
             n=len(self), ess=self.ess, equal=self.equally_weighted, pool=self.pool,
-            khat=self.khat if self.is_raw else None,
+            khat=khat, beyond=1.0 if khat is None else estimates.beyond_largest(self.log_weight, khat),
             log_z_error=None if np.isnan(value) else error, forward_ess=self.forward_ess, doubt=self.doubt, exact=False,
             broken=int(jnp.sum(self.log_prob == -jnp.inf)), rhat=self.rhat, findings=self.findings,
             uneven=uneven(self.x, self.log_weight) if self.is_raw else None,

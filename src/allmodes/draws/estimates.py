@@ -134,6 +134,23 @@ def khat(log_weight: Float[Array | np.ndarray, " n"]) -> float:
     return float(shape) if np.isfinite(shape) else float("inf")
 
 
+def beyond_largest(log_weight: Float[Array | np.ndarray, " n"], shape: float) -> float:
+    """Share of the weights' sum that draws beyond the largest weight would bring, in [0, 1], by a
+    Pareto tail of this `shape` (k^).
+
+    As many draws again have one weight above the largest on average, of mean `largest / (1 - k)`;
+    `k / (1 - k)` of the largest are lacking. By weights with a Pareto tail the sum lacks more in
+    one of four cases, and more than twice as much in one of ten. 1 where k is 1 or more, as the
+    tail has no mean then.
+    """
+    if shape <= 0.0:
+        return 0.0
+    if not shape < 1.0:
+        return 1.0
+    log_w = _reverse(log_weight)
+    return min(1.0, float(np.exp(np.max(log_w) - _log_sum(log_w)) * shape / (1.0 - shape)))
+
+
 def psis(log_weight: Float[Array | np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
     """Pareto-smoothed log weights (Vehtari et al. 2024), by ArviZ: the largest replaced by expected
     order statistics.

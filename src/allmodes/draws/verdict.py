@@ -1,6 +1,7 @@
 """How far the draws can be trusted, in one of three words with the reasons."""
 
 import dataclasses
+import math
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, TypeAlias
 
@@ -14,6 +15,7 @@ MIN_SHARE = 0.8  # of effective draws, for the raw ones to be used as they are
 MIN_EFFECTIVE = 100  # effective draws, for weighted averages to mean anything
 MAX_KHAT = 0.7  # Vehtari et al. 2024
 NO_MEAN = 1.0  # k^ from which on the weights have no mean
+MAX_BEYOND = 0.01  # of the weights' sum beyond the largest, for their averages to be right all the same
 MOST = 0.95  # of effective draws: those of 4 times the mean weight have less than a fortieth of the sum
 NEARLY_ALL = 0.98  # of effective draws: those of 4 times the mean weight have less than a hundredth of the sum
 MAX_RHAT = 1.01  # Vehtari et al. 2021
@@ -44,7 +46,8 @@ class Pool:
 
     **Attributes**: `n` weighted draws, how many of them are effective (`ess`), Pareto `khat` of
     their weights, the standard error of log Z from them; `forward_ess`, in [0, 1], and the share of
-    the mass in `doubt`, as the points that training ended with see the sampler.
+    the mass in `doubt`, as the points that training ended with see the sampler; the share of the
+    weights' sum `beyond` the largest of them.
     """
 
     n: int
@@ -53,6 +56,7 @@ class Pool:
     log_z_error: float
     forward_ess: float | None = None
     doubt: Doubt | None = None
+    beyond: float = 1.0
 
 
 class Reason(NamedTuple):
@@ -71,6 +75,8 @@ class Seen:
 
     - `n`, `ess`, `khat`, `log_z_error`: of the weights of n draws; of chains, `rhat` is given and
       `khat` is None, as it is where `pool` has it; `log_z_error` is None where log Z is not known.
+    - `beyond`: the share of the weights' sum that their tail has beyond the largest of them
+      (`estimates.beyond_largest`).
     - `forward_ess`: in [0, 1], seen from exact draws (`exact`) or else from the points that
       training ended with.
     - `doubt`: the share of the mass that the draws leave out, as the same points tell.
@@ -101,6 +107,7 @@ class Seen:
     findings: Sequence[Finding] = ()
     identities: Sequence[Any] = ()
     uneven: Uneven | None = None
+    beyond: float = 1.0
 
 
 MaybeFinding: TypeAlias = Finding | Reason | None
@@ -172,7 +179,9 @@ def _pool_effective(seen: Seen) -> MaybeFinding:
 def _pool_tail(seen: Seen) -> MaybeFinding:
     """Of their weights, where there were enough to tell."""
     pool = seen.pool
-    return None if pool is None or pool.n < MIN_EFFECTIVE else _of_tail(pool.khat, pool.ess / pool.n)
+    return (
+        None if pool is None or pool.n < MIN_EFFECTIVE else _of_tail(pool.khat, pool.ess / pool.n, pool.beyond, pool.n)
+    )
 
 
 def _pool_forward(seen: Seen) -> MaybeFinding:
@@ -193,7 +202,7 @@ def _chains(seen: Seen) -> MaybeFinding:
 
 
 def _tail(seen: Seen) -> MaybeFinding:
-    return None if seen.khat is None else _of_tail(seen.khat, seen.ess / seen.n)
+    return None if seen.khat is None else _of_tail(seen.khat, seen.ess / seen.n, seen.beyond, seen.n)
 
 
 def _evidence(seen: Seen) -> MaybeFinding:
@@ -246,16 +255,27 @@ def _found(seen: Seen) -> list[MaybeFinding]:
     return [*seen.findings, *found, _broken(seen), *map(_of_identity, seen.identities)]
 
 
-def _of_tail(khat: float, share: float) -> Finding:
-    """Of the weights, `share` of which are effective."""
+def _of_tail(khat: float, share: float, beyond: float, n: int) -> Finding:
+    """Of n weights, `share` of which are effective, and which have `beyond` of their sum beyond the
+    largest of them.
+    """
     if khat <= MAX_KHAT:
         return Finding(TRUSTED, f"the weights' tail is light (Pareto k^ {khat:.2f})")
     text = f"the weights have a heavy tail (Pareto k^ {khat:.2f} > {MAX_KHAT})"
     if share >= NEARLY_ALL and khat > MAX_KHAT:  # not of a tail that is not known
         return Finding(TRUSTED, f"{text}, but next to nothing of their sum is in it")
+    if beyond <= MAX_BEYOND and khat <= khat_of(n):
+        return Finding(CORRECT, f"{text}, but {beyond:.1%} of their sum, by the tail, lies beyond the largest")
     if (khat < NO_MEAN and share >= MIN_SHARE) or (share >= MOST and khat > MAX_KHAT):
         return Finding(CORRECT, f"{text}, but little of their sum is in it")
     return Finding(DO_NOT_USE, f"{text}: their averages are unreliable")
+
+
+def khat_of(n: int) -> float:
+    """Up to which k^ the bias of so many weights is small beside their spread, `1 - 1 / log10 n`
+    (Vehtari et al. 2024, eq. 13); above `MAX_KHAT` more weights hardly help any more.
+    """
+    return 1.0 - 1.0 / math.log10(max(n, 10))
 
 
 def _of_forward(forward_ess: float, doubt: Doubt | None, exact: str | None) -> Finding:

@@ -11,7 +11,7 @@ from jaxtyping import Array, Float
 from allmodes.draws import verdict as trust
 from allmodes.draws.doubt import Doubt, doubt_of
 from allmodes.draws.draws import Draws
-from allmodes.draws.estimates import Estimate, elbo, ess, eubo
+from allmodes.draws.estimates import Estimate, beyond_largest, elbo, ess, eubo
 from allmodes.draws.shares import uneven
 from allmodes.files.run_folder import Run
 from allmodes.interop import numpy
@@ -145,7 +145,8 @@ def diagnostics(draws: Draws, seen: Forward, target: Target) -> dict[str, Any]:
     found["reverse_ess"] = {"value": draws.ess / len(draws)}
     if draws.chains:
         return found | {"rhat": {"value": draws.rhat}}
-    return found | {"khat": {"value": draws.khat if draws.pool is None else draws.pool.khat}}
+    pool = draws.as_pool() if draws.pool is None else draws.pool
+    return found | {"khat": {"value": pool.khat, "beyond": pool.beyond}}
 
 
 def bounds_gap(found: dict[str, Any]) -> dict[str, Any]:
@@ -206,11 +207,13 @@ def seen_of(
     known = "exact draws"
     if stand_in is not None:
         known = "reference draws" if stand_in.passed else "reference draws, which fail checks of their own,"
+    khat = None if draws.chains or draws.pool else draws.khat
     return trust.Seen(
         n=len(draws),
         ess=draws.ess,
         equal=draws.equally_weighted,
-        khat=None if draws.chains or draws.pool else draws.khat,
+        khat=khat,
+        beyond=1.0 if khat is None else beyond_largest(draws.log_weight, khat),
         pool=draws.pool,
         log_z_error=draws.log_z.std_error if has_evidence(draws) else None,
         findings=draws.findings,

@@ -16,7 +16,7 @@ from jaxtyping import Array, Bool, Float, Int, Scalar
 from allmodes.devices.compiled import program
 from allmodes.devices.keys import Key
 from allmodes.draws.draws import Draws
-from allmodes.draws.estimates import Estimate, ess, khat
+from allmodes.draws.estimates import Estimate, beyond_largest, ess, khat
 from allmodes.draws.estimates import log_z as log_z_of
 from allmodes.draws.shrinkage import log_weights, log_z_error, of_insertions, of_parents
 from allmodes.draws.verdict import Pool
@@ -233,7 +233,9 @@ class NestedSampler(PlainSampler):
         """What the weighted points of a run show."""
         log_weight = run.log_weight
         error = log_z_error(run.birth, run.log_likelihood, seed=len(log_weight))
-        return Pool(len(log_weight), ess(log_weight), khat(log_weight), error)
+        shape = khat(log_weight)
+        beyond = beyond_largest(log_weight, shape)
+        return Pool(len(log_weight), ess(log_weight), shape, error, beyond=beyond)
 
     @functools.cached_property
     def _look(self) -> Any:

@@ -20,7 +20,7 @@ def warm_start(target: Target, found: SearchResult, key: Array) -> SearchResult:
     """Replace the search's points by particles of `tempering`, in a frame that fits them."""
     k_settle, k_temper = jax.random.split(key)
     if target.symmetry is not None:
-        found = settle(target, found, k_settle)
+        found = settle(target, found, k_settle, min(PILOT, found.points.size // 4))
     return normalise(tempering(target, found)(k_temper).found, target.differentiable)
 
 
@@ -30,20 +30,21 @@ def locate(target: Target, size: int, k_search: Array, k_settle: Array) -> Searc
     return found if target.symmetry is None else settle(target, found, k_settle)
 
 
-def settle(target: Target, found: SearchResult, key: Array) -> SearchResult:
+def settle(target: Target, found: SearchResult, key: Array, size: int = PILOT) -> SearchResult:
     """The same points in a frame as wide as the target.
 
     Climbs from scattered starts end in scattered particles, so the search's spread of a particle
-    system can be several times too large. A small tempered run from it gives a better one, and so
-    on until the spread stays. Where it does not within `PILOTS` runs, the last is taken.
+    system can be several times too large. A small tempered run from it, of `size` particles, gives
+    a better one, and so on until the spread stays. Where it does not within `PILOTS` runs, the last
+    is taken.
     """
-    few = found._replace(points=found.points.take(jnp.arange(PILOT) % found.points.size))
+    few = found._replace(points=found.points.take(jnp.arange(size) % found.points.size))
     run = tempering(target, few)
     for subkey in jax.random.split(key, PILOTS):
         before, few = few.frame.scale, normalise(run(subkey, few).found)
         if jnp.all(jnp.abs(few.frame.scale / before - 1.0) < SETTLED):
             break
-    return few._replace(points=few.points.take(jnp.arange(found.points.size) % PILOT))
+    return few._replace(points=few.points.take(jnp.arange(found.points.size) % size))
 
 
 def gauging(target: Target, found: SearchResult) -> Callable[[Array], SearchResult]:

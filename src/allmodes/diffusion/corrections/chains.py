@@ -15,7 +15,7 @@ from allmodes.diffusion.corrections.correction import Correction
 from allmodes.diffusion.corrections.proposal import Proposal, Raw, proposal_of
 from allmodes.draws.doubt import Forward
 from allmodes.draws.draws import Draws
-from allmodes.draws.estimates import Estimate, ess, khat, log_z
+from allmodes.draws.estimates import Estimate, beyond_largest, ess, khat, log_z
 from allmodes.draws.verdict import TRUSTED, Finding, Pool, of_chains
 from allmodes.errors import ConfigError
 from allmodes.progress.stages import parts_of
@@ -146,7 +146,8 @@ def pool_of(raws: Sequence[Raw], evidence: Estimate, seen: Forward | None) -> Po
         return None
     log_w = jnp.concatenate([raw.log_weight for raw in raws])
     told = {} if seen is None else {"forward_ess": seen.ess, "doubt": seen.doubt(log_w)}
-    return Pool(len(log_w), ess(log_w), khat(log_w), evidence.std_error, **told)
+    shape = khat(log_w)
+    return Pool(len(log_w), ess(log_w), shape, evidence.std_error, beyond=beyond_largest(log_w, shape), **told)
 
 
 def findings_of(raws: Sequence[Raw]) -> tuple[Finding, ...]:
