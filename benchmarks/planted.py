@@ -28,7 +28,7 @@ from allmodes.devices.compiled import program
 from allmodes.jobs.machine import machine
 from allmodes.methods.iwsm.training import measure
 from allmodes.search.complete import of_starts
-from benchmarks.cases import CASES, Case
+from benchmarks.cases import CASES, Case, Weighted
 
 DRAWS, SEED = 10_000, 0
 PAGE = Path("docs/results/planted.md")
@@ -219,13 +219,11 @@ def row_of(case, fault, sampler):
     draws = sampler.sample(DRAWS, key=jax.random.key(1000))
     verdict, state = draws.verdict(), sampler.state
     without = dataclasses.replace(draws, findings=of_starts(*state.starts.tolist())).verdict()
-    w = np.exp(np.asarray(draws.log_weight, float) - float(np.max(draws.log_weight)))
-    kish = float(w.sum() ** 2 / (w**2).sum())
     spent = sampler.spent
     return {
         "case": fault.case, "fault": fault.name,
-        "raw_wrong": case.faults(draws.x, np.zeros(DRAWS)),
-        "weighted_wrong": case.faults(draws.x, draws.log_weight, min(1.0, draws.ess / kish), draws.log_z),
+        "raw_wrong": case.faults(Weighted.of(draws.x, np.zeros(DRAWS))),
+        "weighted_wrong": case.faults(Weighted.of(draws.x, draws.log_weight, draws.ess), draws.log_z),
         "log_z_off": draws.log_z.value - case.log_z, "log_z_std_error": draws.log_z.std_error,
         "word": verdict.word, "without": without.word,
         "reasons": verdict.reasons, "steps": int(state.step), "opinion": spent.get("opinion", 0),

@@ -9,8 +9,8 @@ A row is `wrong` by `benchmarks.cases`: log Z is off by more than .1 and 4 of it
 of a region by more than a fifth and 5 of its errors, or an average by more than a tenth of a
 deviation and 5 errors. Silently wrong: wrong, and the word is better than `do not use`. Where a
 page stands beside the file with its name, a table of each density's rows goes between its two
-marks.
-`benchmarks.silent` does the same for all of the densities, with a process for each row.
+marks. Rows that the file has are not made again. `benchmarks.silent` does the same for all of the
+densities, with a process for each row.
 """
 
 import argparse
@@ -27,13 +27,14 @@ import allmodes as am
 from allmodes.draws.verdict import ORDER
 from allmodes.jobs.machine import machine
 from benchmarks.cases import CASES, judged
+from benchmarks.cases.case import INTERVAL
 from benchmarks.rows import into_page
 
 METHODS = {
     "iwsm": None, "iwsm-thorough": am.IWSM.thorough(), "smc": am.SMC(), "tempering": am.Tempering(), "nuts": am.NUTS(),
 }  # fmt: skip
 DRAWS = {"raw": 10_000, "corrected": 4000}
-INTERVAL, GRAIN = 1.96, 1e-4  # standard errors on both sides of log Z; what float32 leaves of it
+GRAIN = 1e-4  # what float32 leaves of log Z
 FEW = "schools", "slivers", "funnel-10", "far", "gmm40", "mixture-8d", "manywell-8", "dw4"
 
 
@@ -48,19 +49,23 @@ def first_region(case, draws):
 
 def table(rows):
     """A line for each density and kind of draws: how often wrong, what was claimed, and in how many
-    of the runs the 95 % interval of log Z has the truth, to the grain of float32.
+    of the runs the 95 % interval of log Z has the truth, to the grain of float32; of all shares of
+    regions, and of all averages, how many intervals have it.
     """
-    head = "wrong", *reversed(ORDER), "log Z covered", "least effective share", "evaluations"
+    head = "wrong", *reversed(ORDER), "log Z", "shares", "averages", "least effective share", "evaluations"
     lines = ["| density | draws | runs | " + " | ".join(head) + " |", "|---" * (3 + len(head)) + "|"]
     for case, kind in dict.fromkeys((row["case"], row["draws"]) for row in rows):
         of = [row for row in rows if (row["case"], row["draws"]) == (case, kind)]
         said = Counter(row["word"] for row in of)
         off = [(abs(row["log_z_off"]), row["log_z_std_error"]) for row in of if row["log_z_off"] is not None]
-        covered = f"{sum(a <= INTERVAL * b + GRAIN for a, b in off)} of {len(off)}" if off else "-"
+        covered = [f"{sum(a <= INTERVAL * b + GRAIN for a, b in off)} of {len(off)}" if off else "-"]
+        for figure in ("shares", "averages"):
+            held, n = np.sum([row["covered"][figure] for row in of if "covered" in row] or [(0, 0)], axis=0)
+            covered.append(f"{held / n:.0%} of {n:,}" if n else "-")
         words = [said[word] for word in reversed(ORDER)]
         share, spent = min(row["ess"] for row in of) / DRAWS[kind], median(row["evaluations"] for row in of)
         wrong = sum(bool(row["wrong"]) for row in of)
-        cells = case, kind, len(of), wrong, *words, covered, f"{share:.2f}", f"{spent:,.0f}"
+        cells = case, kind, len(of), wrong, *words, *covered, f"{share:.2f}", f"{spent:,.0f}"
         lines.append("| " + " | ".join(map(str, cells)) + " |")
     return "\n".join(lines)
 
@@ -74,10 +79,13 @@ def main():
     args = parser.parse_args()
     command = f"python -m benchmarks.verdicts --methods {' '.join(args.methods)} --cases {' '.join(args.cases)}"
     result = {"command": f"{command} --seeds {args.seeds}", "machine": machine(), "rows": []}
+    if args.out is not None and args.out.exists():
+        result["rows"] = json.loads(args.out.read_text())["rows"]
+    there = {(row["case"], row["method"], row["seed"]) for row in result["rows"]}
     for name in args.cases:
         case = CASES[name]()
         for method in args.methods:
-            for seed in range(args.seeds):
+            for seed in [seed for seed in range(args.seeds) if (name, method, seed) not in there]:
                 begin = time.monotonic()
                 sampler = am.fit(case.target, METHODS[method], key=jax.random.key(seed), progress=False)
                 sets = {"raw": sampler.sample(DRAWS["raw"], key=jax.random.key(1000 + seed))}

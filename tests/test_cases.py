@@ -7,7 +7,7 @@ import pytest
 from scipy.stats import multivariate_normal
 
 from allmodes.draws.estimates import Estimate
-from benchmarks.cases import BATTERY, CASES, Regions, kind_of
+from benchmarks.cases import BATTERY, CASES, Regions, Weighted, kind_of
 from benchmarks.cases.case import Case
 
 DRAWS, NEAR, NARROW = 40_000, (300, 3000, 10_000), 0.6
@@ -16,6 +16,10 @@ DRAWS, NEAR, NARROW = 40_000, (300, 3000, 10_000), 0.6
 @pytest.fixture(scope="module")
 def made():
     return {name: CASES[name]() for name in BATTERY}
+
+
+def equal(x):
+    return Weighted.of(x, np.zeros(len(x)))
 
 
 def log_z_by_draws(case, x):
@@ -59,7 +63,7 @@ def test_draws_are_those_of_the_density_and_of_its_log_z(made, name):
 @pytest.mark.parametrize("name", BATTERY)
 def test_exact_draws_are_right(made, name):
     x = made[name].draw(np.random.default_rng(2), DRAWS)
-    assert made[name].faults(x, np.zeros(DRAWS), 1.0, Estimate(made[name].log_z, 0.01)) == []
+    assert made[name].faults(equal(x), Estimate(made[name].log_z, 0.01)) == []
 
 
 @pytest.mark.parametrize(
@@ -69,22 +73,42 @@ def test_draws_without_a_region_are_wrong(made, name):
     x = made[name].draw(np.random.default_rng(3), DRAWS)
     missing = int(np.argmax(made[name].regions.shares))
     x = x[np.asarray(made[name].regions.assign(x)) != missing]
-    assert any(f"region {missing} 0.000" in fault for fault in made[name].faults(x, np.zeros(len(x))))
+    assert any(f"region {missing} 0.000" in fault for fault in made[name].faults(equal(x)))
 
 
 def test_a_log_z_is_wrong_by_its_own_errors_and_a_tenth_of_a_nat():
     case = Case(None, 1.0, None)
-    x, w = np.zeros((4, 2)), np.zeros(4)
-    assert case.faults(x, w, 1.0, Estimate(1.09, 1e-3)) == []
-    assert case.faults(x, w, 1.0, Estimate(1.5, 0.2)) == []
-    assert case.faults(x, w, 1.0, Estimate(1.5, 0.05)) == ["log Z +0.50"]
+    points = equal(np.zeros((4, 2)))
+    assert case.faults(points, Estimate(1.09, 1e-3)) == []
+    assert case.faults(points, Estimate(1.5, 0.2)) == []
+    assert case.faults(points, Estimate(1.5, 0.05)) == ["log Z +0.50"]
 
 
 def test_weights_count():
     case = Case(None, 0.0, None, Regions(np.array([0.5, 0.5]), lambda x: (x[:, 0] > 0).astype(int)))
     x = np.where(np.arange(4000)[:, None] % 4 == 0, -1.0, 1.0)
-    assert case.faults(x, np.zeros(4000)) == ["region 0 0.250 for 0.500", "region 1 0.750 for 0.500"]
-    assert case.faults(x, np.where(x[:, 0] < 0, np.log(3.0), 0.0)) == []
+    assert case.faults(equal(x)) == ["region 0 0.250 for 0.500", "region 1 0.750 for 0.500"]
+    assert case.faults(Weighted.of(x, np.where(x[:, 0] < 0, np.log(3.0), 0.0))) == []
+
+
+def test_intervals_have_the_truth_as_often_as_they_say(made):
+    """Of exact draws, equally weighted ones and ones that are drawn by a tilted density."""
+    case, rng = made["gmm40"], np.random.default_rng(5)
+    for tilt in (0.0, 0.02):
+        held = np.zeros((2, 2))
+        for _ in range(20):
+            x = case.draw(rng, 8000)
+            some = np.log(rng.random(len(x))) < tilt * (x[:, 0] - x[:, 0].max())
+            found = case.covered(Weighted.of(x[some], -tilt * x[some, 0]))
+            held += [found["shares"], found["averages"]]
+        shares = held[:, 0] / held[:, 1]
+        assert np.all((shares > 0.91) & (shares < 0.98)), shares
+
+
+def test_fewer_effective_draws_have_wider_errors():
+    points = np.random.default_rng(0).normal(size=(1000, 1))
+    error = [Weighted.of(points, np.zeros(1000), ess).mean(points[:, 0])[1] for ess in (None, 1000.0, 250.0)]
+    np.testing.assert_allclose(error, np.array([1.0, 1.0, 2.0]) * points.std() / 1000**0.5)
 
 
 def test_four_kinds():

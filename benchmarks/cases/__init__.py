@@ -4,9 +4,9 @@ answers are right and say so, and `benchmarks.verdicts`."""
 from collections.abc import Callable
 
 from benchmarks.cases import edges, mixtures, shapes
-from benchmarks.cases.case import Case, Regions, judged, kind_of
+from benchmarks.cases.case import Case, Regions, Weighted, judged, kind_of
 
-__all__ = ["BATTERY", "CASES", "Case", "Regions", "judged", "kind_of"]
+__all__ = ["BATTERY", "CASES", "Case", "Regions", "Weighted", "judged", "kind_of"]
 
 CASES: dict[str, Callable[[], Case]] = {
     "gmm40": mixtures.gmm40,
