@@ -681,7 +681,7 @@ def test_training_that_ended_in_nan_still_has_a_result(copy):
 def test_options_are_read_as_those_of_the_method_that_the_target_gets(capsys):
     assert call("run", "dw4", "--buffer", "2048", "--help") == 0  # less than what a renewal of the default takes
     assert "Steps between local moves of the whole buffer; 0 for" in (text := capsys.readouterr().out)
-    assert "(default: 5)" in text[text.index("--local-every") :][:300]
+    assert f"(default: {IWSM.few_particles().local_every})" in text[text.index("--local-every") :][:300]
 
 
 def test_help(capsys):

@@ -26,6 +26,7 @@ from allmodes.points.count import Evaluations
 from allmodes.points.found import SearchResult
 from allmodes.points.frame import Frame
 from allmodes.search import settle
+from allmodes.search.effort import Search
 from allmodes.symmetry import ParticleSymmetry
 from allmodes.targets import reference as reference_module
 
@@ -303,14 +304,28 @@ def test_the_default_method_goes_by_the_number_of_particles(particles, name):
     assert default_for(springs(particles)) == name
 
 
-def test_a_frame_of_scattered_particles_settles_to_the_width_of_the_target(monkeypatch):
-    monkeypatch.setattr("allmodes.search.settle.PILOT", 256)
+def test_populations_of_a_warm_start_are_no_larger_than_the_search():
+    target = springs()
+    start = dict(start="smc", search=Search(scouts=64, starts=256, moves=2, keep=0, unseen=None), opinion=0.0)
+    spent = []
+    for buffer in (256, 512):
+        state = dataclasses.replace(SMALL, buffer=buffer, **start).init(target, jax.random.key(4))
+        assert state.buffer.size == buffer
+        np.testing.assert_allclose(
+            state.buffer.log_prob, state.frame.values(target, state.buffer.z), rtol=1e-3, atol=1e-3
+        )
+        assert 1 < len(np.unique(state.buffer.log_prob)) <= 256
+        spent.append(int(state.evaluations.log_prob))
+    assert spent[0] == spent[1]
+
+
+def test_a_frame_of_scattered_particles_settles_to_the_width_of_the_target():
     target, wide = springs(), Frame(jnp.zeros(6), jnp.full(6, 5.0), ParticleSymmetry(4, 2))
     z = jax.random.normal(jax.random.key(0), (64, 6))
     none = jnp.zeros(())
     points = Buffer.of(z, wide.evaluate(target, z))
     found = SearchResult(wide, points, none + 1.0, jnp.ones(6), none, Evaluations.none())
-    settled = settle.settle(target, found, jax.random.key(1))
+    settled = settle.settle(target, found, jax.random.key(1), 256)
     assert settled.points.size == 64
     # 256 points in six dimensions give the width to 2 %.
     np.testing.assert_allclose(settled.frame.scale, 0.7, rtol=0.1)

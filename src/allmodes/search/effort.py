@@ -18,8 +18,8 @@ class Search:
     scouts: int = 256
     """Points that look for the regions of mass over seven decades."""
     starts: int = 8192
-    """Most points of the second stage; a larger buffer begins with copies, which local moves
-    part."""
+    """Most points of the second stage, and particles of tempered SMC, where that follows; a larger
+    buffer begins with copies, which local moves part."""
     moves: int = 8
     """Local moves of each after its climb."""
     climb: int = 120
@@ -37,4 +37,5 @@ class Search:
         check(self, zero=("keep",))
 
 
+BEFORE_TEMPERING = Search(starts=1024, keep=0, unseen=None)  # which only needs to know how wide to begin
 THOROUGH = Search(scouts=1024, moves=40, keep=0, unseen=None)  # for a density that is cheap

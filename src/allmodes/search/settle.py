@@ -17,7 +17,9 @@ SETTLED = 0.1  # largest relative change of the spread between the last two of t
 
 
 def warm_start(target: Target, found: SearchResult, key: Array) -> SearchResult:
-    """Replace the search's points by particles of `tempering`, in a frame that fits them."""
+    """Replace the search's points by as many particles of `tempering`, in a frame that fits
+    them.
+    """
     k_settle, k_temper = jax.random.split(key)
     if target.symmetry is not None:
         found = settle(target, found, k_settle, min(PILOT, found.points.size // 4))
@@ -27,10 +29,10 @@ def warm_start(target: Target, found: SearchResult, key: Array) -> SearchResult:
 def locate(target: Target, size: int, k_search: Array, k_settle: Array) -> SearchResult:
     """Where the density has its mass, by a search; of particles, in a frame that is settled."""
     found = search(target, k_search, size).filled(size)
-    return found if target.symmetry is None else settle(target, found, k_settle)
+    return found if target.symmetry is None else settle(target, found, k_settle, PILOT)
 
 
-def settle(target: Target, found: SearchResult, key: Array, size: int = PILOT) -> SearchResult:
+def settle(target: Target, found: SearchResult, key: Array, size: int) -> SearchResult:
     """The same points in a frame as wide as the target.
 
     Climbs from scattered starts end in scattered particles, so the search's spread of a particle

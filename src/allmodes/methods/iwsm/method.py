@@ -40,7 +40,7 @@ from allmodes.points.found import SearchResult, nowhere
 from allmodes.points.frame import Frame
 from allmodes.progress.stages import stage
 from allmodes.search.complete import of_product, of_starts
-from allmodes.search.effort import THOROUGH, Search
+from allmodes.search.effort import BEFORE_TEMPERING, THOROUGH, Search
 from allmodes.search.scout import broad
 from allmodes.search.search import search
 from allmodes.search.settle import warm_start
@@ -178,11 +178,12 @@ class IWSM(Trained):
     def few_particles(cls, **changes: Any) -> "IWSM":
         """Give `particles` for up to 6 of them, whose steps are cheap: more of them; tuned on DW-4.
 
-        Neighbours in place of chains: there are enough of them near each point.
+        Neighbours in place of chains, as there are enough of them near each point; and few
+        evaluations: small populations to begin with, whose copies local moves part.
         """
         fields = dict(
-            name="iwsm-few-particles", batch=128, steps=30_000, cooldown=12_000, estimator=Neighbours(64),
-            local_every=5, noise=NoiseRange(dwell=0.7, dwell_at=0.25), sample_steps=400,
+            name="iwsm-few-particles", batch=128, steps=30_000, cooldown=12_000, search=BEFORE_TEMPERING,
+            estimator=Neighbours(64), local_every=96, noise=NoiseRange(dwell=0.7, dwell_at=0.25), sample_steps=400,
         )  # fmt: skip
         return cls.particles(**{**fields, **changes})
 
@@ -216,7 +217,8 @@ class IWSM(Trained):
             found = search(target, k_start, self.buffer, spent)
         if self.start == "smc":
             stage("searching: tempered SMC")
-            found = warm_start(target, found.filled(self.buffer), jax.random.fold_in(k_start, 1))
+            few = found.filled(min(self.buffer, self.search.starts))
+            found = warm_start(target, few, jax.random.fold_in(k_start, 1))
         prepared, found = network.prepare(target, found, k_start)
         found = found._replace(passed=None, evaluations=found.evaluations.book("mixture")).filled(self.buffer)
         state = program(_build, self, target)(found, prepared, k_network)
