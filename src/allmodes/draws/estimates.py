@@ -139,9 +139,9 @@ def beyond_largest(log_weight: Float[Array | np.ndarray, " n"], shape: float) ->
     Pareto tail of this `shape` (k^).
 
     As many draws again have one weight above the largest on average, of mean `largest / (1 - k)`;
-    `k / (1 - k)` of the largest are lacking. By weights with a Pareto tail the sum lacks more in
-    one of four cases, and more than twice as much in one of ten. 1 where k is 1 or more, as the
-    tail has no mean then.
+    `k / (1 - k)` of the largest are lacking. It tells the order: of Pareto weights the sum lacks
+    more than that in about a third of all cases, and more than twice as much in up to a fifth. 1
+    where k is 1 or more, as the tail has no mean then.
     """
     if shape <= 0.0:
         return 0.0

@@ -179,9 +179,9 @@ def _pool_effective(seen: Seen) -> MaybeFinding:
 def _pool_tail(seen: Seen) -> MaybeFinding:
     """Of their weights, where there were enough to tell."""
     pool = seen.pool
-    return (
-        None if pool is None or pool.n < MIN_EFFECTIVE else _of_tail(pool.khat, pool.ess / pool.n, pool.beyond, pool.n)
-    )
+    if pool is None or pool.n < MIN_EFFECTIVE:
+        return None
+    return _of_tail(pool.khat, pool.ess / pool.n, pool.beyond, pool.n)
 
 
 def _pool_forward(seen: Seen) -> MaybeFinding:
