@@ -13,7 +13,7 @@ from allmodes.errors import RunError
 from allmodes.points.weighted import resample
 from allmodes.progress.bar import Progress
 from allmodes.progress.numbers import duration, number, percent, with_error
-from allmodes.report import plots
+from allmodes.report import facts, plots
 from allmodes.report.page import pretty, write_report
 from allmodes.report.scatter import log_density
 from allmodes.report.tables import print_result, print_table
@@ -380,3 +380,29 @@ def test_coordinates_have_the_names_of_their_density_and_end_at_its_bounds():
     assert {axis.get_xlabel() for axis in plots.plot_marginals({"raw": x}, target=target).axes} == {"rate", "scale"}
     beyond = log_density(target, np.array([[1.0, 1.0], [-1.0, 1.0], [1.0, 3.0]]))
     np.testing.assert_array_equal(np.isfinite(beyond), [True, False, False])
+
+
+BOUNDED = "above 0.7, but 0.4% of the weights' sum lies beyond the largest"
+
+
+@pytest.mark.parametrize(
+    ("entry", "said"),
+    [
+        ({"value": 0.5, "beyond": 0.02, "n": 10_000}, "weights reliable: at most 0.7"),
+        (
+            {"value": 0.74, "beyond": 0.004, "n": 10_000},
+            BOUNDED,
+        ),
+        ({"value": 0.74, "beyond": 0.02, "n": 10_000}, "weights unreliable: above 0.7"),
+        ({"value": 0.76, "beyond": 0.004, "n": 10_000}, "weights unreliable: above 0.7"),
+        (
+            {"value": 0.76, "beyond": 0.004, "n": 24_000},
+            BOUNDED,
+        ),
+        ({"value": 0.74}, "weights unreliable: above 0.7"),  # of a result from before
+    ],
+)
+def test_the_tile_of_the_tail_says_what_the_verdict_makes_of_it(entry, said):
+    metrics = {"khat": entry, "reverse_ess": {"value": 0.73}}
+    notes = {tile["label"]: tile["note"] for tile in facts.tiles({"draws": 10_000}, metrics)}
+    assert notes["Pareto k\u0302"] == said

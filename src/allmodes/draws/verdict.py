@@ -264,18 +264,19 @@ def _of_tail(khat: float, share: float, beyond: float, n: int) -> Finding:
     text = f"the weights have a heavy tail (Pareto k^ {khat:.2f} > {MAX_KHAT})"
     if share >= NEARLY_ALL and khat > MAX_KHAT:  # not of a tail that is not known
         return Finding(TRUSTED, f"{text}, but next to nothing of their sum is in it")
-    if beyond <= MAX_BEYOND and khat <= khat_of(n):
+    if is_bounded(khat, beyond, n):
         return Finding(CORRECT, f"{text}, but {beyond:.1%} of their sum, by the tail, lies beyond the largest")
     if (khat < NO_MEAN and share >= MIN_SHARE) or (share >= MOST and khat > MAX_KHAT):
         return Finding(CORRECT, f"{text}, but little of their sum is in it")
     return Finding(DO_NOT_USE, f"{text}: their averages are unreliable")
 
 
-def khat_of(n: int) -> float:
-    """Up to which k^ the bias of so many weights is small beside their spread, `1 - 1 / log10 n`
-    (Vehtari et al. 2024, eq. 13); above `MAX_KHAT` more weights hardly help any more.
+def is_bounded(khat: float, beyond: float, n: int) -> bool:
+    """Whether averages by n weights are right though k^ is above `MAX_KHAT`: next to nothing lies
+    beyond the largest, and the bias of so many is small beside their spread, up to
+    `1 - 1 / log10 n` (Vehtari et al. 2024, eq. 13; above `MAX_KHAT` more of them hardly help).
     """
-    return 1.0 - 1.0 / math.log10(max(n, 10))
+    return beyond <= MAX_BEYOND and khat <= 1.0 - 1.0 / math.log10(max(n, 10))
 
 
 def _of_forward(forward_ess: float, doubt: Doubt | None, exact: str | None) -> Finding:

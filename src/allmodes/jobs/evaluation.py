@@ -146,7 +146,7 @@ def diagnostics(draws: Draws, seen: Forward, target: Target) -> dict[str, Any]:
     if draws.chains:
         return found | {"rhat": {"value": draws.rhat}}
     pool = draws.as_pool() if draws.pool is None else draws.pool
-    return found | {"khat": {"value": pool.khat, "beyond": pool.beyond}}
+    return found | {"khat": {"value": pool.khat, "beyond": pool.beyond, "n": pool.n}}
 
 
 def bounds_gap(found: dict[str, Any]) -> dict[str, Any]:

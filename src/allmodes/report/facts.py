@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from allmodes.draws.verdict import MAX_BEYOND, MAX_KHAT, NEARLY_ALL
+from allmodes.draws.verdict import MAX_KHAT, NEARLY_ALL, is_bounded
 from allmodes.progress.numbers import count, duration, finite, number, percent, with_error
 from allmodes.report.folder import is_number
 from allmodes.report.tables import metric_cells
@@ -28,7 +28,7 @@ def tiles(result: Mapping[str, Any], metrics: Mapping[str, Any]) -> list[dict[st
     tiles = [
         ("log Z", with_error(log_z.get("value"), log_z.get("std_error")), known),
         ("Effective sample size", percent(ess), f"{ess * draws:,.0f} of {draws:,.0f} draws" if ess and draws else ""),
-        ("Pareto k\u0302", number(khat, 2), "" if khat is None else _tail(khat, ess, metrics["khat"].get("beyond"))),
+        ("Pareto k\u0302", number(khat, 2), "" if khat is None else _tail(khat, ess, metrics["khat"])),
         ("Density evaluations", evaluations, " · ".join(purposes)),
         (
             "Time",
@@ -40,15 +40,14 @@ def tiles(result: Mapping[str, Any], metrics: Mapping[str, Any]) -> list[dict[st
     return [{"label": label, "value": value, "note": note} for label, value, note in tiles if value]
 
 
-def _tail(khat: float, share: float | None, beyond: float | None) -> str:
-    """What the verdict makes of the weights' tail, where so large a share of draws is effective and
-    so much of the weights' sum lies beyond the largest.
-    """
+def _tail(khat: float, share: float | None, entry: Mapping[str, Any]) -> str:
+    """What the verdict makes of the weights' tail, where so large a share of draws is effective."""
     if khat <= MAX_KHAT:
         return f"weights reliable: at most {MAX_KHAT}"
     if share is not None and share >= NEARLY_ALL:
         return f"weights reliable: above {MAX_KHAT}, but next to nothing of their sum is in the tail"
-    if beyond is not None and beyond <= MAX_BEYOND:
+    beyond, n = finite(entry.get("beyond")), finite(entry.get("n"))
+    if beyond is not None and n is not None and is_bounded(khat, beyond, int(n)):
         return f"above {MAX_KHAT}, but {beyond:.1%} of the weights' sum lies beyond the largest"
     return f"weights unreliable: above {MAX_KHAT}"
 

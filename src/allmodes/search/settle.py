@@ -11,7 +11,7 @@ from allmodes.points.found import SearchResult, normalise
 from allmodes.search.search import search
 from allmodes.target import Target
 
-PILOT = 1024  # particles of the runs that find the target's spread
+PILOT, FEW = 1024, 64  # particles of the runs that find the target's spread, and the fewest
 PILOTS = 6
 SETTLED = 0.1  # largest relative change of the spread between the last two of them
 
@@ -22,7 +22,7 @@ def warm_start(target: Target, found: SearchResult, key: Array) -> SearchResult:
     """
     k_settle, k_temper = jax.random.split(key)
     if target.symmetry is not None:
-        found = settle(target, found, k_settle, min(PILOT, found.points.size // 4))
+        found = settle(target, found, k_settle, max(FEW, min(PILOT, found.points.size // 4)))
     return normalise(tempering(target, found)(k_temper).found, target.differentiable)
 
 
