@@ -216,6 +216,34 @@ def test_broad_spreads_points_over_the_box():
     stored_values_are_true(result, target, 1e-2)
 
 
+SCALES = 10.0 ** np.array([4.0, -4.0, 0.0, 2.0, -2.0])
+
+
+@functools.cache
+def two_modes_of_unequal_scales():
+    return gaussian_mixture(np.array([np.zeros(5), 5.0 * SCALES]), np.stack([SCALES**2] * 2), [0.35, 0.65])
+
+
+@pytest.mark.parametrize("key", range(3))
+def test_the_box_is_no_wider_than_modes_where_scouts_sit_on_a_ridge(key):
+    """Scouts start a distance of 10^4 at most from the origin, where the widest coordinate has next
+    to no slope: by slopes alone the box was 10^5 times as wide as a mode, and climbs got nowhere.
+    """
+    box, _ = scout(two_modes_of_unequal_scales(), jax.random.key(key), Search())
+    wide = np.asarray(box.scale) / SCALES
+    assert wide.min() > 1.0
+    assert wide.max() < 10.0
+
+
+@pytest.mark.parametrize("key", [6, 17])
+def test_modes_of_unequal_scales_keep_their_points(key):
+    """In the wider box most points had not arrived, and all of the heavier mode were left out."""
+    target, method = two_modes_of_unequal_scales(), IWSM()
+    found = search(target, jax.random.key(key), method.buffer, method.search)
+    mode = np.asarray(target.modes.assign(np.asarray(found.frame.to_x(found.points.z))))
+    assert np.bincount(mode[mode >= 0], minlength=2).min() > len(mode) / 20
+
+
 def test_search_is_deterministic_and_fills_a_larger_buffer_with_copies():
     _, result, _ = mixture_at(1.0, 0.0)
     again = search(

@@ -26,6 +26,7 @@ from allmodes.target import Evaluation, Target
 # one).
 _SCALES = (1e-3, 1e4)
 _ROAMING = 200  # moves of scouts among walls
+ON_RIDGE = 4.0  # widths by spread and slopes together, exact for a normal, that slopes alone may say at most
 _RAYS, _FAR, _FARTHER = 64, 1e10, 1e12  # how many, and the distances between which the density must fall off
 
 
@@ -145,11 +146,22 @@ def _extent(points: Buffer) -> tuple[Float[Array, " dim"], Float[Array, " dim"]]
     """The middle of the points that may carry mass, and half their extent."""
     alive = may_carry_mass(points.log_prob, points.z.shape[1])[:, None]
     # The box must not collapse on a density with a single peak: it is at least as wide as a mode.
+    # In the typical set slopes tell how wide; on a ridge they are as small as points are near its
+    # top, so that how far the points are apart has a say as well.
     tau2 = jnp.sum(alive) / jnp.maximum(jnp.sum(jnp.where(alive, points.grad**2, 0.0), axis=0), 1e-30)
-    tau2 = jnp.where(tau2 < 1e20, tau2, 0.0)  # no slope at all says nothing of a width
+    on_ridge = ON_RIDGE**2 * _spread(points.z, alive) / _spread(points.grad, alive)
+    tau2 = jnp.where(tau2 < 1e20, jnp.fmin(tau2, on_ridge), 0.0)  # no slope at all says nothing of a width
     low = jnp.min(jnp.where(alive, points.z, jnp.inf), axis=0)
     high = jnp.max(jnp.where(alive, points.z, -jnp.inf), axis=0)
     return 0.5 * (low + high), jnp.maximum(0.5 * (high - low), jnp.sqrt(tau2))
+
+
+def _spread(a: Float[Array, "n dim"], which: Bool[Array, "n 1"]) -> Float[Array, " dim"]:
+    """The median distance from the median of some of the points, which a few of them, between
+    modes, do not spoil.
+    """
+    a = jnp.where(which, a, jnp.nan)
+    return jnp.nanmedian(jnp.abs(a - jnp.nanmedian(a, axis=0)), axis=0)
 
 
 def _nothing_found(target: Target, hints: _Hints, count: int, evaluations: Evaluations) -> str:
