@@ -48,7 +48,8 @@ def small(method):
         )  # fmt: skip
     if isinstance(method, PathMethod):
         rounds = {am.TB: {"search_every": 10, "moves": 2}, am.TRLV: {"paths": 64, "every": 10}}.get(type(method), {})
-        network = parts.Perceptron(16, 1, 2)
+        has_base = isinstance(method, am.LRDS)
+        network = parts.MixturePerceptron(8, 8, 16, 1, 2) if has_base else parts.Perceptron(16, 1, 2)
         return dataclasses.replace(method, steps=STEPS, cooldown=10, batch=32, path_steps=8, network=network, **rounds)
     if isinstance(method, am.FAB):
         flow = dataclasses.replace(method.flow, layers=4, width=16, depth=1)

@@ -1,6 +1,7 @@
 """Samplers that are trained on whole paths: their losses, reference and buffer in closed form."""
 
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -28,6 +29,7 @@ from allmodes.points.buffer import Buffer
 from allmodes.points.count import Evaluations
 from allmodes.points.found import SearchResult
 from allmodes.points.frame import Frame
+from allmodes.targets import gaussian_mixture
 
 pytestmark = pytest.mark.trains
 
@@ -252,3 +254,49 @@ def test_time_that_runs_out_brings_the_end_forward():
     method = am.TB(**SMALL)
     state = method.wind_down(state_of(method, NORMAL, jnp.zeros((SIZE, 2))), 7)
     assert int(method.end(state)) == int(state.cooldown) == 7
+
+
+# A reference that is fitted.
+
+
+@functools.cache
+def on_two_modes():
+    """LRDS before its first step, on a density that a mixture can be."""
+    target = gaussian_mixture(np.array([[-4.0, 0.0], [3.0, 1.0]]), np.array([0.5, 1.5]), [0.3, 0.7], log_z=LOG_Z)
+    method = am.LRDS(**SMALL | {"network": parts.MixturePerceptron(8, 8, 16, 1, 2)})
+    return target, method, method.init(target, jax.random.key(0))
+
+
+def test_where_the_fitted_mixture_is_the_density_all_weights_are_log_z():
+    target, method, state = on_two_modes()
+
+    def log_weight(key):
+        path = reverse(method.process_of(target, state, state.model), key, N, STEPS)
+        return path.log_ratio + state.frame.values(target, path.z), state.frame.to_x(path.z)
+
+    log_w, x = jax.jit(log_weight)(jax.random.key(1))
+    assert float(jnp.std(log_w)) < 0.05
+    np.testing.assert_allclose(jnp.mean(log_w), LOG_Z, atol=0.02)
+    share = np.mean(np.asarray(x)[:, 0] > -0.5)
+    np.testing.assert_allclose(share, 0.7, atol=0.02 + SIGMAS * np.sqrt(0.21 / N))
+
+
+def test_the_reference_stays_as_it_was_fitted():
+    """The correction alone is trained: no gradient reaches the mixture."""
+    target, method, state = on_two_modes()
+    after, figures = jax.jit(lambda s, k: method.step(target, s, k))(state, jax.random.key(2))
+    assert float(figures["loss"]) < 0.01
+    same = jax.tree.map(jnp.array_equal, state.model[0].base, after.model[0].base)
+    assert all(jax.tree.leaves(same))
+    assert not all(jax.tree.leaves(jax.tree.map(jnp.array_equal, state.model[0].network.up, after.model[0].network.up)))
+
+
+@pytest.mark.parametrize("method", [am.DDS(guided=False), am.TB(), am.TRLV()], ids=lambda m: m.name)
+def test_a_fitted_mixture_serves_all_samplers_of_paths(method):
+    network = parts.MixturePerceptron(8, 8, 16, 1, 2)
+    more = {"every": 10, "paths": 64} if isinstance(method, am.TRLV) else {}
+    method = dataclasses.replace(method, **SMALL | {"network": network, "batch": 32}, **more)
+    sampler = am.fit(pair(), method, key=0)
+    draws = sampler.sample(2000, key=1)
+    assert draws.ess / 2000 > 0.5
+    np.testing.assert_allclose(draws.log_z.value, np.log(np.pi), atol=0.1)

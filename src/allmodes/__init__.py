@@ -23,7 +23,7 @@ if TYPE_CHECKING:
         TargetError,
     )
     from allmodes.jobs.page import write_report
-    from allmodes.methods import DDS, FAB, IDEM, IWSM, NUTS, PIS, SMC, TB, TRLV, DiKL, Nested, Tempering
+    from allmodes.methods import DDS, FAB, IDEM, IWSM, LRDS, NUTS, PIS, SMC, TB, TRLV, DiKL, Nested, Tempering
     from allmodes.modes.table import ModeTable
     from allmodes.priors.posterior import posterior
     from allmodes.sampler import Sampler
@@ -40,6 +40,7 @@ __all__ = [
     "FAB",
     "IDEM",
     "IWSM",
+    "LRDS",
     "NUTS",
     "PIS",
     "SMC",
@@ -98,7 +99,21 @@ _OFFERED = {
     "jobs.page": ("write_report",),
     "priors.posterior": ("posterior",),
     "modes.table": ("ModeTable",),
-    "methods": ("DDS", "FAB", "IDEM", "IWSM", "NUTS", "PIS", "SMC", "TB", "TRLV", "DiKL", "Nested", "Tempering"),
+    "methods": (
+        "DDS",
+        "FAB",
+        "IDEM",
+        "IWSM",
+        "LRDS",
+        "NUTS",
+        "PIS",
+        "SMC",
+        "TB",
+        "TRLV",
+        "DiKL",
+        "Nested",
+        "Tempering",
+    ),
     "sampler": ("Sampler",),
     "store.find": ("find_target",),
     "store.load": ("load",),

@@ -8,7 +8,7 @@ from allmodes.methods.fab import FAB
 from allmodes.methods.iwsm import IDEM, IWSM
 from allmodes.methods.nested import Nested
 from allmodes.methods.nuts import NUTS
-from allmodes.methods.paths import DDS, PIS, TB, TRLV
+from allmodes.methods.paths import DDS, LRDS, PIS, TB, TRLV
 from allmodes.methods.smc import SMC
 from allmodes.methods.tempering import Tempering
 from allmodes.target import Target
@@ -27,6 +27,7 @@ METHODS: dict[str, Method] = {
     "pis": PIS(),
     "tb": TB(),
     "trlv": TRLV(),
+    "lrds": LRDS(),
     "fab": FAB(),
     "fab-paper": FAB.paper(),
     "dikl": DiKL(),
@@ -50,6 +51,7 @@ __all__ = [
     "FAB",
     "IDEM",
     "IWSM",
+    "LRDS",
     "METHODS",
     "NUTS",
     "PIS",

@@ -2,6 +2,7 @@
 
 from allmodes.methods.paths.dds import DDS
 from allmodes.methods.paths.losses import LogVariance, ReverseKL, TrajectoryBalance
+from allmodes.methods.paths.lrds import LRDS
 from allmodes.methods.paths.method import PathMethod
 from allmodes.methods.paths.pis import PIS
 from allmodes.methods.paths.reference import PinnedBrownian
@@ -10,6 +11,7 @@ from allmodes.methods.paths.trlv import TRLV
 
 __all__ = [
     "DDS",
+    "LRDS",
     "PIS",
     "TB",
     "TRLV",

@@ -9,7 +9,7 @@ from typing import ClassVar
 import jax
 from jaxtyping import Array
 
-from allmodes.diffusion.networks import AnchoredPerceptron, Equivariant, Perceptron
+from allmodes.diffusion.networks import Network, Perceptron
 from allmodes.diffusion.paths import reverse
 from allmodes.method import Figure, Figures
 from allmodes.methods.paths.losses import ReverseKL, with_mass
@@ -34,7 +34,7 @@ class DDS(PathMethod):
     """What results call it."""
     guided: bool = True
     """Whether the network is shown the density's gradient at each point of a path."""
-    network: Perceptron | AnchoredPerceptron | Equivariant = Perceptron(frequencies=2)
+    network: Network = Perceptron(frequencies=2)
     """What learns, beside the gain of the gradient."""
 
     def step(self, target: Target, state: State, key: Array) -> tuple[State, Figures]:

@@ -4,12 +4,13 @@ import abc
 import dataclasses
 from typing import Any, ClassVar
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from allmodes.devices.compiled import program
-from allmodes.diffusion.networks import AnchoredPerceptron, Denoiser, Equivariant, Perceptron, network_for
+from allmodes.diffusion.networks import Denoiser, Network, Perceptron, network_for
 from allmodes.diffusion.noise import Noise, NoiseRange, noise_for
 from allmodes.diffusion.paths import Process
 from allmodes.diffusion.sampler import DiffusionSampler
@@ -21,6 +22,7 @@ from allmodes.methods.paths.reference import PinnedBrownian, PinnedProcess
 from allmodes.methods.paths.state import Model, State
 from allmodes.points.found import SearchResult, nowhere
 from allmodes.points.frame import Frame
+from allmodes.search.effort import THOROUGH, Search
 from allmodes.search.search import search
 from allmodes.settings import check
 from allmodes.target import Target
@@ -50,7 +52,7 @@ class PathMethod(Trained, abc.ABC):
     guided each is an evaluation."""
     guided: bool = False
     """Whether the network is shown the density's gradient at each point of a path."""
-    network: Perceptron | AnchoredPerceptron | Equivariant = Perceptron()
+    network: Network = Perceptron()
     """What learns, beside the gain of the gradient."""
     noise: NoiseRange | PinnedBrownian = NoiseRange()
     """The noise levels, or the reference process of PIS."""
@@ -80,8 +82,11 @@ class PathMethod(Trained, abc.ABC):
         if self.needs_gradient and not target.differentiable:
             raise ConfigError(f"{self.name} needs the gradient of the density, and {target.name} has none")
         k_search, k_network = jax.random.split(key)
-        found = search(target, k_search, POINTS)
-        prepared, found = network_for(self.network, target.symmetry).prepare(target, found, k_search)
+        network = network_for(self.network, target.symmetry)
+        found = search(target, k_search, POINTS, Search() if network.fits_mixture else THOROUGH)
+        prepared, found = network.prepare(target, found, k_search)
+        if network.fits_mixture:
+            found = found._replace(passed=None, evaluations=found.evaluations.book("mixture")).filled(POINTS)
         return program(_start, self)(found, prepared, k_network)
 
     def template(self, target: Target) -> State:
@@ -144,8 +149,11 @@ class PathMethod(Trained, abc.ABC):
 
             denoiser = dataclasses.replace(denoiser, gradient=gradient)
         kind = PinnedProcess if isinstance(self.noise, PinnedBrownian) else Process
-        zero = jnp.zeros(log_variance.shape[1])
-        return kind(denoiser, state.noise, jnp.exp(log_variance), zero, zero + 1.0)
+        zero, of_base = jnp.zeros(log_variance.shape[1]), ()
+        if denoiser.base is not None:  # its kernels as they are, at each level: it is not learned
+            denoiser = eqx.tree_at(lambda d: d.network.base, denoiser, jax.lax.stop_gradient(denoiser.base))
+            of_base = jnp.ones(LEVELS), jnp.ones(LEVELS)
+        return kind(denoiser, state.noise, jnp.exp(log_variance), zero, zero + 1.0, *of_base)
 
     def process(self, target: Target, state: State) -> tuple[Frame, Process]:
         """Give the averaged model over the density."""

@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from allmodes.diffusion.networks import AnchoredPerceptron, Equivariant, Perceptron
+from allmodes.diffusion.networks import Network, Perceptron
 from allmodes.diffusion.noise import NoiseRange
 from allmodes.methods.paths.dds import DDS
 from allmodes.methods.paths.reference import PinnedBrownian
@@ -20,5 +20,5 @@ class PIS(DDS):
     name: str = "pis"
     path_steps: int = 100
     guided: bool = False
-    network: Perceptron | AnchoredPerceptron | Equivariant = Perceptron()
+    network: Network = Perceptron()
     noise: NoiseRange | PinnedBrownian = PinnedBrownian()

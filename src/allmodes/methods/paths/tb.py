@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Scalar
 
-from allmodes.diffusion.networks import AnchoredPerceptron, Equivariant, Perceptron
+from allmodes.diffusion.networks import Network, Perceptron
 from allmodes.diffusion.paths import noising, reverse
 from allmodes.errors import ConfigError
 from allmodes.mcmc.mala import mala
@@ -63,7 +63,7 @@ class TB(PathMethod):
 
     name: str = "tb"
     path_steps: int = 32
-    network: Perceptron | AnchoredPerceptron | Equivariant = Perceptron(64, 2)
+    network: Network = Perceptron(64, 2)
     loss: LogVariance | TrajectoryBalance = TrajectoryBalance()
     """What is made small over paths of both origins."""
     replayed: float = 0.5

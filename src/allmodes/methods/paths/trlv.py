@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jax.scipy.special import logsumexp
 from jaxtyping import Array, Float, Scalar
 
-from allmodes.diffusion.networks import AnchoredPerceptron, Equivariant, Perceptron
+from allmodes.diffusion.networks import Network, Perceptron
 from allmodes.errors import ConfigError
 from allmodes.method import Figure, Figures
 from allmodes.methods.paths.kept import log_ratio_of, walk
@@ -51,7 +51,7 @@ class TRLV(PathMethod):
 
     name: str = "trlv"
     path_steps: int = 32
-    network: Perceptron | AnchoredPerceptron | Equivariant = Perceptron(64, 2)
+    network: Network = Perceptron(64, 2)
     bound: float = 0.1
     """Nats by which the path measure may move in a round."""
     paths: int = 2048
