@@ -22,6 +22,6 @@ class LRDS(TB):
     """
 
     name: str = "lrds"
-    network: Network = MixturePerceptron()
+    network: Network = MixturePerceptron(components=64, rank=32, width=64, depth=2)
     loss: LogVariance | TrajectoryBalance = LogVariance()
     replayed: float = 0.0
