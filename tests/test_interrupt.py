@@ -22,10 +22,14 @@ MODEL = "import jax.numpy as jnp\ndef log_prob(x):\n    return -0.5 * jnp.sum(x*
 
 
 def started(code, *words):
-    """A process of its own, in which Ctrl-C is heard even where this one ignores it."""
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+    """A process of its own, which hears Ctrl-C and hang-ups even where this one ignores them."""
     command = [sys.executable, "-c", code, *map(str, words)]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=_hear)
+
+
+def _hear():
+    for number in (signal.SIGINT, signal.SIGHUP):  # a parent under nohup ignores these
+        signal.signal(number, signal.SIG_DFL)
 
 
 def until(true, process):
