@@ -227,7 +227,7 @@ def two_modes_of_unequal_scales():
 @pytest.mark.parametrize("key", range(3))
 def test_the_box_is_no_wider_than_modes_where_scouts_sit_on_a_ridge(key):
     """Scouts start a distance of 10^4 at most from the origin, where the widest coordinate has next
-    to no slope: by slopes alone the box was 10^5 times as wide as a mode, and climbs got nowhere.
+    to no slope: by slopes alone the box was 10^4 times as wide as a mode, and climbs got nowhere.
     """
     box, _ = scout(two_modes_of_unequal_scales(), jax.random.key(key), Search())
     wide = np.asarray(box.scale) / SCALES

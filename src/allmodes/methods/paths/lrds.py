@@ -17,8 +17,8 @@ class LRDS(TB):
     base that `IWSM` has, fitted to the points and gradients of a search. The drift and the kernels
     are the mixture's in closed form, and the network adds a correction that starts at zero: where
     the mixture is the density, all log weights are log Z before the first step. Unlike in `IWSM`
-    nothing is learned from points of a buffer: a mode that the mixture lacks stays lost. Particles
-    have no mixture, and are left with the log-variance.
+    nothing is learned from points of a buffer: a mode that the mixture lacks is hardly ever met.
+    Particles have no mixture, and are left with the log-variance.
     """
 
     name: str = "lrds"
