@@ -109,6 +109,20 @@ def test_the_command_prints_the_line_and_writes_it(exact, tmp_path, capsys):
     assert read(tmp_path / "theirs.npz").x.shape == (N, 2)
 
 
+def test_raw_leaves_the_weights_of_a_file_aside(exact, tmp_path, capsys):
+    np.savez(tmp_path / "d.npz", x=exact, log_weight=np.linspace(0.0, 9.0, N), normalised=True)
+    words = ["judge", tmp_path / "d.npz", "--target", "gmm40", "--judge-repeats", 2, "--out", tmp_path / "line.json"]
+    assert call(*words) == 0
+    assert (
+        f"weighted: {json.loads((tmp_path / 'line.json').read_text())['ess']:,.0f} effective" in capsys.readouterr().out
+    )
+    assert call(*words, "--raw") == 0
+    line = json.loads((tmp_path / "line.json").read_text())
+    assert "weighted" not in capsys.readouterr().out
+    assert line["metrics"] == judge(targets.get("gmm40"), Foreign(exact), repeats=2)["metrics"]
+    assert not {"ess", "log_z"} & set(line)
+
+
 ONE = np.zeros((5, 2))
 WRONG = {
     "no x": ({"y": ONE}, "has no array x .*it has y"),

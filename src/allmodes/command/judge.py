@@ -26,7 +26,8 @@ class Judge:
 
     FILE.npz holds an array x (n, dim) and, where they are weighted, log_weight (n,). It may say
     `normalised` = 1 (the mean of the weights is an estimate of Z), or state log_z and log_z_error;
-    and what the draws have cost: evaluations, seconds.
+    and what the draws have cost: evaluations, seconds. Weighted draws are resampled by their
+    weights, so that where few are effective their ratios exceed 1 by that alone.
     """
 
     draws: Positional[Path]
@@ -35,6 +36,8 @@ class Judge:
     """A registered name, or FILE.py:NAME of a Target with exact draws or modes."""
     name: str | None = None
     """What the line is called; the file's name when not given."""
+    raw: bool = False
+    """Leave log_weight aside, and judge the draws as if they all weighed the same."""
     out: Path | None = None
     """Also write the line here, as JSON: `allmodes benchmark tables .. --judged` has it beside
     runs."""
@@ -54,6 +57,7 @@ def command(argv: list[str]) -> int:
     if args.out is not None:
         check_writable(args.out)
     draws, target = read(args.draws), find_target(args.target)
+    draws = draws._replace(log_weight=None, normalised=False) if args.raw else draws
     check(target, draws)
     name = args.draws.stem if args.name is None else args.name
     line = judge(target, draws, seed=args.seed, repeats=args.judge_repeats, name=name)
@@ -67,7 +71,11 @@ def command(argv: list[str]) -> int:
 
 def print_line(line: Mapping[str, Any]) -> None:
     """Print the line as a table: a row for each metric, with its floor and their ratio."""
-    rows = [["draws", f"{line['draws']:,}", "", ""], *(_row(key, entry) for key, entry in line["metrics"].items())]
+    effective = f", weighted: {line['ess']:,.0f} effective" if "ess" in line else ""
+    rows = [
+        ["draws", f"{line['draws']:,}{effective}", "", ""],
+        *(_row(key, entry) for key, entry in line["metrics"].items()),
+    ]
     log_z = line.get("log_z")
     if log_z:
         told = with_error(log_z["value"], log_z["std_error"])
