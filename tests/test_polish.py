@@ -8,7 +8,7 @@ from scipy.stats import multivariate_normal
 
 from allmodes.points.buffer import Buffer
 from allmodes.search.parts import Parts
-from allmodes.search.polish import polished
+from allmodes.search.polish import _quadratic, polished
 from allmodes.search.pool import HEAVIEST, Drawn, Pool, proposal_of
 
 MOST = 8
@@ -156,3 +156,26 @@ def test_few_draws_in_many_dimensions_do_no_harm():
     exact = drawn(true, true, seed=5)
     better = polished(off, drawn(true, off, n=300), MOST)
     assert exact.share(better) >= exact.share(off) - 0.01
+
+
+def test_a_quadratic_function_is_the_same_by_draws_and_by_numbers():
+    """With as many draws as numbers the equations change; a draw of no weight changes nothing."""
+    rng = np.random.default_rng(0)
+    dim, n = 4, 14  # 15 numbers
+    y, scale, excess = rng.normal(size=(n, dim)), rng.uniform(0.2, 1.0, n), rng.normal(size=n)
+    by_draws = _quadratic(y, scale, excess, 0.3)
+    nothing = np.append(scale, 0.0), np.append(excess, 0.0)
+    by_numbers = _quadratic(np.concatenate([y, np.ones((1, dim))]), *nothing, 0.3)
+    for one, other in zip(by_draws, by_numbers, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-8, atol=1e-10)
+
+
+def test_a_quadratic_function_is_found():
+    rng = np.random.default_rng(0)
+    dim, n = 3, 40
+    y, scale = rng.normal(size=(n, dim)), rng.uniform(0.5, 1.0, n)
+    square, slope, height = np.diag([0.3, -0.2, 0.1]) + 0.05, np.array([1.0, -2.0, 0.5]), 0.7
+    values = height + y @ slope + np.einsum("ni,ij,nj->n", y, square, y)
+    found = _quadratic(y, scale, scale * values, 1e-10)
+    for one, other in zip(found, (height, slope, square), strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-6)

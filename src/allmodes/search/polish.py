@@ -109,26 +109,46 @@ def _regressed(one: Parts, own: _Own, part: Logs, excess: Logs) -> Parts:
     """
     dim = own.z.shape[1]
     y = np.linalg.solve(one.chol[0], (own.z - one.mean[0]).T).T
-    i, j = np.triu_indices(dim)
-    numbers = part[:, None] * np.concatenate([np.ones((len(y), 1)), y, y[:, i] * y[:, j]], axis=1)
     noise = own.weight @ excess**2 / own.count / USUAL**2 + 1e-8
-    normal = (numbers.T * own.weight) @ numbers + noise * np.eye(numbers.shape[1])
-    height, slope, bend = np.split(np.linalg.solve(normal, (numbers.T * own.weight) @ excess), [1, 1 + dim])
+    height, slope, square = _quadratic(y, part * np.sqrt(own.weight), excess * np.sqrt(own.weight), noise)
     # log N + height + slope y + y' square y has the precision 1 - 2 square.
-    square = np.zeros((dim, dim))
-    square[i, j] += 0.5 * bend
-    square[j, i] += 0.5 * bend
     precision, axes = np.linalg.eigh(np.eye(dim) - 2.0 * square)
     precision = np.clip(precision, 1.0 / WIDER, WIDER)
     shift = axes @ (axes.T @ slope / precision)
     shift *= min(1.0, FARTHER / max(float(np.linalg.norm(shift)), 1e-9))
-    mass = height[0] + 0.5 * slope @ shift - 0.5 * np.log(precision).sum()
+    mass = height + 0.5 * slope @ shift - 0.5 * np.log(precision).sum()
     root = one.chol[0] @ axes / np.sqrt(precision)
     return Parts(
         one.mean + one.chol[0] @ shift,
         np.linalg.cholesky(root @ root.T)[None],
         one.log_mass + np.clip(mass, -HEAVIER, HEAVIER),
     )
+
+
+def _quadratic(
+    y: Float[np.ndarray, "n d"], scale: Logs, excess: Logs, ridge: float
+) -> tuple[float, Float[np.ndarray, " d"], Float[np.ndarray, "d d"]]:
+    """Height, slope and bend of the quadratic function that is `excess` when multiplied by `scale`,
+    by ridge regression. Where there are fewer draws than numbers the equations are those of the
+    draws, for the same function: in 64 dimensions of 300 in the place of 2,145.
+    """
+    from scipy.linalg import solve
+
+    dim = y.shape[1]
+    i, j = np.triu_indices(dim)
+    if len(y) < 1 + dim + len(i):
+        inner, squares = y @ y.T, y**2
+        kernel = np.outer(scale, scale) * (1.0 + inner + 0.5 * (inner**2 + squares @ squares.T))
+        by_draw = scale * solve(kernel + ridge * np.eye(len(y)), excess, assume_a="pos")
+        square = (y.T * by_draw) @ y
+        return float(by_draw.sum()), by_draw @ y, 0.5 * (square + np.diag(np.diagonal(square)))
+    numbers = scale[:, None] * np.concatenate([np.ones((len(y), 1)), y, y[:, i] * y[:, j]], axis=1)
+    normal = numbers.T @ numbers + ridge * np.eye(numbers.shape[1])
+    height, slope, bend = np.split(solve(normal, numbers.T @ excess, assume_a="pos"), [1, 1 + dim])
+    square = np.zeros((dim, dim))
+    square[i, j] += 0.5 * bend
+    square[j, i] += 0.5 * bend
+    return float(height[0]), slope, square
 
 
 def _divided(parts: Parts, drawn: Drawn, most: int) -> Parts:
