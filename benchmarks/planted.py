@@ -61,22 +61,23 @@ class Where(NamedTuple):
     @classmethod
     def of(cls, case, state):
         assign = lambda z: np.asarray(case.regions.assign(np.asarray(state.frame.to_x(z), float)))  # noqa: E731
-        return cls(assign(state.denoiser.base.mean), assign(state.buffer.z))
+        return cls(assign(state.denoiser.base.mixture.mean), assign(state.buffer.z))
 
 
 def with_base(state, **fields):
     """The state on another base."""
     for name in ("denoiser", "average"):
         denoiser = getattr(state, name)
-        base = dataclasses.replace(denoiser.base, **fields)
-        state = dataclasses.replace(state, **{name: eqx.tree_at(lambda d: d.network.base, denoiser, base)})
+        mixture = dataclasses.replace(denoiser.base.mixture, **fields)
+        denoiser = eqx.tree_at(lambda d: d.network.base.mixture, denoiser, mixture)
+        state = dataclasses.replace(state, **{name: denoiser})
     return state
 
 
 def shares_times(state, factors):
     """The state with the shares of the base's components times these."""
     with np.errstate(divide="ignore"):
-        log_share = np.asarray(state.denoiser.base.log_share, float) + np.log(np.asarray(factors, float))
+        log_share = np.asarray(state.denoiser.base.mixture.log_share, float) + np.log(np.asarray(factors, float))
     return with_base(state, log_share=jnp.asarray(log_share - np.logaddexp.reduce(log_share), jnp.float32))
 
 
@@ -119,7 +120,7 @@ def narrow(factor):
 
     def plant(case, state):
         there = Where.of(case, state).components == heaviest(case)
-        variance = state.denoiser.base.variance * jnp.where(jnp.asarray(there), factor, 1.0)[:, None]
+        variance = state.denoiser.base.mixture.variance * jnp.where(jnp.asarray(there), factor, 1.0)[:, None]
         return with_base(state, variance=variance)
 
     return plant
@@ -129,13 +130,13 @@ def frame_times(factor):
     """A frame whose unit is too small; base and points are where they were."""
 
     def plant(case, state):
-        base, buffer, old = state.denoiser.base, state.buffer, state.frame
+        mixture, buffer, old = state.denoiser.base.mixture, state.buffer, state.frame
         frame = dataclasses.replace(old, scale=old.scale * factor)
         z = buffer.z / factor
         buffer = dataclasses.replace(
             buffer, z=z, log_prob=buffer.log_prob + frame.log_det - old.log_det, grad=buffer.grad * factor
         )
-        state = with_base(state, mean=base.mean / factor, variance=base.variance / factor**2)
+        state = with_base(state, mean=mixture.mean / factor, variance=mixture.variance / factor**2)
         return dataclasses.replace(state, frame=frame, buffer=buffer)
 
     return plant
