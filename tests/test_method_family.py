@@ -47,7 +47,10 @@ def small(method):
             estimator=estimator, network=network, start="broad" if method.start == "broad" else "search",
         )  # fmt: skip
     if isinstance(method, PathMethod):
-        rounds = {am.TB: {"search_every": 10, "moves": 2}, am.TRLV: {"paths": 64, "every": 10}}.get(type(method), {})
+        rounds = {
+            am.TB: {"search_every": 10, "moves": 2}, am.TRLV: {"paths": 64, "every": 10},
+            am.AdjointSampling: {"paths": 64, "every": 10},
+        }.get(type(method), {})  # fmt: skip
         has_base = isinstance(method, am.LRDS)
         network = parts.MixturePerceptron(8, 8, 16, 1, 2) if has_base else parts.Perceptron(16, 1, 2)
         return dataclasses.replace(method, steps=STEPS, cooldown=10, batch=32, path_steps=8, network=network, **rounds)

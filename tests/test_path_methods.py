@@ -156,8 +156,9 @@ def test_a_kept_path_is_that_of_reverse_and_so_is_its_derivative():
         am.TB(**SMALL, noise=PinnedBrownian(), loss=LogVariance()),
         am.TB(**SMALL, noise=PinnedBrownian()),
         am.TRLV(**SMALL, noise=PinnedBrownian(), paths=64),
+        am.AdjointSampling(**SMALL, noise=PinnedBrownian(), paths=64),
     ],
-    ids=["log-variance", "trajectory-balance", "trust-region"],
+    ids=["log-variance", "trajectory-balance", "trust-region", "adjoint"],
 )
 def test_where_the_sampler_is_exact_there_is_no_loss(method):
     """The reference process is exact for the unit normal: log w is log Z on each path, of own and
@@ -222,7 +223,7 @@ def test_off_policy_training_needs_no_gradient_and_the_reverse_kl_does():
     target = Target(pair_log_prob, 2, differentiable=False)
     sampler = am.fit(target, am.TB(**SMALL, moves=2), key=jax.random.key(0))
     assert sampler.evaluations["gradient"] == 0
-    for method in (am.DDS(guided=False), am.PIS(), am.TB(guided=True)):
+    for method in (am.DDS(guided=False), am.PIS(), am.TB(guided=True), am.AdjointSampling()):
         with pytest.raises(am.ConfigError, match=f"{method.name} needs the gradient of the density"):
             method.init(target, jax.random.key(0))
 
@@ -291,10 +292,12 @@ def test_the_reference_stays_as_it_was_fitted():
     assert not all(jax.tree.leaves(jax.tree.map(jnp.array_equal, state.model[0].network.up, after.model[0].network.up)))
 
 
-@pytest.mark.parametrize("method", [am.DDS(guided=False), am.TB(), am.TRLV()], ids=lambda m: m.name)
+@pytest.mark.parametrize(
+    "method", [am.DDS(guided=False), am.TB(), am.TRLV(), am.AdjointSampling()], ids=lambda m: m.name
+)
 def test_a_fitted_mixture_serves_all_samplers_of_paths(method):
     network = parts.MixturePerceptron(8, 8, 16, 1, 2)
-    more = {"every": 10, "paths": 64} if isinstance(method, am.TRLV) else {}
+    more = {"every": 10, "paths": 64} if isinstance(method, am.TRLV | am.AdjointSampling) else {}
     method = dataclasses.replace(method, **SMALL | {"network": network, "batch": 32}, **more)
     sampler = am.fit(pair(), method, key=0)
     draws = sampler.sample(2000, key=1)

@@ -23,7 +23,22 @@ if TYPE_CHECKING:
         TargetError,
     )
     from allmodes.jobs.page import write_report
-    from allmodes.methods import DDS, FAB, IDEM, IWSM, LRDS, NUTS, PIS, SMC, TB, TRLV, DiKL, Nested, Tempering
+    from allmodes.methods import (
+        DDS,
+        FAB,
+        IDEM,
+        IWSM,
+        LRDS,
+        NUTS,
+        PIS,
+        SMC,
+        TB,
+        TRLV,
+        AdjointSampling,
+        DiKL,
+        Nested,
+        Tempering,
+    )
     from allmodes.modes.table import ModeTable
     from allmodes.priors.posterior import posterior
     from allmodes.sampler import Sampler
@@ -46,6 +61,7 @@ __all__ = [
     "SMC",
     "TB",
     "TRLV",
+    "AdjointSampling",
     "Agreement",
     "AllmodesError",
     "Audit",
@@ -110,6 +126,7 @@ _OFFERED = {
         "SMC",
         "TB",
         "TRLV",
+        "AdjointSampling",
         "DiKL",
         "Nested",
         "Tempering",

@@ -55,6 +55,10 @@ class Noise(eqx.Module):
         """
         return jnp.append(self.sigma(jnp.linspace(1.0, 0.0, steps)), 0.0)
 
+    def along(self, t: Float[Array, "*n"]) -> Float[Array, "*n"]:
+        """Noise level at a share t of a path's steps, from its end."""
+        return self.sigma(t)
+
     def _share(self, sigma):
         ratio = jnp.maximum(sigma, self.sigma_min) / self.sigma_min
         return jnp.clip(jnp.log(ratio) / jnp.log(self.sigma_max / self.sigma_min), 0.0, 1.0)

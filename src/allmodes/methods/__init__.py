@@ -8,7 +8,7 @@ from allmodes.methods.fab import FAB
 from allmodes.methods.iwsm import IDEM, IWSM
 from allmodes.methods.nested import Nested
 from allmodes.methods.nuts import NUTS
-from allmodes.methods.paths import DDS, LRDS, PIS, TB, TRLV
+from allmodes.methods.paths import DDS, LRDS, PIS, TB, TRLV, AdjointSampling
 from allmodes.methods.smc import SMC
 from allmodes.methods.tempering import Tempering
 from allmodes.target import Target
@@ -28,6 +28,7 @@ METHODS: dict[str, Method] = {
     "tb": TB(),
     "trlv": TRLV(),
     "lrds": LRDS(),
+    "adjoint": AdjointSampling(),
     "fab": FAB(),
     "fab-paper": FAB.paper(),
     "dikl": DiKL(),
@@ -58,6 +59,7 @@ __all__ = [
     "SMC",
     "TB",
     "TRLV",
+    "AdjointSampling",
     "DiKL",
     "Method",
     "Nested",

@@ -1,5 +1,6 @@
 """Samplers that are trained on whole paths: what they share is written once, each is one file."""
 
+from allmodes.methods.paths.adjoint import AdjointSampling
 from allmodes.methods.paths.dds import DDS
 from allmodes.methods.paths.losses import LogVariance, ReverseKL, TrajectoryBalance
 from allmodes.methods.paths.lrds import LRDS
@@ -15,6 +16,7 @@ __all__ = [
     "PIS",
     "TB",
     "TRLV",
+    "AdjointSampling",
     "LogVariance",
     "PathMethod",
     "PinnedBrownian",

@@ -36,6 +36,11 @@ class PinnedNoise(Noise):
         time = jnp.linspace(first, 1.0, steps + 1)[:-1]
         return jnp.append(jnp.sqrt(1.0 / time - 1.0), 0.0)
 
+    def along(self, t: Float[Array, "*n"]) -> Float[Array, "*n"]:
+        """Noise level at a share t of the time between the levels of a path, from its end."""
+        first, last = 1.0 / (1.0 + self.sigma_max**2), 1.0 / (1.0 + self.sigma_min**2)
+        return jnp.sqrt(1.0 / (last + t * (first - last)) - 1.0)
+
 
 class PinnedProcess(Process):
     """Paths whose kernels have the variance of the reference process, whatever was learned."""
