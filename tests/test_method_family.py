@@ -54,6 +54,9 @@ def small(method):
         has_base = isinstance(method, am.LRDS)
         network = parts.MixturePerceptron(8, 8, 16, 1, 2) if has_base else parts.Perceptron(16, 1, 2)
         return dataclasses.replace(method, steps=STEPS, cooldown=10, batch=32, path_steps=8, network=network, **rounds)
+    if isinstance(method, am.CMCD):
+        network = parts.Perceptron(16, 1, 2)
+        return dataclasses.replace(method, steps=STEPS, cooldown=10, batch=32, path_steps=8, network=network)
     if isinstance(method, am.FAB):
         flow = dataclasses.replace(method.flow, layers=4, width=16, depth=1)
         return dataclasses.replace(method, steps=STEPS, cooldown=10, batch=64, buffer=1280, moves=2, flow=flow)

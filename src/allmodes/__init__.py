@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     )
     from allmodes.jobs.page import write_report
     from allmodes.methods import (
+        CMCD,
         DDS,
         FAB,
         IDEM,
@@ -51,6 +52,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
+    "CMCD",
     "DDS",
     "FAB",
     "IDEM",
@@ -116,6 +118,7 @@ _OFFERED = {
     "priors.posterior": ("posterior",),
     "modes.table": ("ModeTable",),
     "methods": (
+        "CMCD",
         "DDS",
         "FAB",
         "IDEM",

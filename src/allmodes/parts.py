@@ -6,7 +6,7 @@ from allmodes.methods.fab.flow import CouplingFlow
 from allmodes.methods.iwsm.estimators import Chain, FreshDraws, MixtureRatio, Neighbours
 from allmodes.methods.iwsm.reweighting import OwnDraws, PathMoves, PathResampling
 from allmodes.methods.optimiser import Adam
-from allmodes.methods.paths import LogVariance, PinnedBrownian, TrajectoryBalance
+from allmodes.methods.paths import LogVariance, PinnedBrownian, ReverseKL, TrajectoryBalance
 from allmodes.search.effort import Search
 
 __all__ = [
@@ -26,6 +26,7 @@ __all__ = [
     "PathResampling",
     "Perceptron",
     "PinnedBrownian",
+    "ReverseKL",
     "Search",
     "TrajectoryBalance",
 ]

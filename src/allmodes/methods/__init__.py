@@ -3,6 +3,7 @@ here.
 """
 
 from allmodes.method import Method
+from allmodes.methods.cmcd import CMCD
 from allmodes.methods.dikl import DiKL
 from allmodes.methods.fab import FAB
 from allmodes.methods.iwsm import IDEM, IWSM
@@ -29,6 +30,7 @@ METHODS: dict[str, Method] = {
     "trlv": TRLV(),
     "lrds": LRDS(),
     "adjoint": AdjointSampling(),
+    "cmcd": CMCD(),
     "fab": FAB(),
     "fab-paper": FAB.paper(),
     "dikl": DiKL(),
@@ -48,6 +50,7 @@ def default_for(target: Target) -> str:
 
 
 __all__ = [
+    "CMCD",
     "DDS",
     "FAB",
     "IDEM",
