@@ -18,7 +18,6 @@ from helpers import Counting
 from scipy.stats import multivariate_normal
 
 import allmodes as am
-from allmodes.methods.iwsm.end import is_ready
 from allmodes.points.buffer import Buffer
 from allmodes.points.count import Evaluations
 from allmodes.points.found import SearchResult
@@ -460,17 +459,3 @@ def test_draws_proposed_again_move_strays_and_leave_a_mode_that_the_mixture_lack
     assert np.sum(np.abs(x + 9.0).max(1) < 5.0) == 100
     np.testing.assert_allclose(points.log_prob, log_prob(points.z), rtol=1e-5)
     np.testing.assert_allclose(np.mean(x[np.abs(x + 9.0).max(1) > 5.0], 0), 0.0, atol=0.2)
-
-
-def test_nothing_is_trained_where_no_point_is_beyond_the_base():
-    """A point where the density has e^20 times as much as the base has, as in a bent tail, is one
-    that the verdict would not let pass."""
-    density = Base(mixture(), 0.9).density
-    z = jnp.asarray(mixture().sample(jax.random.key(0), 200))
-    points = Buffer(z, mixture().log_density(z), jnp.zeros_like(z))
-    far = points.put(jnp.asarray([7]), Buffer(z[:1] + 40.0, points.log_prob[:1], z[:1]))
-    assert is_ready(density, points, 0.9, 0.8)
-    assert not is_ready(density, points, 0.7, 0.8)
-    assert not is_ready(density, points, float("nan"), 0.8)
-    assert not is_ready(density, points, 0.9, None)
-    assert not is_ready(density, far, 0.9, 0.8)

@@ -11,7 +11,6 @@ from jaxtyping import Array
 from allmodes.devices.compiled import program
 from allmodes.diffusion.second_opinion import Opinion
 from allmodes.mcmc.mala import mala
-from allmodes.methods.iwsm.end import is_ready
 from allmodes.methods.iwsm.state import State
 from allmodes.methods.iwsm.training import measure
 from allmodes.points import weights
@@ -38,17 +37,18 @@ def again(method: Any, target: Target, state: State, key: Array) -> State:
     k_choose, k_points, k_measure = jax.random.split(key, 3)
     found = program(_weighted, target)(state, k_choose)
     if state.denoiser.base is None:
-        found, share, is_over = program(_parted, target)(found, k_points), jnp.nan, False
+        found, share = program(_parted, target)(found, k_points), jnp.nan
     else:
         base, found = renewed(target, found, state.denoiser.base, k_points)
-        share, is_over = base.share, is_ready(base.density, found.points, base.share, method.ready)
+        share = base.share
         state = dataclasses.replace(
             state, denoiser=_on(state.denoiser, base.density), average=_on(state.average, base.density)
         )
+    steps = method.steps if not share >= (method.ready or jnp.inf) else 0
     state = dataclasses.replace(
         state,
         step=jnp.zeros((), jnp.int32),
-        end=jnp.asarray(0 if is_over else method.steps, jnp.int32),
+        end=jnp.asarray(steps, jnp.int32),
         cooldown=jnp.asarray(min(method.cooldown, method.steps // 2), jnp.int32),
         optimiser=method.optimiser.start(state.denoiser),
         buffer=found.filled(method.buffer).points,

@@ -1,27 +1,8 @@
-"""Where the training of IWSM is likely to end, or does not begin."""
+"""Where the training of IWSM is likely to end."""
 
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
-
-import numpy as np
-
-from allmodes.devices.compiled import program
-from allmodes.draws.estimates import forward_ess
-from allmodes.draws.verdict import MIN_FORWARD
-from allmodes.points.buffer import Buffer
-from allmodes.points.product import BaseDensity
-
-
-def is_ready(base: BaseDensity, points: Buffer, share: float, ready: float | None) -> bool:
-    """Whether there is nothing to train: a `share` of the base's own draws is effective, `ready` at
-    least, and no point of the buffer is where it has next to nothing, as in a tail that is bent:
-    the verdict on its draws would be not to use them.
-    """
-    if ready is None or not share >= ready:
-        return False
-    excess = np.asarray(points.log_prob, np.float64) - np.asarray(program(BaseDensity.log_density)(base, points.z))
-    return forward_ess(excess) >= MIN_FORWARD
 
 
 def shares_of_renewals(lines: Sequence[Mapping[str, Any]], every: int) -> list[tuple[int, float]]:

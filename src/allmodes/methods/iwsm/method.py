@@ -30,7 +30,7 @@ from allmodes.errors import ConfigError
 from allmodes.method import Figure, Figures, Trained
 from allmodes.methods.iwsm.again import again
 from allmodes.methods.iwsm.batch import LEVELS
-from allmodes.methods.iwsm.end import expected_end, is_ready, shares_of_renewals
+from allmodes.methods.iwsm.end import expected_end, shares_of_renewals
 from allmodes.methods.iwsm.estimators import AnyEstimator, Chain, FreshDraws, MixtureRatio, Neighbours
 from allmodes.methods.iwsm.reweighting import AnyReweighting, OwnDraws, PathMoves
 from allmodes.methods.iwsm.state import State, process_of, start
@@ -226,13 +226,13 @@ class IWSM(Trained):
 
     def _begin(self, state: State, share: float, key: Array) -> State:
         """The state with the errors that the base's denoiser has; one that ends before the first
-        step where the base `is_ready`.
+        step where the base's own draws are `ready`.
         """
         state = program(measure)(state, jax.random.fold_in(key, 1))
         state = dataclasses.replace(state, refresh_ess=jnp.asarray(share, jnp.float32))
-        if is_ready(state.denoiser.base, state.buffer, share, self.ready):
-            state = dataclasses.replace(state, end=jnp.zeros((), jnp.int32))
-        return state
+        if self.ready is None or share < self.ready:
+            return state
+        return dataclasses.replace(state, end=jnp.zeros((), jnp.int32))
 
     def again(self, target: Target, state: State, key: Array) -> State:
         """Begin where training on another density has ended."""
