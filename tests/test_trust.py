@@ -72,6 +72,19 @@ def test_a_small_forward_ess_is_worse_than_a_middling_one():
     assert said(forward_ess=0.99 * trust.MIN_FORWARD)[0] == DO_NOT_USE
 
 
+def test_a_point_of_training_in_a_tail_condemns_nothing_where_nearly_all_draws_are_effective():
+    """The forward ESS of exact draws is as low where a bent mode's tail is too light; in a neck, of
+    which hardly any point of training lies, it is too, but fewer draws are effective."""
+    beside = dict(exact=False, modes=None, forward_ess=1e-4)
+    next_to_nothing, some = Doubt(0.0, 1e-4, 11_000), Doubt(0.0, 0.01, 300)
+    word, reasons = said(**beside, ess=9200.0, doubt=next_to_nothing)
+    assert word == CORRECT
+    assert any("forward ESS 0.0001), with less than 0.1% of the mass" in reason for reason in reasons)
+    assert said(**beside, ess=8900.0, doubt=next_to_nothing)[0] == DO_NOT_USE
+    assert said(**beside, ess=9200.0, doubt=some)[0] == DO_NOT_USE
+    assert said(**beside, ess=9200.0, doubt=None)[0] == DO_NOT_USE
+
+
 def test_the_worst_figure_decides_whatever_its_place():
     assert said(modes=(39, 40), broken=1)[0] == DO_NOT_USE  # a milder one after a worse one
     assert said(ess=5000.0, modes=(39, 40))[0] == DO_NOT_USE  # and before it

@@ -21,6 +21,7 @@ NEARLY_ALL = 0.98  # of effective draws: those of 4 times the mean weight have l
 MAX_RHAT = 1.01  # Vehtari et al. 2021
 MIN_FORWARD = 0.05  # forward ESS: below it some region is badly underrated
 MAX_DOUBT = 0.05  # share of the mass that draws may leave out at least, where their weights are to be used
+SURROUNDED, LITTLE = 0.9, 0.01  # of effective draws, and of the mass in doubt, at which a brink is no more than one
 MAX_ERROR = 0.1  # standard error of log Z
 MAX_OFF = 5.0  # standard errors by which an identity may fail: the tails of gradients are heavy
 
@@ -192,7 +193,7 @@ def _pool_forward(seen: Seen) -> MaybeFinding:
     pool = seen.pool
     if pool is None or pool.n < MIN_EFFECTIVE or pool.forward_ess is None or seen.forward_ess is not None:
         return None
-    found = _of_forward(pool.forward_ess, pool.doubt, None)
+    found = _of_forward(pool.forward_ess, pool.doubt, None, pool.ess / pool.n)
     is_left_out = pool.doubt is not None and pool.doubt.least > 0.0
     return found if is_left_out or found.word == DO_NOT_USE else found._replace(word=TRUSTED)
 
@@ -215,7 +216,7 @@ def _evidence(seen: Seen) -> MaybeFinding:
 def _forward(seen: Seen) -> MaybeFinding:
     if seen.forward_ess is None:
         return None
-    return _of_forward(seen.forward_ess, seen.doubt, seen.known if seen.exact else None)
+    return _of_forward(seen.forward_ess, seen.doubt, seen.known if seen.exact else None, seen.ess / seen.n)
 
 
 def _modes(seen: Seen) -> MaybeFinding:
@@ -279,13 +280,14 @@ def is_bounded(khat: float, beyond: float, n: int) -> bool:
     return beyond <= MAX_BEYOND and khat <= 1.0 - 1.0 / math.log10(max(n, 10))
 
 
-def _of_forward(forward_ess: float, doubt: Doubt | None, exact: str | None) -> Finding:
+def _of_forward(forward_ess: float, doubt: Doubt | None, exact: str | None, share: float) -> Finding:
     """Of the sampler, as `exact` draws show it, or else the points that training ended with.
 
     A single point of thousands can rule a forward ESS. Where exact draws tell that next to no mass
     is in doubt, that is what counts. Of the points of training it is not, as they may have met just
     the brink of a region: hardly any of them lies in the neck of the centred eight schools, where
-    draws lack a tenth of the mass.
+    draws lack a tenth of the mass. There, and in funnels, a `share` of .75 at most of the draws is
+    effective; it counts of points of training too where nearly all are, as beside a bent tail.
     """
     points = exact or TRAINED
     if doubt is not None and doubt.least > 0.0:
@@ -294,8 +296,9 @@ def _of_forward(forward_ess: float, doubt: Doubt | None, exact: str | None) -> F
         return Finding(DO_NOT_USE if is_much else CORRECT, f"{points} show that the draws leave out {share}")
     if not forward_ess >= MIN_FORWARD:
         text = f"{points} show regions that the sampler hardly reaches (forward ESS {forward_ess:.2g})"
-        if exact and doubt is not None and doubt.most <= MAX_DOUBT:
-            return Finding(CORRECT, f"{text}, with less than {doubt.most:.1%} of the mass")
+        enough = MAX_DOUBT if exact else LITTLE if share >= SURROUNDED else -1.0
+        if doubt is not None and doubt.most <= enough:
+            return Finding(CORRECT, f"{text}, with less than {max(doubt.most, 0.001):.1%} of the mass")
         return Finding(DO_NOT_USE, text)
     if forward_ess < MIN_SHARE:
         return Finding(CORRECT, f"{points} give a forward ESS of {forward_ess:.2f}: some regions are underrated")
