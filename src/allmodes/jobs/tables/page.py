@@ -12,6 +12,8 @@ WIDTH = 100  # of prose
 SHARES = ("reverse_ess", "forward_ess")
 PLOTTED = {"gap": "EUBO less ELBO, nats", "mode_tv": "mode weights: total variation"}
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#3f4650", "#e69f00", "#56b4e9", "#8c564b", "#7f7f00", "#17becf")
+MARKERS = "os^v"  # the next one where all colours are taken
+PER_LINE, LINE = 6, 0.2  # methods of a line of the legend, and its inches
 PUBLISHED = "#8a919b"
 HEADINGS = {name: column.heading for name, column in COLUMNS.items()} | {
     "evaluations": "evaluations", "seconds": "time",
@@ -121,18 +123,19 @@ def plot(table: Mapping[str, Any]) -> bytes | None:
     if not shown:
         return None
     methods = list(dict.fromkeys(row["method"] for _, of in shown for row in of["rows"]))
-    colours = {method: COLOURS[i % len(COLOURS)] for i, method in enumerate(methods)}
+    looks = {m: (COLOURS[i % len(COLOURS)], MARKERS[i // len(COLOURS) % 4]) for i, m in enumerate(methods)}
     with style():
-        figure, axes = new_figure(2.9 * len(shown), len(shown), 2, width=2 * NARROW, squeeze=False)
+        height = 2.9 * len(shown) + LINE * -(-len(methods) // PER_LINE)
+        figure, axes = new_figure(height, len(shown), 2, width=2 * NARROW, squeeze=False)
         for line, (target, of) in zip(axes, shown, strict=True):
             for axis, name in zip(line, PLOTTED, strict=True):
                 if name in _plotted(of):
-                    _panel(axis, of, name, colours)
+                    _panel(axis, of, name, looks)
                     axis.set(title=f"{target}: {PLOTTED[name]}", xlabel="density evaluations")
                 else:
                     axis.set_axis_off()
         handles = {label: h for axis in axes.flat for h, label in zip(*axis.get_legend_handles_labels(), strict=True)}
-        figure.legend(handles.values(), handles.keys(), loc="outside right upper")
+        figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=PER_LINE)
     return png(figure)
 
 
@@ -153,13 +156,14 @@ def _points(rows: Sequence[Mapping[str, Any]], name: str) -> dict[str, list[tupl
     return found
 
 
-def _panel(axis: Any, of: Mapping[str, Any], name: str, colours: Mapping[str, str]) -> None:
+def _panel(axis: Any, of: Mapping[str, Any], name: str, looks: Mapping[str, tuple[str, str]]) -> None:
     """One figure of one target: a line a method, where it has several budgets."""
     for method, points in _points(of["rows"], name).items():
         at = [x for x, _ in points]
         middle, least, most = ([figure[k] for _, figure in points] for k in ("median", "least", "most"))
-        axis.plot(at, middle, "o-", color=colours[method], label=method, ms=5)
-        axis.vlines(at, least, most, color=colours[method], linewidth=1)
+        colour, marker = looks[method]
+        axis.plot(at, middle, marker + "-", color=colour, label=method, ms=5)
+        axis.vlines(at, least, most, color=colour, linewidth=1)
     figures = [(row["figures"].get("evaluations"), row["figures"].get(name), row["method"]) for row in of["published"]]
     published = [(at, value, method) for at, value, method in figures if at and value]
     if published:
