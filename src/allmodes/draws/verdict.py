@@ -21,7 +21,7 @@ NEARLY_ALL = 0.98  # of effective draws: those of 4 times the mean weight have l
 MAX_RHAT = 1.01  # Vehtari et al. 2021
 MIN_FORWARD = 0.05  # forward ESS: below it some region is badly underrated
 MAX_DOUBT = 0.05  # share of the mass that draws may leave out at least, where their weights are to be used
-SURROUNDED, LITTLE = 0.9, 0.01  # of effective draws, and of the mass in doubt, at which a brink is no more than one
+WELL_DRAWN, LITTLE = 0.9, 0.01  # effective share and mass in doubt, with which points far out are of a tail
 MAX_ERROR = 0.1  # standard error of log Z
 MAX_OFF = 5.0  # standard errors by which an identity may fail: the tails of gradients are heavy
 
@@ -286,17 +286,17 @@ def _of_forward(forward_ess: float, doubt: Doubt | None, exact: str | None, shar
     A single point of thousands can rule a forward ESS. Where exact draws tell that next to no mass
     is in doubt, that is what counts. Of the points of training it is not, as they may have met just
     the brink of a region: hardly any of them lies in the neck of the centred eight schools, where
-    draws lack a tenth of the mass. There, and in funnels, a `share` of .75 at most of the draws is
-    effective; it counts of points of training too where nearly all are, as beside a bent tail.
+    draws lack a tenth of the mass. There, and in funnels, the effective `share` of the draws is .75
+    at most; where it is above .9, as beside a bent tail, what they tell counts too.
     """
     points = exact or TRAINED
     if doubt is not None and doubt.least > 0.0:
-        share = f"{doubt.share:.1%} of the mass (by {doubt.points:,} points, ± {doubt.std_error:.1%})"
+        left = f"{doubt.share:.1%} of the mass (by {doubt.points:,} points, ± {doubt.std_error:.1%})"
         is_much = doubt.least > MAX_DOUBT or (not exact and not forward_ess >= MIN_FORWARD)
-        return Finding(DO_NOT_USE if is_much else CORRECT, f"{points} show that the draws leave out {share}")
+        return Finding(DO_NOT_USE if is_much else CORRECT, f"{points} show that the draws leave out {left}")
     if not forward_ess >= MIN_FORWARD:
         text = f"{points} show regions that the sampler hardly reaches (forward ESS {forward_ess:.2g})"
-        enough = MAX_DOUBT if exact else LITTLE if share >= SURROUNDED else -1.0
+        enough = MAX_DOUBT if exact else LITTLE if share >= WELL_DRAWN else -1.0
         if doubt is not None and doubt.most <= enough:
             return Finding(CORRECT, f"{text}, with less than {max(doubt.most, 0.001):.1%} of the mass")
         return Finding(DO_NOT_USE, text)
