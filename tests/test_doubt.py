@@ -85,10 +85,10 @@ def test_weights_that_are_no_numbers_are_beyond_all_others():
     assert doubt_of(np.zeros(POINTS), np.full(DRAWS, -np.inf), POINTS) == Doubt(1.0, 0.0, POINTS)
 
 
-def word(forward_ess, doubt, exact=True):
+def word(forward_ess, doubt, exact=True, ess=8500.0):
     """Of draws that are good but for what points see of them."""
     seen = Seen(
-        n=DRAWS, ess=9300.0, khat=0.2, log_z_error=0.004, forward_ess=forward_ess, exact=exact, doubt=doubt
+        n=DRAWS, ess=ess, khat=0.2, log_z_error=0.004, forward_ess=forward_ess, exact=exact, doubt=doubt
     )  # fmt: skip
     return judge(seen)
 
@@ -104,5 +104,8 @@ def test_the_word_goes_by_the_mass_and_not_by_one_point():
     # Points of training may have met just the brink of a region.
     assert word(1e-7, none, exact=False).word == word(1e-7, some, exact=False).word == DO_NOT_USE
     assert word(0.9, some, exact=False).word == CORRECT
+    # Where nearly all draws are effective they are of a tail, unless they tell of mass.
+    assert word(1e-7, none, exact=False, ess=9300.0).word == CORRECT
+    assert word(1e-7, some, exact=False, ess=9300.0).word == DO_NOT_USE
     # Few points that show a region hardly reached can hide much of the mass.
     assert word(1e-7, Doubt(0.0, MAX_DOUBT, 30)).word == DO_NOT_USE
