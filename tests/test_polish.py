@@ -170,6 +170,17 @@ def test_a_quadratic_function_is_the_same_by_draws_and_by_numbers():
         np.testing.assert_allclose(one, other, rtol=1e-8, atol=1e-10)
 
 
+@pytest.mark.parametrize("n", [60, 300])
+def test_a_draw_far_out_in_a_tail_is_no_end_of_it(n):
+    """It outweighs all others by more than digits hold, in the equations of the draws and in those
+    of the numbers: no error ends a fit, and other draws tell whether what comes of it is better.
+    """
+    rng = np.random.default_rng(0)
+    y = rng.normal(size=(n, 16))  # 153 numbers
+    y[0] *= 1e5
+    assert all(np.isfinite(part).all() for part in _quadratic(y, np.ones(n), rng.normal(size=n), 1e-3))
+
+
 def test_a_quadratic_function_is_found():
     rng = np.random.default_rng(0)
     dim, n = 3, 40

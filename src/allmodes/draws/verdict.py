@@ -296,8 +296,8 @@ def _of_forward(forward_ess: float, doubt: Doubt | None, exact: str | None, shar
         return Finding(DO_NOT_USE if is_much else CORRECT, f"{points} show that the draws leave out {left}")
     if not forward_ess >= MIN_FORWARD:
         text = f"{points} show regions that the sampler hardly reaches (forward ESS {forward_ess:.2g})"
-        enough = MAX_DOUBT if exact else LITTLE if share >= WELL_DRAWN else -1.0
-        if doubt is not None and doubt.most <= enough:
+        they_tell = exact is not None or share >= WELL_DRAWN
+        if they_tell and doubt is not None and doubt.most <= (MAX_DOUBT if exact else LITTLE):
             return Finding(CORRECT, f"{text}, with less than {max(doubt.most, 0.001):.1%} of the mass")
         return Finding(DO_NOT_USE, text)
     if forward_ess < MIN_SHARE:

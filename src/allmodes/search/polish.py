@@ -132,19 +132,17 @@ def _quadratic(
     by ridge regression. Where there are fewer draws than numbers the equations are those of the
     draws, for the same function: in 64 dimensions of 300 in the place of 2,145.
     """
-    from scipy.linalg import solve
-
     dim = y.shape[1]
     i, j = np.triu_indices(dim)
     if len(y) < 1 + dim + len(i):
         inner, squares = y @ y.T, y**2
         kernel = np.outer(scale, scale) * (1.0 + inner + 0.5 * (inner**2 + squares @ squares.T))
-        by_draw = scale * solve(kernel + ridge * np.eye(len(y)), excess, assume_a="pos")
+        by_draw = scale * np.linalg.solve(kernel + ridge * np.eye(len(y)), excess)
         square = (y.T * by_draw) @ y
         return float(by_draw.sum()), by_draw @ y, 0.5 * (square + np.diag(np.diagonal(square)))
     numbers = scale[:, None] * np.concatenate([np.ones((len(y), 1)), y, y[:, i] * y[:, j]], axis=1)
     normal = numbers.T @ numbers + ridge * np.eye(numbers.shape[1])
-    height, slope, bend = np.split(solve(normal, numbers.T @ excess, assume_a="pos"), [1, 1 + dim])
+    height, slope, bend = np.split(np.linalg.solve(normal, numbers.T @ excess), [1, 1 + dim])
     square = np.zeros((dim, dim))
     square[i, j] += 0.5 * bend
     square[j, i] += 0.5 * bend

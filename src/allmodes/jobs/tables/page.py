@@ -123,7 +123,7 @@ def plot(table: Mapping[str, Any]) -> bytes | None:
     if not shown:
         return None
     methods = list(dict.fromkeys(row["method"] for _, of in shown for row in of["rows"]))
-    looks = {m: (COLOURS[i % len(COLOURS)], MARKERS[i // len(COLOURS) % 4]) for i, m in enumerate(methods)}
+    looks = {m: (COLOURS[i % len(COLOURS)], MARKERS[i // len(COLOURS) % len(MARKERS)]) for i, m in enumerate(methods)}
     with style():
         height = 2.9 * len(shown) + LINE * -(-len(methods) // PER_LINE)
         figure, axes = new_figure(height, len(shown), 2, width=2 * NARROW, squeeze=False)
