@@ -12,60 +12,21 @@ from allmodes.devices.compiled import program
 from allmodes.devices.keys import Key
 from allmodes.devices.precision import single
 from allmodes.diffusion import blocks
-from allmodes.diffusion.corrections import Chains, Correction, correction_of
 from allmodes.draws.doubt import Forward
-from allmodes.draws.draws import Draws
 from allmodes.draws.estimates import forward_ess
 from allmodes.errors import ConfigError
 from allmodes.methods.cmcd.annealing import Annealing, Learned
 from allmodes.methods.cmcd.path import walk, walk_back
+from allmodes.methods.independent import IndependentSampler
 from allmodes.points.frame import Frame
-from allmodes.sampler import Sampler
 from allmodes.target import Target
 
 FORWARD = 256  # points of the search that see the sampler
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class AnnealedSampler(Sampler):
+class AnnealedSampler(IndependentSampler):
     """Draws cost a value and a gradient of the density for each step of their paths."""
-
-    options = frozenset({"correct", "moves", "pool"})
-
-    def sample(
-        self,
-        n: int,
-        *,
-        key: Key,
-        correct: str | Correction | None = None,
-        moves: int | None = None,
-        pool: int | None = None,
-    ) -> Draws:
-        """N independent draws with exact path weights; `n path_steps` evaluations, and with the
-        first draws those of the paths by which points of the search see the sampler.
-
-        `correct`: `"snis"` smooths the weights, `"mcmc"` makes chains of Hamiltonian `moves` of
-        draws that are resampled by their weights out of at most `pool` for each (`Chains`).
-
-        **Raises** `ConfigError` when n is below 1, or the correction is unknown or needs the paths
-        of a diffusion.
-        """
-        self.check(n)
-        if correct is not None:
-            return correction_of(correct, moves=moves, pool=pool)(self, n, key=key)
-        keys, size = blocks.blocks_of(key, n)
-        parts = [program(_draw, self.target, static=(4,))(*self._learned, k, size) for k in keys]
-        x, log_prob, log_weight = (jnp.concatenate(part)[:n] for part in zip(*parts, strict=True))
-        spent = 0 if "forward" in vars(self) else FORWARD * (self.steps - 1)
-        doubt = self.forward.doubt(np.asarray(log_weight, np.float64) - self.frame.constant)
-        return Draws(
-            x, log_prob, log_weight, spent + n * self.steps, parameters=self.target.parameters,
-            forward_ess=self.forward.ess, doubt=doubt,
-        )  # fmt: skip
-
-    def corrected(self, n: int, *, key: Key, pool: int | None = None) -> Draws:
-        """`sample` with `correct="mcmc"`."""
-        return Chains(pool=pool)(self, n, key=key)
 
     @property
     def steps(self) -> int:
@@ -73,9 +34,17 @@ class AnnealedSampler(Sampler):
         return self.method.path_steps
 
     @property
-    def frame(self) -> Frame:
-        """The unit-scale coordinates that paths are in."""
-        return self.state.frame
+    def price(self) -> int:
+        """Evaluations of a draw: one for each step."""
+        return self.steps
+
+    def look_forward(self) -> tuple[Forward, int]:
+        """Give `forward`, and the evaluations that it took now: none where it was known."""
+        spent = 0 if "forward" in vars(self) else FORWARD * (self.steps - 1)
+        return self.forward, spent
+
+    def _draw(self, key: Array, n: int) -> tuple[Float[Array, "n dim"], Float[Array, " n"], Float[Array, " n"]]:
+        return program(_draw, self.target, static=(4,))(*self._learned, key, n)
 
     @property
     def _learned(self) -> tuple[Frame, Learned, Float[Array, " dim"]]:

@@ -13,61 +13,28 @@ from allmodes.devices.compiled import program
 from allmodes.devices.keys import Key
 from allmodes.devices.precision import single
 from allmodes.diffusion import blocks
-from allmodes.diffusion.corrections import Chains, Correction, correction_of
 from allmodes.draws.doubt import Forward
-from allmodes.draws.draws import Draws, LogDensity
+from allmodes.draws.draws import LogDensity
 from allmodes.draws.estimates import forward_ess
 from allmodes.errors import ConfigError
 from allmodes.methods.fab.flow import CouplingFlow
+from allmodes.methods.independent import IndependentSampler
 from allmodes.points.frame import Frame
-from allmodes.sampler import Sampler
 from allmodes.target import Target
 
 FORWARD = 2048  # draws of the buffer that see the sampler
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class FlowSampler(Sampler):
+class FlowSampler(IndependentSampler):
     """Draws cost one pass through the flow, and one value of the density each for their weights."""
 
-    options = frozenset({"correct", "moves", "pool"})
+    def look_forward(self) -> tuple[Forward, int]:
+        """Give `forward`; no evaluations."""
+        return self.forward, 0
 
-    def sample(
-        self,
-        n: int,
-        *,
-        key: Key,
-        correct: str | Correction | None = None,
-        moves: int | None = None,
-        pool: int | None = None,
-    ) -> Draws:
-        """N independent draws of the flow, with exact weights: the density over that of the flow;
-        n evaluations.
-
-        `correct`: `"snis"` smooths the weights, `"mcmc"` makes chains of Hamiltonian `moves` of
-        draws that are resampled by their weights out of at most `pool` for each (`Chains`).
-
-        **Raises** `ConfigError` when n is below 1, or the correction is unknown or needs paths.
-        """
-        self.check(n)
-        if correct is not None:
-            return correction_of(correct, moves=moves, pool=pool)(self, n, key=key)
-        keys, size = blocks.blocks_of(key, n)
-        parts = [program(_draw, self._flow, self.target, static=(3,))(*self._learned, k, size) for k in keys]
-        x, log_prob, log_weight = (jnp.concatenate(part)[:n] for part in zip(*parts, strict=True))
-        doubt = self.forward.doubt(np.asarray(log_weight, np.float64) - self.frame.constant)
-        return Draws(
-            x, log_prob, log_weight, n, parameters=self.target.parameters, forward_ess=self.forward.ess, doubt=doubt
-        )
-
-    def corrected(self, n: int, *, key: Key, pool: int | None = None) -> Draws:
-        """`sample` with `correct="mcmc"`."""
-        return Chains(pool=pool)(self, n, key=key)
-
-    @property
-    def frame(self) -> Frame:
-        """The unit-scale coordinates that the flow is in."""
-        return self.state.frame
+    def _draw(self, key: Array, n: int) -> tuple[Float[Array, "n dim"], Float[Array, " n"], Float[Array, " n"]]:
+        return program(_draw, self._flow, self.target, static=(3,))(*self._learned, key, n)
 
     @property
     def _flow(self) -> CouplingFlow:
