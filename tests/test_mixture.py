@@ -25,14 +25,14 @@ from allmodes.points.frame import Frame
 from allmodes.points.mixture import GaussianMixture
 from allmodes.search import base
 from allmodes.search.base import SETTLED, Base, _is_far_off, fit_base
-from allmodes.search.fitting import fit_mixture, unexplained, with_missing
+from allmodes.search.fitting import LEEWAY, _masses, fit_mixture, unexplained, with_missing
 from allmodes.search.in_shapes import climb_from_beyond, move_in_shapes
 from allmodes.search.parts import Parts
 from allmodes.search.pool import Pool
 from allmodes.search.proposals import propose
 from allmodes.search.refit import refit
 from allmodes.search.search import search
-from allmodes.search.shapes import shape_by_gradients
+from allmodes.search.shapes import Seen, shape_by_gradients, shapes_of
 from allmodes.targets import two_moons
 
 SIGMAS = 5.0
@@ -130,6 +130,22 @@ def test_a_mixture_is_fitted_with_its_shares_though_the_points_have_others():
 def test_a_cluster_of_two_modes_does_not_seem_to_have_all_the_mass():
     fitted = fit_mixture(found(target(), unequal(60)).points, 2, jax.random.key(0))  # one too few
     assert float(jnp.max(jnp.exp(fitted.log_share))) < 0.9
+
+
+@pytest.mark.parametrize("few", [20, 32, 48])
+def test_a_shape_that_goes_over_many_modes_does_not_have_all_the_mass(few):
+    """It may explain its points, and would leave next to nothing to the modes."""
+    rng, dim, modes, n = np.random.default_rng(few), 16, 16, 100
+    means, which = rng.uniform(-10.0, 10.0, (modes, dim)), np.repeat(np.arange(modes), n)
+    z = means[which] + rng.normal(size=(modes * n, dim))
+    # So far apart that each point sees its own mode alone.
+    grad, log_prob = means[which] - z, -0.5 * np.sum((z - means[which]) ** 2, axis=1)
+    which[rng.permutation(modes * n)[:few]] = modes
+    seen = Seen(z, log_prob, grad)
+    excess = log_prob[:, None] - Parts.of(shapes_of(seen, which)).log_normal(z)
+    log_mass = _masses(excess, which, seen)
+    np.testing.assert_allclose(log_mass[:modes], 0.5 * dim * np.log(2.0 * np.pi), atol=1e-3)
+    assert log_mass[modes] < log_mass[0] + LEEWAY
 
 
 def test_a_refit_leaves_a_mixture_that_is_the_density_and_mends_one_that_is_not():

@@ -20,7 +20,7 @@ ROUNDS, ITERATIONS, LLOYD = 4, 6, 15  # of splitting what is not explained, of e
 TELLS, BETTER = 1.0, 0.7  # nats that a component explains its points worse than, to be cut; what two must bring
 WILD = 8.0  # nats between the lowest and the highest tenth of `log p - log N`, beyond which it tells nothing
 LEEWAY = 4.0  # nats that a mass which they do not tell may differ from what the number of points says
-SURE = 2.0  # points for each dimension, below which a shape may explain points of several modes, and none of the mass
+FEW = 0.05  # of the points: components of fewer do not tell how much mass a point may stand for
 UNEXPLAINED, BORN = 12.0, 16  # nats that mark a point of a mode that is missing; new components of a round
 BADLY = 3.0, 0.25  # nats, and more for each dimension, that the mixture is off at a point that needs a component
 NEAR, ALIKE, ALIKE_PER_DIM = 30.0, 0.3, 0.02  # squared spreads for each dimension, Bhattacharyya distances: of twins
@@ -123,8 +123,10 @@ def _fit(seen: Seen, label: Labels, most: int, widest: float | None = None) -> t
 def _masses(excess: Float[np.ndarray, "n k"], own: Labels, seen: Seen) -> Float[np.ndarray, " k"]:
     """Logs of the masses of components, by `log p - log N` at their own points; by how many points
     they have, beside the others, where few points tell or where that varies wildly: it would make
-    most of next to nothing. A shape of little more points than dimensions explains them whatever
-    they are: where it goes over a flank and a mode at once, to have all mass of all modes.
+    most of next to nothing.
+
+    None has far more mass for each of its points than all but `FEW` of the points stand for: a wide
+    shape over flanks of several modes may explain its points, and would have all the mass.
     """
     count = np.bincount(own, minlength=excess.shape[1])
     low, high = np.full((2, len(count)), -np.inf)
@@ -132,11 +134,19 @@ def _masses(excess: Float[np.ndarray, "n k"], own: Labels, seen: Seen) -> Float[
         low[k], high[k] = np.quantile(excess[own == k, k], [TENTH, 1.0 - TENTH])
     tells = (count >= seen.z.shape[1] + LEAST) & (high < low + WILD)
     by_count = np.log(np.maximum(count, 1))
+    log_mass = by_count
     if tells.any():
-        by_count = by_count + np.median((low - by_count)[tells])
-        by_count = np.clip(low, by_count - LEEWAY, by_count + LEEWAY)
-    is_sure = tells & (count >= SURE * seen.z.shape[1])
-    return np.where(count > 0, np.where(is_sure, low, by_count), -np.inf)
+        each = (low - by_count)[tells]
+        usual = by_count + np.median(each)
+        log_mass = np.where(tells, low, np.clip(low, usual - LEEWAY, usual + LEEWAY))
+        log_mass = np.minimum(log_mass, by_count + _high(each, count[tells]) + LEEWAY)
+    return np.where(count > 0, log_mass, -np.inf)
+
+
+def _high(values: Float[np.ndarray, " k"], count: Int[np.ndarray, " k"]) -> float:
+    """The value that those of `FEW` of all points are above, each of so many."""
+    order = np.argsort(values)
+    return float(values[order][np.searchsorted(np.cumsum(count[order]), (1.0 - FEW) * count.sum())])
 
 
 def _divided(seen: Seen, label: Labels, parts: Parts, most: int, rng: np.random.Generator) -> Labels:
