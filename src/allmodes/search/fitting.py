@@ -19,7 +19,7 @@ Labels = Int[np.ndarray, " n"]
 ROUNDS, ITERATIONS, LLOYD = 4, 6, 15  # of splitting what is not explained, of each fit, of k-means
 TELLS, BETTER = 1.0, 0.7  # nats that a component explains its points worse than, to be cut; what two must bring
 WILD = 8.0  # nats between the lowest and the highest tenth of `log p - log N`, beyond which it tells nothing
-LEEWAY = 4.0  # nats that a mass which they do not tell may differ from what the number of points says
+LEEWAY = 4.0  # nats that a mass may be above what the number of points says, and one that is not told below it
 FEW = 0.05  # of the points: components of fewer do not tell how much mass a point may stand for
 UNEXPLAINED, BORN = 12.0, 16  # nats that mark a point of a mode that is missing; new components of a round
 BADLY = 3.0, 0.25  # nats, and more for each dimension, that the mixture is off at a point that needs a component
@@ -139,14 +139,9 @@ def _masses(excess: Float[np.ndarray, "n k"], own: Labels, seen: Seen) -> Float[
         each = (low - by_count)[tells]
         usual = by_count + np.median(each)
         log_mass = np.where(tells, low, np.clip(low, usual - LEEWAY, usual + LEEWAY))
-        log_mass = np.minimum(log_mass, by_count + _high(each, count[tells]) + LEEWAY)
+        high_of_each = np.quantile(each, 1.0 - FEW, weights=count[tells], method="inverted_cdf")
+        log_mass = np.minimum(log_mass, by_count + high_of_each + LEEWAY)
     return np.where(count > 0, log_mass, -np.inf)
-
-
-def _high(values: Float[np.ndarray, " k"], count: Int[np.ndarray, " k"]) -> float:
-    """The value that those of `FEW` of all points are above, each of so many."""
-    order = np.argsort(values)
-    return float(values[order][np.searchsorted(np.cumsum(count[order]), (1.0 - FEW) * count.sum())])
 
 
 def _divided(seen: Seen, label: Labels, parts: Parts, most: int, rng: np.random.Generator) -> Labels:
